@@ -1,0 +1,117 @@
+"""What a task is: its type, its labels, what each label means in words, and how it is scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from learndock.errors import SchemaError
+
+TaskType = Literal["classification", "regression"]
+
+CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "f1", "matthews")
+REGRESSION_METRICS = ("pearson_spearman", "pearson", "spearman", "mean_squared_error")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A task in words.
+
+    ``labels`` are the names of the classes, in the order of their indices; for regression they are the two
+    ends of the scale (low, high), as numbers in text, or empty where the scale has no known ends.
+    ``phrases`` say what each label means, one for one; where the author gave none they are the labels.
+    """
+
+    type: TaskType
+    labels: tuple[str, ...]
+    phrases: tuple[str, ...]
+    metric: str
+
+    def __post_init__(self) -> None:
+        if self.type not in ("classification", "regression"):
+            raise SchemaError(f'type "{self.type}" is unknown; use "classification" or "regression"')
+        known = CLASSIFICATION_METRICS if self.type == "classification" else REGRESSION_METRICS
+        if self.metric not in known:
+            raise SchemaError(f'metric "{self.metric}" is unknown for {self.type}; use one of {", ".join(known)}')
+        for name, values in (("labels", self.labels), ("phrases", self.phrases)):
+            if any(not isinstance(v, str) or not v.strip() for v in values):
+                raise SchemaError(f"{name} must be texts that are not empty, found {list(values)!r}")
+        if len(set(self.labels)) != len(self.labels):
+            raise SchemaError(f"labels must differ from each other, found {list(self.labels)!r}")
+        if len(self.phrases) != len(self.labels):
+            raise SchemaError(
+                f"{len(self.labels)} labels but {len(self.phrases)} phrases; give one phrase for each label"
+            )
+        if self.type == "classification" and len(self.labels) < 2:
+            raise SchemaError(f"classification needs at least 2 labels, found {list(self.labels)!r}")
+        if self.type == "regression" and len(self.labels) not in (0, 2):
+            raise SchemaError(
+                f"regression takes the two ends of its scale as labels, or none; found {list(self.labels)!r}"
+            )
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 for regression."""
+        return len(self.labels) if self.type == "classification" else 0
+
+    @classmethod
+    def from_dict(cls, source: Mapping[str, Any]) -> Schema:
+        """Read a schema from JSON, or a benchmark's ``tasks.json`` entry (``label_texts``, no ``type``).
+
+        Raises:
+            SchemaError: a field is missing or contradicts another.
+        """
+        if not isinstance(source, Mapping):
+            raise SchemaError(f"a schema is a JSON object, found {type(source).__name__}")
+        labels = source.get("labels", [])
+        metric = source.get("metric")
+        kind: Any = source.get("type") or ("regression" if metric in REGRESSION_METRICS else "classification")
+        phrases = source.get("phrases") or source.get("label_texts") or labels
+        for name, values in (("labels", labels), ("phrases", phrases)):
+            if not isinstance(values, list | tuple):
+                raise SchemaError(f"{name} must be a list, found {type(values).__name__}")
+        default = "accuracy" if kind == "classification" else "pearson_spearman"
+        return cls(
+            type=kind,
+            labels=tuple(str(v) if isinstance(v, int | float) else v for v in labels),
+            phrases=tuple(str(v) if isinstance(v, int | float) else v for v in phrases),
+            metric=metric or default,
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Schema:
+        """Read ``schema.json``; ``tasks.json#name`` picks one entry of a file that holds several.
+
+        Raises:
+            SchemaError: no such file, not JSON, or not a schema.
+        """
+        name, _, entry = str(path).partition("#")
+        try:
+            source = json.loads(Path(name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SchemaError(f"{name}: no such schema file") from None
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise SchemaError(f"{name}: not readable as JSON ({error})") from None
+        if entry:
+            if not isinstance(source, dict) or entry not in source:
+                raise SchemaError(f'{name}: has no entry "{entry}"')
+            source = source[entry]
+        elif isinstance(source, dict) and source and all(isinstance(v, dict) for v in source.values()):
+            some = ", ".join(list(source)[:5])
+            raise SchemaError(f"{name}: holds several tasks ({some}, ...); pick one with {name}#NAME")
+        try:
+            return cls.from_dict(source)
+        except SchemaError as error:
+            raise SchemaError(f"{path}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; ``from_dict`` reads it back unchanged."""
+        return {
+            "type": self.type,
+            "labels": list(self.labels),
+            "phrases": list(self.phrases),
+            "metric": self.metric,
+        }

@@ -1,0 +1,55 @@
+"""Clearing away what nobody refers to: blobs of removed learnwares, and what killed writers left."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from learndock.dock.home import Home
+from learndock.dock.write import reconcile
+
+
+@dataclass(frozen=True)
+class Collected:
+    """How many things were cleared away."""
+
+    blobs: int
+    unfinished: int
+
+
+def referenced(home: Home) -> set[str]:
+    """SHA-256 of every blob that a published learnware has, by what the disk says.
+
+    Raises:
+        Corrupt: a record is damaged, so that its blobs cannot be known.
+    """
+    found: set[str] = set()
+    for name in home.shelf.names():
+        standing = home.shelf.read(name)
+        if standing is not None and standing.published:
+            found.update(f.sha256 for f in home.shelf.manifest(standing).files)
+    return found
+
+
+def collect(home: Home) -> Collected:
+    """Delete unreferenced blobs, unfinished files and replaced databases.
+
+    Needs no room on the disk: it goes by the files alone, and looks after the database once there is room.
+
+    Raises:
+        Corrupt: a record is damaged; nothing was deleted.
+    """
+    with home.locked():
+        needed = referenced(home)
+        unneeded = [sha256 for sha256 in home.blobs.digests() if sha256 not in needed]
+        for sha256 in unneeded:
+            home.blobs.delete(sha256)
+        unfinished = [*home.staging.iterdir(), *home.shelf.leftovers(), *home.old_databases()]
+        for path in unfinished:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        with home.write() as records:
+            reconcile(home, records)
+    return Collected(len(unneeded), len(unfinished))

@@ -1,0 +1,209 @@
+"""The embedded dock: a folder on this machine, and what one can do with it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.dock import names
+from learndock.dock.admission import Admit, ReadSpec, admit
+from learndock.dock.collect import Collected, collect
+from learndock.dock.export import export
+from learndock.dock.home import Home, default_folder, settle
+from learndock.dock.rebuild import rebuild
+from learndock.dock.records import Row
+from learndock.dock.verify import Problem, verify
+from learndock.dock.write import publish, reconcile, remove
+from learndock.errors import Corrupt, PackageError, StorageFull
+from learndock.package.formats import Progress
+from learndock.package.manifest import Manifest
+from learndock.spec.spec import Array
+
+
+@dataclass(frozen=True)
+class Record:
+    """A learnware of the dock; ``sequence`` grows in the order of addition."""
+
+    name: str
+    digest: str
+    manifest: Manifest
+    sequence: int
+
+    @property
+    def id(self) -> str:
+        """``owner/name@sha256``."""
+        return f"{self.name}@{self.digest}"
+
+
+@dataclass(frozen=True, eq=False)
+class SpecTable:
+    """The specs of a space in order of addition: ``domain`` ``(N, D)``, ``behaviour`` ``(N, k)``, float32."""
+
+    ids: tuple[str, ...]
+    domain: Array
+    behaviour: Array
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def open_dock(
+    path: str | Path | None = None,
+    *,
+    create: bool = True,
+    admit: Admit = admit,
+    read_spec: ReadSpec | None = None,
+) -> Dock:
+    """Open the dock in the folder ``path``; a new one where there is nothing yet, unless ``create`` is False.
+
+    Without ``path`` it is ``LEARNDOCK_DOCK``, or a folder in the user's data. ``admit`` and ``read_spec`` are
+    the checks of what comes in; others may stand in their place.
+
+    Raises:
+        NotFound: there is no dock, and none is to be made.
+        DockError: the folder holds something else, or a dock of a newer learndock.
+    """
+    home = settle(default_folder() if path is None else Path(path), create=create)
+    dock = Dock(home, admit=admit, read_spec=read_spec)
+    dock._tidy()
+    return dock
+
+
+class Dock:
+    """A dock; get one from ``open_dock``. Safe for threads and processes: one writes, all read meanwhile."""
+
+    def __init__(self, home: Home, *, admit: Admit, read_spec: ReadSpec | None) -> None:
+        self._home = home
+        self._admit = admit
+        self._read_spec = read_spec
+
+    @property
+    def folder(self) -> Path:
+        """Where the dock lies."""
+        return self._home.folder
+
+    def __len__(self) -> int:
+        with self._home.read() as records:
+            return records.count()
+
+    def add(self, folder: str | Path, *, progress: Progress | None = None) -> Record:
+        """Check a learnware folder and publish it; the same content again gives the same record.
+
+        Progress is in bytes stored.
+
+        Raises:
+            PackageError, UnsafeModel, SpecError: it may not be stored; nothing was changed.
+            Conflict: the name stands, or stood, for other content.
+            StorageFull: no room; nothing was changed.
+        """
+        admitted = self._admit(Path(folder))
+        return _record(publish(self._home, admitted, read=self._read_spec, progress=progress))
+
+    def records(self) -> list[Record]:
+        """All learnwares, in order of addition."""
+        with self._home.read() as records:
+            return [_record(row) for row in records.rows()]
+
+    def get_record(self, which: str) -> Record:
+        """The learnware ``owner/name`` or ``owner/name@`` and at least 6 hexadecimal digits.
+
+        Raises:
+            UsageError: what stands behind the @ is no version.
+            NotFound: there is none; the message suggests names that are close.
+        """
+        with self._home.read() as records:
+            return _record(names.find(records, which))
+
+    def remove(self, which: str) -> Record:
+        """Take a learnware out; its name keeps a tombstone, so that it never stands for other content.
+
+        Its bytes stay until ``collect``.
+
+        Raises:
+            NotFound: there is no such learnware.
+            StorageFull: no room for the tombstone; nothing was changed.
+        """
+        return _record(remove(self._home, which))
+
+    def export(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
+        """Write the learnware as the folder ``out``, hashing every file on the way. Progress is in bytes.
+
+        Raises:
+            NotFound: there is no such learnware.
+            UsageError: ``out`` exists and is not an empty folder.
+            Corrupt: a stored file is missing or damaged; ``out`` was not made.
+            StorageFull: no room at ``out``, which was not made.
+        """
+        return export(self._home, which, Path(out), progress=progress)
+
+    def verify(self, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
+        """Re-hash the files of one learnware, or of all; compare records and database. Progress is in bytes.
+
+        Raises:
+            NotFound: there is no such learnware.
+        """
+        return verify(self._home, which, read=self._read_spec, progress=progress)
+
+    def rebuild(self, *, progress: Progress | None = None) -> int:
+        """Make the database anew from the files; returns the number of learnwares. Progress is in names.
+
+        Raises:
+            Corrupt: a record or a spec on disk is damaged; the database is as it was.
+            StorageFull: no room; the database is as it was.
+        """
+        return rebuild(self._home, read=self._read_spec, progress=progress)
+
+    def collect(self) -> Collected:
+        """Delete what nobody refers to: blobs of removed learnwares, and what killed writers left.
+
+        Raises:
+            Corrupt: a record on disk is damaged; nothing was deleted.
+        """
+        return collect(self._home)
+
+    def spaces(self) -> dict[str, tuple[str, int]]:
+        """Space id -> its name and how many learnwares have a spec in it."""
+        with self._home.read() as records:
+            return records.spaces()
+
+    def vectors(self, space_id: str) -> SpecTable:
+        """All specs of a space; empty where there are none.
+
+        Raises:
+            Corrupt: the database is damaged.
+        """
+        with self._home.read() as records:
+            ids, domain, behaviour = records.table(space_id)
+        return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour))
+
+    def _matrix(self, rows: list[bytes]) -> NDArray[np.float32]:
+        width = len(rows[0]) if rows else 0
+        if any(len(row) != width for row in rows):
+            raise Corrupt(f"{self._home.database}: specs of one space differ in width; run `learndock rebuild`")
+        flat = np.frombuffer(b"".join(rows), dtype="<f4").astype(np.float32)
+        return flat.reshape(len(rows), width // 4)
+
+    def _tidy(self) -> None:
+        # Whoever opens a dock whose writer was killed finishes that writer's work. Readers do without: a
+        # database that is damaged, or a disk that is full, must not keep anyone from reading or rebuilding.
+        with contextlib.suppress(Corrupt, StorageFull):
+            with self._home.read() as records:
+                outdated = records.outdated()
+                if not outdated and not records.pending():
+                    return
+            with self._home.locked(wait=outdated) as held:
+                if held:
+                    with self._home.write() as records:
+                        reconcile(self._home, records)
+
+
+def _record(row: Row) -> Record:
+    try:
+        manifest = Manifest.from_bytes(row.manifest, where=row.name)
+    except PackageError as error:
+        raise Corrupt(f"{error}; run `learndock rebuild`") from None
+    return Record(row.name, row.digest, manifest, row.sequence)

@@ -1,0 +1,88 @@
+"""How the database came to its present form, step by step.
+
+Each step and the record that it was taken commit together (``PRAGMA user_version``), so that a process that
+dies in between leaves the database as it was. Steps are only ever added.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from learndock.errors import Corrupt, DockError
+
+STEPS: tuple[str, ...] = (
+    """
+    CREATE TABLE learnwares (
+        name       TEXT PRIMARY KEY,
+        digest     TEXT NOT NULL,
+        state      TEXT NOT NULL CHECK (state IN ('publishing', 'published', 'removing')),
+        sequence   INTEGER NOT NULL,
+        manifest   BLOB NOT NULL,
+        format     TEXT NOT NULL,
+        task_type  TEXT NOT NULL,
+        license    TEXT
+    ) STRICT;
+    CREATE INDEX learnwares_in_order ON learnwares (sequence, name);
+    CREATE INDEX learnwares_pending ON learnwares (state) WHERE state != 'published';
+
+    CREATE TABLE specs (
+        name       TEXT NOT NULL REFERENCES learnwares (name) ON DELETE CASCADE,
+        space_id   TEXT NOT NULL,
+        space      TEXT NOT NULL,
+        sha256     TEXT NOT NULL,
+        domain     BLOB NOT NULL,
+        behaviour  BLOB NOT NULL,
+        PRIMARY KEY (name, space_id)
+    ) STRICT;
+    CREATE INDEX specs_by_space ON specs (space_id);
+
+    CREATE TABLE tombstones (
+        name       TEXT PRIMARY KEY,
+        digest     TEXT NOT NULL,
+        sequence   INTEGER NOT NULL
+    ) STRICT;
+    """,
+)
+
+
+def version(database: sqlite3.Connection) -> int:
+    """How many steps the database has taken."""
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def outdated(database: sqlite3.Connection) -> bool:
+    """Whether steps are missing."""
+    return version(database) < len(STEPS)
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Take the steps that are missing."""
+    for number, step in enumerate(STEPS[version(database) :], start=version(database) + 1):
+        # executescript would commit first: the statements go one by one inside one transaction.
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in step.split(";"):
+                if statement.strip():
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {number}")
+        except BaseException:
+            database.execute("ROLLBACK")
+            raise
+        database.execute("COMMIT")
+
+
+def check_version(database: sqlite3.Connection, *, where: str) -> None:
+    """Stop before a database whose steps this learndock does not know.
+
+    Raises:
+        DockError: a newer learndock made this database.
+        Corrupt: it has taken no step; a dock's database has, before it gets its name.
+    """
+    found = version(database)
+    if found == 0:
+        raise Corrupt(f"{where}: empty, so it was damaged; make it anew with `learndock rebuild`")
+    if found > len(STEPS):
+        raise DockError(
+            f"{where}: made by a newer learndock (database version {found}, this one knows {len(STEPS)}); "
+            "upgrade with `pip install --upgrade learndock`"
+        )

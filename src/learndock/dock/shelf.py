@@ -1,0 +1,176 @@
+"""The truth on disk: one small file for each name that was ever published.
+
+    learnwares/OWNER/NAME.json   {"name": ..., "state": "published", "sequence": 7, "digest": ...,
+                                  "manifest": {...}}
+                                 {"name": ..., "state": "removed", "sequence": 7, "digest": ...}
+
+Its atomic replacement is the moment in which a learnware is published or removed; the database follows, and
+can be made anew from these files and the blobs. The manifest stands in it as JSON whose canonical bytes hash
+to the digest, whichever version of learndock wrote it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from learndock.errors import Corrupt, PackageError
+from learndock.files import atomic_write, sha256_bytes, storage_errors, sync_folder
+from learndock.package.manifest import Manifest, check_name
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the disk says of one name; ``manifest`` is its bytes, or None where the learnware was removed."""
+
+    name: str
+    sequence: int
+    digest: str
+    manifest: bytes | None
+
+    @property
+    def published(self) -> bool:
+        """Whether the learnware is there."""
+        return self.manifest is not None
+
+    def removed(self) -> Standing:
+        """The tombstone of this learnware."""
+        return Standing(self.name, self.sequence, self.digest, None)
+
+    def to_bytes(self) -> bytes:
+        """The bytes of its file."""
+        source: dict[str, Any] = {
+            "state": "published" if self.published else "removed",
+            "name": self.name,
+            "sequence": self.sequence,
+            "digest": self.digest,
+        }
+        if self.manifest is not None:
+            source["manifest"] = json.loads(self.manifest)
+        return _canonical(source)
+
+
+def _canonical(source: Any) -> bytes:
+    return (json.dumps(source, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+class Shelf:
+    """The files of all names, below ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def file(self, name: str) -> Path:
+        """Where the file of ``name`` lies (it may not be there)."""
+        owner, _, own = check_name(name).partition("/")
+        return self._root / owner / f"{own}.json"
+
+    def read(self, name: str) -> Standing | None:
+        """What the disk says of ``name``; None where it was never published.
+
+        Raises:
+            Corrupt: the file is not one that the dock wrote.
+        """
+        file = self.file(name)
+        try:
+            source = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        return _parse(source, name, file)
+
+    @contextlib.contextmanager
+    def replaced(self, standing: Standing) -> Iterator[None]:
+        """Publish or remove: the name's file is replaced durably before the block, or nothing happened.
+
+        If the block fails, the file that was there is put back. That takes no room on the disk: it was kept
+        under another name.
+
+        Raises:
+            StorageFull: no room.
+        """
+        file = self.file(standing.name)
+        kept = file.with_name(f".{file.name}.before.part")
+        with storage_errors(file):
+            if not file.parent.is_dir():
+                file.parent.mkdir(exist_ok=True)
+                sync_folder(self._root)
+            kept.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                kept.hardlink_to(file)
+            try:
+                with atomic_write(file) as out:
+                    out.write(standing.to_bytes())
+                yield
+            except BaseException:
+                if kept.exists():
+                    kept.replace(file)
+                    kept.unlink(missing_ok=True)  # two names of one file are left alone by a rename
+                else:
+                    file.unlink(missing_ok=True)
+                sync_folder(file.parent)
+                raise
+        with contextlib.suppress(OSError):  # it is done; ``collect`` takes what stays
+            kept.unlink(missing_ok=True)
+
+    def names(self) -> Iterator[str]:
+        """All names that have a file, in order.
+
+        Raises:
+            Corrupt: a file of that kind that no learnware can have.
+        """
+        for file in sorted(self._root.glob("*/*.json")):
+            name = f"{file.parent.name}/{file.stem}"
+            try:
+                yield check_name(name)
+            except PackageError as error:
+                raise _damaged(file, str(error)) from None
+
+    def empty(self) -> bool:
+        """Whether nothing was ever published."""
+        return next(self._root.glob("*/*.json"), None) is None
+
+    def manifest(self, standing: Standing) -> Manifest:
+        """The manifest of a published learnware.
+
+        Raises:
+            Corrupt: it is not one, or it is another's.
+        """
+        file = self.file(standing.name)
+        if standing.manifest is None:
+            raise _damaged(file, "the learnware was removed")
+        try:
+            manifest = Manifest.from_bytes(standing.manifest, where=str(file))
+        except PackageError as error:
+            raise _damaged(file, str(error)) from None
+        if manifest.name != standing.name:
+            raise _damaged(file, f"its manifest is that of {manifest.name}")
+        return manifest
+
+    def leftovers(self) -> Iterator[Path]:
+        """Unfinished files of writers that were killed."""
+        return self._root.glob("*/.*.part")
+
+
+def _parse(source: bytes, name: str, file: Path) -> Standing:
+    try:
+        record = json.loads(source.decode("utf-8"))
+        state, sequence, digest = record["state"], record["sequence"], record["digest"]
+        manifest = _canonical(record["manifest"]) if state == "published" else None
+    except (UnicodeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(file, f"it cannot be read ({error})") from None
+    if state not in ("published", "removed") or type(sequence) is not int or record.get("name") != name:
+        raise _damaged(file, "its fields contradict each other")
+    if manifest is not None and sha256_bytes(manifest) != digest:
+        raise _damaged(file, "its manifest does not hash to its digest")
+    return Standing(name, sequence, str(digest), manifest)
+
+
+def _damaged(file: Path, why: str) -> Corrupt:
+    return Corrupt(
+        f"{file}: not a sound record: {why}; restore the file from a backup, or move it away, run "
+        "`learndock rebuild` and add the learnware again"
+    )

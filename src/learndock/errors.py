@@ -1,0 +1,143 @@
+"""Everything that learndock raises on purpose, and what each becomes outside.
+
+    LearndockError
+    ├── InputError              what the person handed over cannot be used
+    │   ├── DataError           examples: file, row, what is wrong
+    │   ├── SchemaError         the description of the task
+    │   └── UsageError          options that contradict each other
+    ├── SpaceError              a space is unknown, or broken
+    │   ├── WeightsMissing      the helper's weights are not on this machine
+    │   ├── WeightsChanged      a file of the space is not the published one
+    │   └── SpaceMismatch       two specs that cannot be compared
+    ├── SpecError               a spec file that cannot be trusted
+    ├── PackageError            a learnware folder
+    │   ├── UnsafeModel         files that could run code when loaded
+    │   ├── ModelError          a model that does not load, or does not do what its manifest says
+    │   └── MissingExtra        an optional part of the install is needed
+    └── DockError               the dock itself
+        ├── NotFound
+        ├── Conflict            the name is taken by other content
+        ├── Corrupt             stored bytes are not the bytes that were published
+        └── StorageFull
+
+A message says what happened, to what, and what to try.
+"""
+
+from __future__ import annotations
+
+
+class LearndockError(Exception):
+    """Root of all errors that learndock raises on purpose."""
+
+
+class InputError(LearndockError):
+    """What the person handed over cannot be used."""
+
+
+class DataError(InputError):
+    """Examples that cannot be used; names the file and, where there is one, the row."""
+
+
+class SchemaError(InputError):
+    """A task description that cannot be used."""
+
+
+class UsageError(InputError):
+    """Options that contradict each other or miss something."""
+
+
+class SpaceError(LearndockError):
+    """A space is unknown, or its folder is broken."""
+
+
+class WeightsMissing(SpaceError):
+    """The helper's weights are not on this machine."""
+
+
+class WeightsChanged(SpaceError):
+    """A file of the space is not the published one; nothing was read with it."""
+
+
+class SpaceMismatch(SpaceError):
+    """Two specs that were not made in the same space cannot be compared."""
+
+
+class SpecError(LearndockError):
+    """A spec file that is damaged, foreign, or holds values that cannot be true."""
+
+
+class PackageError(LearndockError):
+    """A learnware folder that is incomplete or contradicts itself."""
+
+
+class UnsafeModel(PackageError):
+    """Files that could run somebody's code when loaded."""
+
+
+class ModelError(PackageError):
+    """A model that does not load, or does not do what its manifest says."""
+
+
+class MissingExtra(PackageError):
+    """An optional part of the install is needed for this."""
+
+
+class DockError(LearndockError):
+    """The dock could not do what was asked."""
+
+
+class NotFound(DockError):
+    """No such learnware in this dock."""
+
+
+class Conflict(DockError):
+    """The name is taken by other content."""
+
+
+class Corrupt(DockError):
+    """Stored bytes are not the bytes that were published."""
+
+
+class StorageFull(DockError):
+    """The disk has no room; nothing was changed."""
+
+
+#: error class -> (exit code of the command line, HTTP status). Each class has its line; a test says so.
+STATUS: dict[type[LearndockError], tuple[int, int]] = {
+    LearndockError: (1, 500),
+    InputError: (3, 422),
+    DataError: (3, 422),
+    SchemaError: (4, 422),
+    UsageError: (2, 400),
+    SpaceError: (10, 422),
+    WeightsMissing: (11, 503),
+    WeightsChanged: (12, 500),
+    SpaceMismatch: (13, 422),
+    SpecError: (14, 422),
+    PackageError: (20, 422),
+    UnsafeModel: (21, 422),
+    ModelError: (22, 422),
+    MissingExtra: (23, 501),
+    DockError: (30, 500),
+    NotFound: (31, 404),
+    Conflict: (32, 409),
+    Corrupt: (33, 500),
+    StorageFull: (34, 507),
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """The command line's exit code for ``error`` (1 for whatever is not ours)."""
+    return _status(error)[0]
+
+
+def http_status(error: BaseException) -> int:
+    """The HTTP status for ``error`` (500 for whatever is not ours)."""
+    return _status(error)[1]
+
+
+def _status(error: BaseException) -> tuple[int, int]:
+    for kind in type(error).__mro__:
+        if kind in STATUS:
+            return STATUS[kind]
+    return (1, 500)

@@ -1,0 +1,12 @@
+"""The learnware folder: a model, its specification, its manifest and its card; nothing that runs on load.
+
+pack             make one of a trained model
+open_learnware   open one, verified
+"""
+
+from learndock.package.learnware import Learnware, open_learnware
+from learndock.package.manifest import Base, Manifest
+from learndock.package.pack import pack
+from learndock.package.safety import check_files
+
+__all__ = ["Base", "Learnware", "Manifest", "check_files", "open_learnware", "pack"]

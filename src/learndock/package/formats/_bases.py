@@ -1,0 +1,88 @@
+"""Where the model under an adapter is: it does not travel with the adapter, only its name and hash do.
+
+Looked for in this order: the folders of the environment variable ``LEARNDOCK_BASES`` (each holds ``NAME``
+sub-folders), the name itself where it is a local folder, the Hugging Face cache, the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from learndock.errors import ModelError
+from learndock.files import sha256_file
+from learndock.package.extras import need
+from learndock.package.safety import header_of
+
+VARIABLE = "LEARNDOCK_BASES"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_WANTED = [CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+
+
+def find_base(name: str) -> Path:
+    """The local folder of the base called ``name``, fetched from the hub where that is possible.
+
+    Raises:
+        ModelError: it is nowhere; the message says where it was looked for.
+        MissingExtra: the hub's library is not installed.
+    """
+    roots = [Path(r) for r in os.environ.get(VARIABLE, "").split(os.pathsep) if r]
+    for candidate in [*(root / name for root in roots), *(root / _last(name) for root in roots), Path(name)]:
+        if (candidate / CONFIG).is_file():
+            return _whole(candidate)
+    return _whole(_from_hub(name))
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _whole(folder: Path) -> Path:
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: is an adapter itself; a base must be a whole model")
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder}: the base has no {WEIGHTS}; save it with save_pretrained")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    hub = need("huggingface_hub", extra="torch", why="an adapter's base model")
+    errors = (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError, ValueError)
+    problem: BaseException | None = None
+    for local in (True, False):
+        try:
+            folder = Path(hub.snapshot_download(name, allow_patterns=_WANTED, local_files_only=local))
+        except errors as error:
+            problem = error
+            continue
+        if all((folder / wanted).is_file() for wanted in (CONFIG, WEIGHTS)):
+            return folder
+    why = " ".join(str(problem).split())[:200] if problem else f"it has no {WEIGHTS} there"
+    raise ModelError(
+        f"the base model {name} is not on this machine and could not be fetched ({why}); put its folder at "
+        f"BASES/{name} and set {VARIABLE}=BASES"
+    )
+
+
+def base_hash(folder: Path) -> str:
+    """What names a base: the SHA-256 of its weights.
+
+    Raises:
+        ModelError: its weights are damaged.
+    """
+    header_of(folder / WEIGHTS)
+    return sha256_file(folder / WEIGHTS)
+
+
+def check_base(folder: Path, name: str, expected: str) -> None:
+    """Compare a base's weights with the ones that the adapter was trained on.
+
+    Raises:
+        ModelError: they differ; the message says both hashes.
+    """
+    found = base_hash(folder)
+    if found != expected:
+        raise ModelError(
+            f"{folder}: not the base that the adapter was trained on: {name} has the hash {expected}, "
+            f"this one has {found}; get the right version and put it at BASES/{name}, {VARIABLE}=BASES"
+        )

@@ -1,0 +1,99 @@
+"""From what a model puts out to what the ``Model`` protocol promises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+
+Floats = NDArray[np.float64]
+
+
+def softmax(logits: NDArray[Any]) -> Floats:
+    """Row-wise softmax of ``(n, classes)`` in float64."""
+    shifted = np.asarray(logits, dtype=np.float64)
+    shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def label_order(names: Sequence[str], schema: Schema) -> list[int]:
+    """For each label of ``schema`` the column of a model whose columns are called ``names``.
+
+    By name where the names are the schema's (upper and lower case are the same), otherwise by position.
+    """
+    columns = {name.strip().casefold(): index for index, name in enumerate(names)}
+    wanted = [label.strip().casefold() for label in schema.labels]
+    if len(columns) == len(names) and set(columns) == set(wanted):
+        return [columns[name] for name in wanted]
+    return list(range(schema.classes))
+
+
+def names_in(config: Mapping[str, Any], *, where: str) -> list[str]:
+    """The label names of a transformers ``config.json``, in the order of the model's columns.
+
+    Raises:
+        ModelError: ``id2label`` is not a table of numbers and names.
+    """
+    table = config.get("id2label")
+    if table is None:
+        count = config.get("num_labels", 2)
+        if type(count) is not int or not 1 <= count <= 100_000:
+            raise ModelError(f"{where}: num_labels is {count!r}")
+        return [f"LABEL_{i}" for i in range(count)]
+    plain = isinstance(table, dict) and all(
+        re.fullmatch(r"[0-9]{1,6}", k) and isinstance(v, str | int) for k, v in table.items()
+    )
+    if not plain or sorted(int(k) for k in table) != list(range(len(table))) or not table:
+        raise ModelError(f"{where}: id2label must name the classes 0, 1, 2, ...; found {str(table)[:200]}")
+    return [str(name) for _, name in sorted((int(k), v) for k, v in table.items())]
+
+
+def check_count(found: int, schema: Schema, *, where: str) -> None:
+    """Compare a model's number of outputs with the schema's.
+
+    Raises:
+        ModelError: they differ.
+    """
+    if schema.type == "regression" and found != 1:
+        raise ModelError(f"{where}: the model has {found} outputs, regression needs 1; is the schema's type right?")
+    if schema.type == "classification" and found != schema.classes:
+        raise ModelError(
+            f"{where}: the model has {found} outputs but the schema has {schema.classes} labels "
+            f"({', '.join(schema.labels[:8])}); give the schema of the task that the model was trained for"
+        )
+
+
+def checked(predictions: NDArray[Any], schema: Schema, n: int) -> Floats:
+    """Predictions as the protocol promises them: the right shape, finite, rows that sum to one.
+
+    Raises:
+        ModelError: they are not; names the first row at fault, counted from 1.
+    """
+    values = np.asarray(predictions, dtype=np.float64)
+    expected = (n, schema.classes) if schema.type == "classification" else (n,)
+    if values.shape != expected:
+        raise ModelError(f"the model's output has the shape {values.shape}, expected {expected}")
+    bad = ~np.isfinite(values.reshape(n, -1) if n else values.reshape(0, 1)).all(axis=1)
+    if bad.any():
+        raise ModelError(
+            f"input {int(np.argmax(bad)) + 1}: the model's output is not a finite number "
+            f"({int(bad.sum())} of {n} inputs); its weights are damaged or it diverged in training"
+        )
+    if schema.type == "regression" or not n:
+        return values
+    sums = values.sum(axis=1)
+    wrong = (values.min(axis=1) < -1e-6) | (np.abs(sums - 1) > 1e-3)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ModelError(
+            f"input {row + 1}: the model's probabilities sum to {sums[row]:.4g}, expected 1; "
+            "let the model put out either logits or the softmax of them"
+        )
+    clipped = np.clip(values, 0.0, None)
+    return np.asarray(clipped / clipped.sum(axis=1, keepdims=True))

@@ -1,0 +1,388 @@
+"""Sequence classifiers in torch: loading one from local files, running it, tuning it.
+
+Shared by the transformers and the PEFT format. torch and transformers are imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.examples import Examples, Input
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+from learndock.package.extras import need
+from learndock.package.formats import Progress
+from learndock.package.formats._outputs import Floats, checked, softmax
+from learndock.package.formats._tokens import BATCH, Batch, TextTokens, model_max_length
+from learndock.package.json_file import read_object
+from learndock.package.safety import check_settings
+
+if TYPE_CHECKING:
+    import torch
+
+#: Models whose position numbers start after the padding token's id.
+_OFFSET_POSITIONS = frozenset(
+    {
+        "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta",
+        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
+#: Names that the output layer of a sequence classifier has in transformers.
+HEADS = ("classifier", "score", "classification_head", "logits_proj", "sequence_summary", "qa_outputs")
+_REMEDY = "save it again with transformers' save_pretrained(..., safe_serialization=True)"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars or remarks from the libraries while something is loaded or saved."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def libraries(why: str) -> tuple[Any, Any]:
+    """``torch`` and ``transformers``.
+
+    Raises:
+        MissingExtra: one of them is not installed.
+    """
+    return need("torch", extra="torch", why=why), need("transformers", extra="torch", why=why)
+
+
+def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, set[str]]:
+    """The sequence classifier in ``folder`` as float32, and the names of weights that it lacked.
+
+    ``outputs`` asks for a new output layer of that many columns where the model's own is different. Reads
+    local safetensors only, builds only models that transformers itself knows.
+
+    Raises:
+        ModelError: it does not load; the message says why.
+        UnsafeModel: its configuration names code.
+    """
+    torch, transformers = libraries("a transformers model")
+    source = read_object(folder / "config.json")
+    check_settings(source, where="config.json")
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    kind = source.get("model_type")
+    if kind not in known:
+        raise ModelError(
+            f"config.json: model_type {kind!r} is no sequence classifier of transformers "
+            f"{transformers.__version__}; update transformers, or export the model to ONNX"
+        )
+    pinned = {"local_files_only": True, "trust_remote_code": False}
+    change = {} if outputs is None else {"num_labels": outputs}
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(folder, **pinned, **change)
+            model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                ignore_mismatched_sizes=outputs is not None,
+                output_loading_info=True,
+                **pinned,
+            )
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise ModelError(f"{folder.name}: transformers cannot load it ({_short(error)}); {_REMEDY}") from None
+    missing = {str(k) for k in info["missing_keys"]} | {_first(k) for k in info["mismatched_keys"]}
+    return model.eval(), missing
+
+
+def _first(key: Any) -> str:
+    return str(key[0] if isinstance(key, tuple | list) else key)
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
+def in_head(name: str) -> bool:
+    """Whether a weight belongs to the output layer."""
+    return any(part in HEADS for part in name.split("."))
+
+
+def max_tokens(folder: Path, config: Any) -> int:
+    """How many tokens the model takes (at most 512)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
+        positions -= (getattr(config, "pad_token_id", None) or 0) + 1
+    return model_max_length(folder, positions=positions)
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A loaded sequence classifier (``Model``). ``columns`` are its outputs in the order of the schema."""
+
+    network: Any
+    tokens: TextTokens
+    schema: Schema
+    columns: Sequence[int]
+
+    def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Floats:
+        """See ``Model``."""
+        logits = self.logits(inputs, progress=progress)
+        if self.schema.type == "regression":
+            return checked(logits[:, 0], self.schema, len(inputs))
+        return checked(_probabilities(logits[:, list(self.columns)]), self.schema, len(inputs))
+
+    def logits(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[np.float32]:
+        """Raw outputs ``(n, columns of the model)``."""
+        torch, _ = libraries("a transformers model")
+        width = int(self.network.config.num_labels)
+        found = np.zeros((len(inputs), width), dtype=np.float32)
+        done = 0
+        with torch.inference_mode():
+            for batch in self.tokens.batches(inputs, BATCH):
+                found[batch.rows] = forward(self.network, batch).numpy()
+                done += len(batch.rows)
+                if progress is not None:
+                    progress(done, len(inputs))
+        return found
+
+
+def _probabilities(logits: NDArray[np.float32]) -> Floats:
+    """Softmax that leaves rows which are not finite for ``checked`` to report."""
+    with np.errstate(invalid="ignore"):
+        return softmax(logits)
+
+
+def model_of(network: Any, folder: Path, schema: Schema, columns: Sequence[int], tokenizer: Path) -> TorchModel:
+    """A ``TorchModel`` with the tokenizer of the folder ``tokenizer``.
+
+    Raises:
+        ModelError: the tokenizer is missing, or has more words than the model.
+    """
+    config = network.config
+    tokens = TextTokens(tokenizer, max_tokens=max_tokens(tokenizer, config), pad_id=config.pad_token_id)
+    if config.pad_token_id is None:
+        # Decoders find a text's last token by looking for padding; they need to know its id.
+        config.pad_token_id = tokens.pad_id
+    if tokens.words > network.get_input_embeddings().num_embeddings:
+        raise ModelError(
+            f"{folder.name}: the tokenizer has {tokens.words} words, the model "
+            f"{network.get_input_embeddings().num_embeddings}; they do not belong together"
+        )
+    return TorchModel(network, tokens, schema, columns)
+
+
+def forward(network: Any, batch: Batch) -> torch.Tensor:
+    """Outputs ``(b, columns)`` of one batch."""
+    import torch
+
+    config = network.config
+    arguments = {
+        "input_ids": torch.from_numpy(batch.ids),
+        "attention_mask": torch.from_numpy(batch.mask),
+    }
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    if (getattr(config, "type_vocab_size", 0) or 0) > 1 and _takes(base, "token_type_ids"):
+        arguments["token_type_ids"] = torch.from_numpy(batch.types)
+    outputs: torch.Tensor = network(**arguments).logits
+    return outputs
+
+
+def _takes(network: Any, name: str) -> bool:
+    return name in inspect.signature(network.forward).parameters
+
+
+# --- tuning --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is tuned: AdamW, a linear warm-up, then linearly down to nothing."""
+
+    rate: float
+    epochs: int = 20
+    batch: int = 8
+    steps: int = 1_500
+    warm_up: float = 0.1
+    enough: float = 0.02
+    """Training ends after an epoch whose mean loss is below this."""
+
+
+def final_layer(network: Any, outputs: int) -> Any:
+    """The last linear layer of the head, which puts out ``outputs`` columns.
+
+    Raises:
+        ModelError: there is none that this code knows.
+    """
+    import torch
+
+    found = None
+    for name, module in network.named_modules():
+        inside = in_head(name) and ".original_module" not in name
+        if inside and isinstance(module, torch.nn.Linear) and module.out_features == outputs:
+            found = module
+    if found is None:
+        raise ModelError("the model's output layer was not found; only heads of plain linear layers can be tuned")
+    return found
+
+
+def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) -> None:
+    """Give an output layer the columns of ``target``, in its order.
+
+    Columns of the same names are kept and put in order; with any other name all columns start anew.
+    """
+    import torch
+
+    columns = {name.strip().casefold(): index for index, name in enumerate(own)}
+    wanted = [label.strip().casefold() for label in target.labels]
+    same = target.type == "regression" or (len(own) == layer.out_features and sorted(columns) == sorted(wanted))
+    with torch.no_grad():
+        if not same:
+            layer.weight.normal_(0.0, spread)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        elif target.type == "classification":
+            order = [columns[name] for name in wanted]
+            layer.weight.copy_(layer.weight[order].clone())
+            if layer.bias is not None:
+                layer.bias.copy_(layer.bias[order].clone())
+
+
+def tune(
+    network: Any,
+    tokens: TextTokens,
+    examples: Examples,
+    target: Schema,
+    layer: Any,
+    plan: Plan,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> float:
+    """Train the parameters of ``network`` that ask for gradients; return the last epoch's mean loss.
+
+    For regression the output layer works in units of the targets' spread while it is trained.
+
+    Raises:
+        ModelError: there is nothing to learn from, or the loss is no longer a number.
+    """
+    import torch
+
+    targets = _targets(examples, target)
+    scale = _Scale.of(targets) if target.type == "regression" and layer.bias is not None else _Scale(0.0, 1.0)
+    values = torch.from_numpy(scale.reduced(targets) if target.type == "regression" else targets)
+    encodings = tokens.encode(examples.inputs)
+    n = len(encodings)
+    per_epoch = math.ceil(n / plan.batch)
+    epochs = max(1, min(plan.epochs, plan.steps // per_epoch))
+    total = epochs * per_epoch
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=0.01)
+    warm = max(1, round(plan.warm_up * total))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
+    )
+    loss_of = _loss(target)
+    order = np.random.default_rng(seed)
+    mean = math.inf
+    scale.into(layer)
+    network.train()
+    for epoch in range(epochs):
+        losses: list[float] = []
+        shuffled = order.permutation(n)
+        for start in range(0, n, plan.batch):
+            batch = tokens.batch(encodings, [int(i) for i in shuffled[start : start + plan.batch]])
+            loss = loss_of(forward(network, batch), values[torch.from_numpy(batch.rows)])
+            if not torch.isfinite(loss):
+                raise ModelError("tuning diverged (the loss is not a finite number); check the targets")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(float(loss.detach()) * len(batch.rows))
+        mean = sum(losses) / n
+        if progress is not None:
+            progress((epoch + 1) * per_epoch, total)
+        if mean < plan.enough:
+            break
+    network.eval()
+    scale.out_of(layer)
+    if progress is not None:
+        progress(total, total)
+    return mean
+
+
+def _targets(examples: Examples, target: Schema) -> NDArray[Any]:
+    if examples.targets is None or not len(examples):
+        raise ModelError(f"{examples.source}: tuning needs examples with labels")
+    if target.type == "regression":
+        return np.asarray(examples.targets, dtype=np.float32)
+    return np.asarray(examples.targets, dtype=np.int64)
+
+
+def _loss(target: Schema) -> Any:
+    import torch
+
+    if target.type == "regression":
+        return lambda outputs, values: torch.nn.functional.mse_loss(outputs[:, 0], values)
+    return torch.nn.functional.cross_entropy
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Mean and spread of regression targets, folded into the output layer and out again."""
+
+    mean: float
+    spread: float
+
+    @classmethod
+    def of(cls, targets: NDArray[Any]) -> _Scale:
+        spread = float(targets.std())
+        return cls(float(targets.mean()), spread if spread > 1e-6 else 1.0)
+
+    def reduced(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """The targets in units of their spread."""
+        return (targets - np.float32(self.mean)) / np.float32(self.spread)
+
+    def into(self, layer: Any) -> None:
+        import torch
+
+        with torch.no_grad():
+            layer.weight.div_(self.spread)
+            if layer.bias is not None:
+                layer.bias.sub_(self.mean).div_(self.spread)
+
+    def out_of(self, layer: Any) -> None:
+        import torch
+
+        with torch.no_grad():
+            layer.weight.mul_(self.spread)
+            if layer.bias is not None:
+                layer.bias.mul_(self.spread).add_(self.mean)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's generator at ``seed`` inside the block, as it was outside."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        yield

@@ -1,0 +1,265 @@
+"""Format ``peft``: a LoRA adapter for a sequence classifier.
+
+    adapter_config.json          rank, target layers, the name of the base
+    adapter_model.safetensors    the matrices A and B, and the trained output layer
+    tokenizer.json               optional; the base's is used where it is missing
+
+The base does not travel along: the manifest names it and holds the hash of its weights, and it is loaded only
+when the hash is right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learndock.data.examples import Examples
+from learndock.data.schema import Schema
+from learndock.errors import ModelError, UnsafeModel
+from learndock.files import SafetensorsHeader
+from learndock.package.extras import need
+from learndock.package.formats import Model, Progress
+from learndock.package.formats import _torch as torch_models
+from learndock.package.formats._bases import base_hash, check_base, find_base
+from learndock.package.formats._outputs import check_count
+from learndock.package.formats._tensors import read_tensor
+from learndock.package.formats.transformers import copy_tokenizer
+from learndock.package.json_file import read_object
+from learndock.package.manifest import Base
+from learndock.package.safety import check_settings, header_of
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+#: Tuning A, B and the output layer; chosen on 16 examples a class (docs say how).
+PLAN = torch_models.Plan(rate=1e-3)
+
+#: Settings that only say which numbers go where; every other one must be off.
+_KNOWN = frozenset(
+    {
+        "alpha_pattern", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out",
+        "inference_mode", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout",
+        "modules_to_save", "peft_type", "r", "rank_pattern", "target_modules", "task_type", "use_dora",
+        "use_rslora",
+    }
+)  # fmt: skip
+#: Of the moment of training, or without effect where the settings that use them are off.
+_IGNORED = frozenset(
+    {"init_lora_weights", "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config"}
+)
+_LORA = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+
+
+class PeftFormat:
+    """LoRA adapters of sequence classifiers, on a base by name and hash."""
+
+    name = "peft"
+    looks_for = f"{CONFIG} and {WEIGHTS}"
+
+    def recognises(self, folder: Path) -> bool:
+        """See ``Format``."""
+        return (folder / CONFIG).is_file()
+
+    def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
+        """See ``Format``; the base is not looked at."""
+        config = _config(folder)
+        header = _header(folder)
+        _check_ranks(config, header)
+        head = _check_head(header, schema)
+        _check_values(folder / WEIGHTS, header, head)
+        return {}
+
+    def bind(self, folder: Path, base: str | None) -> Base:
+        """See ``OnBase``. ``base`` names the base where the adapter's own name for it leads nowhere."""
+        named = base or _config(folder).get("base_model_name_or_path")
+        if not isinstance(named, str) or not named:
+            raise ModelError(f"{CONFIG}: names no base model; give its name or folder with base=")
+        found = find_base(named)
+        name = found.resolve().name if Path(named).is_dir() else named
+        _name_base(folder / CONFIG, name)
+        return Base(name=name, sha256=base_hash(found))
+
+    def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
+        """See ``Format``. ``settings["base"]`` is the manifest's base, name and hash."""
+        self.check(folder, schema)
+        base = _base_folder(settings)
+        network, _ = _adapted(folder, base, schema.classes or 1)
+        return torch_models.model_of(
+            network.eval(), folder, schema, range(schema.classes or 1), _tokenizer(folder, base)
+        )
+
+    def finetune(
+        self,
+        folder: Path,
+        schema: Schema,
+        settings: dict[str, Any],
+        examples: Examples,
+        target: Schema,
+        out: Path,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """See ``Format``. A, B and the output layer are tuned; other labels get a new output layer."""
+        self.check(folder, schema)
+        base = _base_folder(settings)
+        outputs = target.classes or 1
+        keep = schema.type == target.type and schema.classes == target.classes
+        with torch_models.seeded(seed):
+            network, spread = _adapted(folder, base, outputs, train=True)
+            layer = torch_models.final_layer(network, outputs)
+            torch_models.arrange_head(layer, schema.labels if keep else (), target, spread)
+            model = torch_models.model_of(network, folder, target, range(outputs), _tokenizer(folder, base))
+            torch_models.tune(network, model.tokens, examples, target, layer, PLAN, seed=seed, progress=progress)
+        out.mkdir(parents=True, exist_ok=True)
+        with torch_models.quiet():
+            network.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+        (out / "README.md").unlink(missing_ok=True)  # written by the library, names paths of this machine
+        copy_tokenizer(_tokenizer(folder, base), out)
+        _name_base(out / CONFIG, str(_config(folder).get("base_model_name_or_path")))
+
+
+# --- checks without a library ------------------------------------------------------------------------------
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """``adapter_config.json``, checked: a plain LoRA adapter of a sequence classifier."""
+    config = read_object(folder / CONFIG)
+    check_settings(config, where=CONFIG)
+    if config.get("peft_type") != "LORA":
+        raise ModelError(f"{CONFIG}: peft_type is {config.get('peft_type')!r}; only LORA adapters are supported")
+    if config.get("task_type") != "SEQ_CLS":
+        raise ModelError(f"{CONFIG}: task_type is {config.get('task_type')!r}; only SEQ_CLS is supported")
+    odd = sorted(k for k, v in config.items() if v and k not in _KNOWN | _IGNORED)
+    if config.get("megatron_config"):
+        raise UnsafeModel(f"{CONFIG}: megatron_config: names a library to import; train without it")
+    if odd:
+        raise ModelError(f"{CONFIG}: {', '.join(odd)}: not supported; use plain LoRA (or DoRA, rsLoRA)")
+    rank = config.get("r")
+    if type(rank) is not int or not 1 <= rank <= 4096:
+        raise ModelError(f"{CONFIG}: r is {rank!r}, expected a rank of 1 to 4096")
+    if isinstance(config.get("target_modules"), str) and len(config["target_modules"]) > 200:
+        raise ModelError(f"{CONFIG}: target_modules is a pattern of more than 200 characters")
+    return config
+
+
+def _header(folder: Path) -> SafetensorsHeader:
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"{WEIGHTS}: missing in {folder}; save the adapter with save_pretrained(..., "
+            "safe_serialization=True), not as adapter_model.bin"
+        )
+    return header_of(folder / WEIGHTS)
+
+
+def _check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
+    """A is ``(rank, in)``, B is ``(out, rank)``, and the rank is the configuration's."""
+    ranks: dict[str, dict[str, int]] = {}
+    patterns = config.get("rank_pattern") or {}
+    allowed = {config["r"], *(v for v in patterns.values() if type(v) is int)}
+    for name, entry in header.tensors.items():
+        match = _LORA.fullmatch(name)
+        if match is None:
+            continue
+        if len(entry.shape) != 2:
+            raise ModelError(f"{WEIGHTS}: {name} has the shape {list(entry.shape)}, expected a matrix")
+        found = entry.shape[0 if match["part"] == "A" else 1]
+        ranks.setdefault(match["module"], {})[match["part"]] = found
+        if found not in allowed:
+            raise ModelError(
+                f"{WEIGHTS}: {name} has rank {found}, {CONFIG} says {config['r']}; they do not belong together"
+            )
+    if not ranks:
+        raise ModelError(f"{WEIGHTS}: holds no lora_A and lora_B matrices; save the adapter again")
+    for module, parts in ranks.items():
+        if len(parts) != 2 or len(set(parts.values())) != 1:
+            raise ModelError(f"{WEIGHTS}: {module} lacks lora_A or lora_B, or their ranks differ")
+
+
+def _check_head(header: SafetensorsHeader, schema: Schema) -> list[str]:
+    """The names of the output layer's weights: PEFT trains and saves it for sequence classification."""
+    names = [n for n in header.tensors if torch_models.in_head(n) and _LORA.fullmatch(n) is None]
+    final = [n for n in names if n.endswith(".weight") and ".dense." not in n]
+    if not final:
+        raise ModelError(
+            f"{WEIGHTS}: has no trained output layer (classifier or score); train with "
+            'task_type="SEQ_CLS" so that it is in modules_to_save'
+        )
+    check_count(header.tensors[final[-1]].shape[0], schema, where=WEIGHTS)
+    return names
+
+
+def _check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> None:
+    """Refuse what is not finite, and an adapter that changes nothing."""
+    moved = False
+    for name, entry in header.tensors.items():
+        values = read_tensor(path, entry, name=name)
+        if not np.isfinite(values).all():
+            raise ModelError(f"{WEIGHTS}: {name} holds values that are not finite; training diverged")
+        moved = moved or (("lora_B" in name or name in head) and bool(values.any()))
+    if not moved:
+        raise ModelError(f"{WEIGHTS}: every B matrix and the output layer are zero; the adapter changes nothing")
+
+
+# --- with the libraries ------------------------------------------------------------------------------------
+
+
+def _base_folder(settings: Mapping[str, Any]) -> Path:
+    base = settings.get("base")
+    if not isinstance(base, Mapping) or not {"name", "sha256"} <= set(base):
+        raise ModelError("the manifest does not name the adapter's base; pack the adapter again")
+    folder = find_base(str(base["name"]))
+    check_base(folder, str(base["name"]), str(base["sha256"]))
+    return folder
+
+
+def _tokenizer(folder: Path, base: Path) -> Path:
+    return folder if (folder / "tokenizer.json").is_file() else base
+
+
+def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> tuple[Any, float]:
+    """The base with the adapter on it, and the spread of new weights.
+
+    ``train`` asks for gradients, and allows an output layer of another width, which then starts anew.
+    """
+    peft = need("peft", extra="torch", why="a LoRA adapter")
+    from safetensors.torch import load_file
+
+    network, missing = torch_models.load_classifier(base, outputs=outputs)
+    spread = float(getattr(network.config, "initializer_range", 0.02) or 0.02)
+    config = {k: v for k, v in _config(folder).items() if k in _KNOWN}
+    config.update(inference_mode=not train, lora_dropout=config.get("lora_dropout") or 0.0)
+    state = load_file(folder / WEIGHTS)
+    unsaved = sorted(n for n in missing if f"base_model.model.{n}" not in state)
+    if unsaved:
+        raise ModelError(
+            f"{base.name}: neither the base nor the adapter holds {', '.join(unsaved[:3])}, which would be "
+            "random; train on a base that has it, or add it to modules_to_save"
+        )
+    own = {f"base_model.model.{n}": v.detach().clone() for n, v in network.named_parameters()}
+    for name in [n for n in state if train and torch_models.in_head(n) and n in own]:
+        state[name] = state[name] if state[name].shape == own[name].shape else own[name]
+    try:
+        with torch_models.quiet():
+            adapted = peft.get_peft_model(network, peft.LoraConfig(**config))
+            result = peft.set_peft_model_state_dict(adapted, state)
+    except (ValueError, RuntimeError, TypeError, KeyError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name} ({text})") from None
+    lacking = [n for n in result.missing_keys if "lora_" in n or "modules_to_save" in n]
+    if result.unexpected_keys or lacking:
+        some = ", ".join([*result.unexpected_keys, *lacking][:3])
+        raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name}: {some}")
+    return adapted, spread
+
+
+def _name_base(path: Path, name: str) -> None:
+    """Write the base's name into the adapter's settings: a path of this machine helps nobody."""
+    config = read_object(path)
+    if config.get("base_model_name_or_path") != name:
+        config["base_model_name_or_path"] = name
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

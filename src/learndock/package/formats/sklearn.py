@@ -1,0 +1,232 @@
+"""Format ``sklearn``: a scikit-learn text pipeline, saved with skops as ``model.skops``.
+
+The pipeline takes a list of texts. A pair of texts reaches it as one text, the two joined by a line break.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.examples import Examples, Input
+from learndock.data.schema import Schema
+from learndock.errors import ModelError, UnsafeModel
+from learndock.files import atomic_write
+from learndock.package.extras import need
+from learndock.package.formats import Model, Progress
+from learndock.package.formats._outputs import Floats, check_count, checked, label_order, softmax
+from learndock.package.formats._tokens import check_texts
+from learndock.package.skops_file import TRUSTED, check_skops
+
+FILE = "model.skops"
+BATCH = 1_024
+_WHY = "a scikit-learn model"
+#: What scikit-learn's own code raises over a model that does not fit its input or its version.
+_FAILURES = (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError)
+
+
+class SklearnFormat:
+    """scikit-learn text pipelines, without pickles."""
+
+    name = "sklearn"
+    looks_for = f"{FILE}, saved with skops.io.dump"
+
+    def recognises(self, folder: Path) -> bool:
+        """See ``Format``."""
+        return (folder / FILE).is_file()
+
+    def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
+        """See ``Format``."""
+        if not (folder / FILE).is_file():
+            raise ModelError(f"{FILE}: missing in {folder}; save the pipeline with skops.io.dump")
+        check_skops(folder / FILE)
+        return {}
+
+    def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
+        """See ``Format``."""
+        pipeline = _read(folder)
+        names = [str(c) for c in getattr(pipeline, "classes_", ())]
+        if schema.type == "regression":
+            if names:
+                raise ModelError(f"{FILE}: a classifier, but the schema says regression")
+            return SklearnModel(pipeline, schema, ())
+        if not names:
+            raise ModelError(f"{FILE}: has no classes_; it is a regressor, or it was not fitted")
+        check_count(len(names), schema, where=FILE)
+        return SklearnModel(pipeline, schema, label_order(names, schema))
+
+    def finetune(
+        self,
+        folder: Path,
+        schema: Schema,
+        settings: dict[str, Any],
+        examples: Examples,
+        target: Schema,
+        out: Path,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """See ``Format``. The fitted feature steps stay, only the last estimator is fitted anew."""
+        self.check(folder, schema)
+        pipeline = _read(folder)
+        if len(getattr(pipeline, "steps", ())) < 2:
+            raise ModelError(f"{FILE}: only pipelines of feature steps and an estimator can be tuned")
+        if examples.targets is None or not len(examples):
+            raise ModelError(f"{examples.source}: tuning needs examples with labels")
+        last = _estimator(pipeline.steps[-1][1], schema, target, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                last.fit(pipeline[:-1].transform(_texts(examples.inputs)), _targets(examples, target))
+            except _FAILURES as error:
+                raise ModelError(
+                    f"{FILE}: the last step ({type(last).__name__}) could not be fitted to the "
+                    f"{len(examples)} examples: {error}"
+                ) from None
+        pipeline.steps[-1] = (pipeline.steps[-1][0], last)
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out / FILE) as stream:
+            need("skops.io", extra="sklearn", why=_WHY).dump(pipeline, stream)
+        if progress is not None:
+            progress(1, 1)
+
+
+@dataclass(frozen=True)
+class SklearnModel:
+    """A loaded pipeline (``Model``); ``columns`` are its classes in the order of the schema."""
+
+    pipeline: Any
+    schema: Schema
+    columns: Sequence[int]
+
+    def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Floats:
+        """See ``Model``."""
+        texts = _texts(inputs)
+        width = () if self.schema.type == "regression" else (self.schema.classes,)
+        found = np.zeros((len(texts), *width))
+        for start in range(0, len(texts), BATCH):
+            part = texts[start : start + BATCH]
+            found[start : start + len(part)] = self._predict(part)
+            if progress is not None:
+                progress(start + len(part), len(texts))
+        return checked(found, self.schema, len(texts))
+
+    def _predict(self, texts: list[str]) -> NDArray[Any]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if self.schema.type == "regression":
+                    return np.asarray(self.pipeline.predict(texts), dtype=np.float64).reshape(len(texts))
+                return np.asarray(_class_probabilities(self.pipeline, texts)[:, list(self.columns)])
+        except _FAILURES as error:
+            raise ModelError(
+                f"{FILE}: the pipeline does not run ({error}); it must take texts, and have been made with a "
+                "scikit-learn near the one installed here"
+            ) from None
+
+
+def _class_probabilities(pipeline: Any, texts: list[str]) -> NDArray[Any]:
+    """``(n, classes)`` in the order of ``classes_``: the best that the estimator offers."""
+    if hasattr(pipeline, "predict_proba"):
+        return np.asarray(pipeline.predict_proba(texts), dtype=np.float64)
+    if hasattr(pipeline, "decision_function"):
+        scores = np.asarray(pipeline.decision_function(texts), dtype=np.float64)
+        # Of two classes only the second one's score is given; softmax over (0, s) is the sigmoid of s.
+        return softmax(np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores)
+    found = np.asarray(pipeline.predict(texts))
+    return np.asarray(found[:, None] == np.asarray(pipeline.classes_)[None, :], dtype=np.float64)
+
+
+def _texts(inputs: Sequence[Input]) -> list[str]:
+    check_texts(inputs)
+    return [value if isinstance(value, str) else "\n".join(value) for value in inputs]
+
+
+def _targets(examples: Examples, target: Schema) -> NDArray[Any]:
+    if target.type == "regression":
+        return np.asarray(examples.targets, dtype=np.float64)
+    return np.asarray(target.labels)[np.asarray(examples.targets, dtype=np.int64)]
+
+
+def _estimator(last: Any, schema: Schema, target: Schema, seed: int) -> Any:
+    """An unfitted estimator like the last step, or a linear one where the type of the task changes."""
+    base = need("sklearn.base", extra="sklearn", why=_WHY)
+    linear = need("sklearn.linear_model", extra="sklearn", why=_WHY)
+    if schema.type == target.type:
+        fresh = base.clone(last)
+    elif target.type == "regression":
+        fresh = linear.Ridge()
+    else:
+        fresh = linear.LogisticRegression(max_iter=1_000)
+    if "random_state" in fresh.get_params(deep=False):
+        fresh.set_params(random_state=seed)
+    return fresh
+
+
+# --- loading -----------------------------------------------------------------------------------------------
+
+
+def _read(folder: Path) -> Any:
+    """Build the pipeline, after our own review of the file and then skops' one."""
+    check_skops(folder / FILE)
+    skops = need("skops.io", extra="sklearn", why=_WHY)
+    need("sklearn", extra="sklearn", why=_WHY)
+    source = (folder / FILE).read_bytes()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            unknown = sorted(set(skops.get_untrusted_types(data=source)) - set(TRUSTED))
+            if unknown:
+                raise UnsafeModel(f"{FILE}: skops does not trust these types: {', '.join(unknown[:5])}")
+            pipeline = skops.loads(source, trusted=sorted(TRUSTED))
+    except (*_FAILURES, ImportError, RecursionError, OSError) as error:
+        raise ModelError(
+            f"{FILE}: skops cannot build it ({error}); was it saved with another version of scikit-learn?"
+        ) from None
+    if not hasattr(pipeline, "predict"):
+        raise ModelError(f"{FILE}: a {type(pipeline).__name__}, which does not predict; save the whole pipeline")
+    _check_parts(pipeline)
+    return pipeline
+
+
+def _check_parts(pipeline: Any) -> None:
+    """What a type list cannot see: settings that reach outside, and indices that nobody bounds-checks."""
+    for part in _parts(pipeline):
+        kind = type(part).__name__
+        if getattr(part, "memory", None) is not None:
+            raise UnsafeModel(f"{FILE}: {kind} has a cache folder (memory), which holds pickles; set memory=None")
+        if getattr(part, "input", "content") != "content":
+            raise UnsafeModel(f"{FILE}: {kind} reads files by name (input={part.input!r}); use input='content'")
+        words = getattr(part, "vocabulary_", None)
+        if words is not None:
+            plain = isinstance(words, dict) and all(isinstance(v, int | np.integer) for v in words.values())
+            if not plain or sorted(words.values()) != list(range(len(words))):
+                raise UnsafeModel(
+                    f"{FILE}: {kind} has a vocabulary whose numbers are not 0, 1, 2, ...; they would be "
+                    "followed outside of the model's arrays"
+                )
+
+
+def _parts(root: Any) -> Iterator[Any]:
+    """Every scikit-learn object inside a pipeline, each once."""
+    seen: set[int] = set()
+    stack = [root]
+    while stack:
+        top = stack.pop()
+        if id(top) in seen:
+            continue
+        seen.add(id(top))
+        if isinstance(top, dict):
+            stack.extend(v for v in top.values() if not isinstance(v, str | int | float))
+        elif isinstance(top, list | tuple | set):
+            stack.extend(v for v in top if not isinstance(v, str | int | float))
+        elif type(top).__module__.startswith("sklearn."):
+            yield top
+            stack.extend(vars(top).values() if hasattr(top, "__dict__") else ())

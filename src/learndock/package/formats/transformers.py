@@ -1,0 +1,166 @@
+"""Format ``transformers``: a sequence classifier as ``save_pretrained`` writes it.
+
+config.json          model type, label names
+model.safetensors    weights, or model.safetensors.index.json and its parts
+tokenizer.json       the tokenizer
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from learndock.data.examples import Examples
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+from learndock.files import SafetensorsHeader
+from learndock.package.formats import Model, Progress
+from learndock.package.formats import _torch as torch_models
+from learndock.package.formats._outputs import check_count, label_order, names_in
+from learndock.package.json_file import read_object
+from learndock.package.safety import check_settings, header_of
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+#: Tuning all weights; chosen on 16 examples a class (docs say how).
+PLAN = torch_models.Plan(rate=1e-4)
+
+
+class TransformersFormat:
+    """Sequence classifiers of the transformers library, from safetensors."""
+
+    name = "transformers"
+    looks_for = f"{CONFIG}, {WEIGHTS} and tokenizer.json"
+
+    def recognises(self, folder: Path) -> bool:
+        """See ``Format``."""
+        if not (folder / CONFIG).is_file() or (folder / "model.onnx").is_file():
+            return False
+        others = ("*.safetensors", "pytorch_model*.bin", "*.h5", "*.msgpack")
+        return any(next(folder.glob(pattern), None) for pattern in others)
+
+    def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
+        """See ``Format``."""
+        config = read_object(folder / CONFIG)
+        check_config(config)
+        check_count(len(names_in(config, where=CONFIG)), schema, where=CONFIG)
+        weights(folder)
+        if not (folder / "tokenizer.json").is_file():
+            raise ModelError(f"tokenizer.json: missing in {folder}; save it with AutoTokenizer(...).save_pretrained")
+        return {}
+
+    def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
+        """See ``Format``."""
+        self.check(folder, schema)
+        network, missing = torch_models.load_classifier(folder)
+        if missing:
+            raise ModelError(
+                f"{WEIGHTS}: {len(missing)} weights are missing ({', '.join(sorted(missing)[:3])}); "
+                "save the tuned classifier, not the model that it started from"
+            )
+        columns = label_order(names_in(read_object(folder / CONFIG), where=CONFIG), schema)
+        return torch_models.model_of(network, folder, schema, columns, folder)
+
+    def finetune(
+        self,
+        folder: Path,
+        schema: Schema,
+        settings: dict[str, Any],
+        examples: Examples,
+        target: Schema,
+        out: Path,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """See ``Format``. All weights are tuned; other labels get a new output layer."""
+        self.check(folder, schema)
+        torch_models.libraries("tuning")
+        own = _own_names(folder, schema)
+        outputs = target.classes or 1
+        with torch_models.seeded(seed):
+            network, missing = torch_models.load_classifier(folder, outputs=outputs)
+            outside = sorted(name for name in missing if not torch_models.in_head(name))
+            if outside:
+                raise ModelError(f"{WEIGHTS}: weights are missing ({', '.join(outside[:3])})")
+            layer = torch_models.final_layer(network, outputs)
+            kept = [] if missing or schema.type != target.type else own
+            torch_models.arrange_head(layer, kept, target, _spread(network.config))
+            model = torch_models.model_of(network, folder, target, range(outputs), folder)
+            torch_models.tune(network, model.tokens, examples, target, layer, PLAN, seed=seed, progress=progress)
+        write_classifier(network, target, folder, out)
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Check what a sequence classifier's ``config.json`` says, apart from its labels.
+
+    Raises:
+        UnsafeModel: it names code.
+        ModelError: it is no classifier that this format runs.
+    """
+    check_settings(config, where=CONFIG)
+    if not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{CONFIG}: has no model_type; save the model again with save_pretrained")
+    if config.get("problem_type") == "multi_label_classification":
+        raise ModelError(f"{CONFIG}: several labels for one input (multi_label_classification) are not supported")
+    for key in ("quantization_config", "transformers_weights"):
+        if config.get(key):
+            raise ModelError(f"{CONFIG}: {key} is not supported; save the plain weights as {WEIGHTS}")
+
+
+def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:
+    """The files with the model's weights, and their checked headers.
+
+    Raises:
+        ModelError: there are none, or they are damaged.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [(folder / WEIGHTS, header_of(folder / WEIGHTS))]
+    if not (folder / INDEX).is_file():
+        raise ModelError(
+            f"{WEIGHTS}: missing in {folder}; save the model with "
+            "save_pretrained(..., safe_serialization=True), not as pytorch_model.bin"
+        )
+    table = read_object(folder / INDEX).get("weight_map")
+    names = sorted({str(v) for v in table.values()}) if isinstance(table, dict) else []
+    if not names or any("/" in n or not n.endswith(".safetensors") for n in names):
+        raise ModelError(f"{INDEX}: has no sound weight_map; save the model again")
+    return [(folder / name, header_of(folder / name)) for name in names]
+
+
+def _own_names(folder: Path, schema: Schema) -> list[str]:
+    """What the model's columns are called in the words of the learnware's schema."""
+    names = names_in(read_object(folder / CONFIG), where=CONFIG)
+    for label, column in zip(schema.labels, label_order(names, schema), strict=False):
+        names[column] = label
+    return names
+
+
+def _spread(config: Any) -> float:
+    return float(getattr(config, "initializer_range", 0.02) or 0.02)
+
+
+def write_classifier(network: Any, target: Schema, folder: Path, out: Path) -> None:
+    """Write a tuned classifier to ``out``, with the tokenizer of ``folder``."""
+    names = list(target.labels) if target.type == "classification" else ["value"]
+    network.config.id2label = dict(enumerate(names))
+    network.config.label2id = {name: index for index, name in enumerate(names)}
+    network.config.problem_type = "regression" if target.type == "regression" else None
+    out.mkdir(parents=True, exist_ok=True)
+    with torch_models.quiet():
+        network.save_pretrained(out)
+    copy_tokenizer(folder, out)
+    path = out / CONFIG
+    config = {k: v for k, v in json.loads(path.read_text("utf-8")).items() if k != "_name_or_path"}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def copy_tokenizer(folder: Path, out: Path) -> None:
+    """Copy the tokenizer's files, those that there are."""
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)

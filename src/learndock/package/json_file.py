@@ -1,0 +1,89 @@
+"""JSON that strangers wrote: read with a size limit, no key twice, no NaN, nothing nested without end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from learndock.errors import LearndockError, ModelError
+
+MIB = 1 << 20
+CONFIG_LIMIT = MIB
+VOCABULARY_LIMIT = 32 * MIB
+
+#: Files that hold a vocabulary: large, and their keys are words of a language, not settings.
+VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the key "{twice[:60]}" stands twice')
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse_json(source: bytes, *, where: str, error: type[LearndockError] = ModelError) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        error: not UTF-8, not JSON, a key twice, NaN or infinity, or nested too deeply; names ``where``.
+    """
+    try:
+        return json.loads(source.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise error(f"{where}: not sound JSON (nested too deeply)") from None
+    except ValueError as problem:
+        raise error(f"{where}: not sound JSON ({problem}); save it again") from None
+
+
+def limit_of(name: str) -> int:
+    """How many bytes the JSON file called ``name`` may have."""
+    return VOCABULARY_LIMIT if name in VOCABULARIES or name.endswith(".index.json") else CONFIG_LIMIT
+
+
+def read_json(path: Path, *, where: str | None = None, error: type[LearndockError] = ModelError) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        error: there is none, it is too large, or not sound JSON.
+    """
+    where = where or path.name
+    limit = limit_of(path.name)
+    try:
+        with path.open("rb") as stream:
+            source = stream.read(limit + 1)
+    except FileNotFoundError:
+        raise error(f"{where}: missing in {path.parent}") from None
+    except OSError as problem:
+        raise error(f"{where}: cannot be read ({problem.strerror})") from None
+    if len(source) > limit:
+        raise error(f"{where}: larger than the {limit // MIB} MiB that such a JSON file may have")
+    return parse_json(source, where=where, error=error)
+
+
+def read_object(path: Path, *, error: type[LearndockError] = ModelError) -> dict[str, Any]:
+    """The JSON object in a file (see ``read_json``)."""
+    found = read_json(path, error=error)
+    if not isinstance(found, dict):
+        raise error(f"{path.name}: not a JSON object")
+    return found
+
+
+def settings_in(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every ``(key, value)`` of all objects inside a JSON value."""
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, dict):
+            yield from top.items()
+            stack.extend(top.values())
+        elif isinstance(top, list):
+            stack.extend(top)

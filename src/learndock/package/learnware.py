@@ -1,0 +1,120 @@
+"""A learnware on disk: opened, verified against its manifest, loaded.
+
+What comes from a dock or a colleague passes here before anything looks inside: every file has the size and
+hash that the manifest says, no other file is there, and no file could run code.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learndock.data.schema import Schema
+from learndock.errors import Corrupt, NotFound, PackageError
+from learndock.files import sha256_file
+from learndock.package.formats import Model
+from learndock.package.formats.registry import get_format
+from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.safety import check_files
+
+if TYPE_CHECKING:
+    from learndock.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Learnware:
+    """A learnware folder and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def schema(self) -> Schema:
+        """The task that the model was trained for."""
+        return self.manifest.task_schema
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the format needs to load the model: the manifest's settings, and its base where it has one."""
+        base = self.manifest.base
+        return {**self.manifest.settings, **({"base": base.model_dump()} if base else {})}
+
+    def load(self) -> Model:
+        """Load the model, after checking again that no file could run code.
+
+        Raises:
+            UnsafeModel, ModelError, MissingExtra: see ``Format.load``.
+            PackageError: the format is not installed here.
+        """
+        found = get_format(self.manifest.format)
+        check_files(self.folder)
+        found.check(self.folder, self.schema)
+        return found.load(self.folder, self.schema, self.settings)
+
+    def spec(self, space: str | None = None) -> Spec:
+        """The specification for ``space`` (name or id), or the first one.
+
+        Raises:
+            NotFound: there is none for that space.
+            SpecError: it is damaged.
+        """
+        from learndock.spec import read_spec
+
+        for entry in self.manifest.specs:
+            if space is None or space in (entry.space, entry.space_id):
+                return read_spec(self.folder / entry.path)
+        there = ", ".join(e.space for e in self.manifest.specs) or "none"
+        raise NotFound(f"{self.manifest.name}: no spec for the space {space}; it has {there}")
+
+
+def open_learnware(folder: str | Path, verify: bool = True) -> Learnware:
+    """Open a learnware folder; ``verify`` compares every file with the manifest first.
+
+    Without ``verify`` only names and sizes are compared.
+
+    Raises:
+        PackageError: no manifest, a file is missing, or one is not listed.
+        Corrupt: a file is not the one that was packed.
+    """
+    folder = Path(folder)
+    manifest = Manifest.from_folder(folder)
+    listed = {f.path: f for f in manifest.files}
+    for name in sorted(_names(folder) - set(listed) - {MANIFEST}):
+        raise PackageError(f"{folder / name}: not listed in {MANIFEST}; remove it, or get the whole again")
+    for entry in manifest.files:
+        _compare(folder, entry, whole=verify)
+    return Learnware(folder, manifest)
+
+
+def _names(folder: Path) -> set[str]:
+    """Every entry below ``folder`` but folders, relative to it; links are entries, and are not followed."""
+    found: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=False):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        found.update((Path(parent) / name).relative_to(folder).as_posix() for name in [*files, *links])
+    return found
+
+
+def _compare(folder: Path, entry: File, *, whole: bool) -> None:
+    path = folder / entry.path
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise PackageError(f"{path}: missing, but listed in {MANIFEST}; get the learnware again") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise PackageError(f"{path}: not a regular file; get the learnware again")
+    if status.st_size != entry.size:
+        raise Corrupt(
+            f"{path}: {status.st_size} bytes, {MANIFEST} says {entry.size}; it is cut off or was changed, "
+            "get the learnware again"
+        )
+    if whole:
+        digest = sha256_file(path)
+        if digest != entry.sha256:
+            raise Corrupt(
+                f"{path}: its SHA-256 is {digest}, {MANIFEST} says {entry.sha256}; it was changed, "
+                "get the learnware again"
+            )

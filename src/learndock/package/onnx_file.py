@@ -1,0 +1,289 @@
+"""What an ONNX file refers to, read from its bytes alone.
+
+A model file is a protobuf message. This walk follows the few fields that matter for safety (which operators
+run, which other files hold weights) and for reuse (what goes in and comes out), and skips all numbers. It
+runs neither the graph nor a protobuf library, so a dock can check what it never loads.
+
+Field numbers are those of onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto,
+SparseTensorProto, FunctionProto, TrainingInfoProto, ValueInfoProto).
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from learndock.errors import ModelError, UnsafeModel
+
+#: Operator sets whose code is onnxruntime's own.
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+#: Operators of those sets that reach outside the graph: compiled blobs, or functions of the host program.
+REFUSED_OPERATORS = frozenset({"EPContext", "PyOp", "PythonOp", "PythonOpGrad"})
+#: Names that an external weights file may have.
+EXTERNAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}(?:\.data|\.onnx_data)")
+EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
+
+MAX_FIELDS = 2_000_000
+MAX_DEPTH = 24
+MAX_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output of the graph; ``rank`` is None where the file does not say."""
+
+    name: str
+    element: int
+    rank: int | None
+
+
+@dataclass
+class OnnxFile:
+    """What the walk found."""
+
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    constants: set[str] = field(default_factory=set)
+    operators: set[tuple[str, str]] = field(default_factory=set)
+    functions: set[tuple[str, str]] = field(default_factory=set)
+    external: set[str] = field(default_factory=set)
+    producers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Output name of a node of the main graph -> (operator, its first input)."""
+
+
+Span = tuple[int, int]
+
+
+class _Walk:
+    def __init__(self, data: mmap.mmap | bytes, where: str, folder: Path) -> None:
+        self.data = data
+        self.where = where
+        self.folder = folder
+        self.found = OnnxFile()
+        self.count = 0
+
+    # --- the wire format ---------------------------------------------------------------------------------
+
+    def damaged(self, why: str) -> ModelError:
+        return ModelError(f"{self.where}: not a sound ONNX file ({why}); export the model again")
+
+    def varint(self, position: int, end: int) -> tuple[int, int]:
+        value = shift = 0
+        while position < end and shift < 70:
+            byte = self.data[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, position
+            shift += 7
+        raise self.damaged("a number is cut off")
+
+    def fields(self, span: Span) -> Iterator[tuple[int, int | Span]]:
+        """``(field number, value)``: a number for varints, a span of bytes for what has a length."""
+        position, end = span
+        while position < end:
+            self.count += 1
+            if self.count > MAX_FIELDS:
+                raise self.damaged(f"more than {MAX_FIELDS:,} fields")
+            key, position = self.varint(position, end)
+            number, wire = key >> 3, key & 7
+            if number == 0:
+                raise self.damaged("field number 0")
+            if wire == 0:
+                value, position = self.varint(position, end)
+                yield number, value
+            elif wire == 2:
+                length, position = self.varint(position, end)
+                if position + length > end:
+                    raise self.damaged("it is cut off")
+                yield number, (position, position + length)
+                position += length
+            elif wire in (1, 5):
+                position += 8 if wire == 1 else 4
+                if position > end:
+                    raise self.damaged("it is cut off")
+            else:
+                raise self.damaged(f"wire type {wire}")
+
+    def messages(self, span: Span, numbers: frozenset[int]) -> Iterator[tuple[int, Span]]:
+        """The fields ``numbers``, which must all be messages or texts."""
+        for number, value in self.fields(span):
+            if number in numbers:
+                if isinstance(value, int):
+                    raise self.damaged(f"field {number} has the wrong type")
+                yield number, value
+
+    def text(self, span: Span) -> str:
+        if span[1] - span[0] > 4096:
+            raise self.damaged("a name is too long")
+        try:
+            return bytes(self.data[span[0] : span[1]]).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.damaged("a name is not text") from None
+
+    # --- the messages ------------------------------------------------------------------------------------
+
+    def model(self, span: Span) -> None:
+        graphs = 0
+        for number, inner in self.messages(span, frozenset({7, 20, 25})):
+            if number == 20:
+                raise UnsafeModel(f"{self.where}: holds a training graph; export the model for inference only")
+            if number == 7:
+                graphs += 1
+                self.graph(inner, 0, main=True)
+            else:
+                self.function(inner)
+        if graphs != 1:
+            raise self.damaged(f"{graphs} graphs where one is expected")
+        self.domains()
+
+    def domains(self) -> None:
+        for domain, operator in sorted(self.found.operators - self.found.functions):
+            if domain not in DOMAINS:
+                raise UnsafeModel(
+                    f"{self.where}: operator {operator} of domain {domain!r} needs a custom library; "
+                    f"export with the standard operators only ({', '.join(sorted(DOMAINS - {''}))})"
+                )
+            if operator in REFUSED_OPERATORS:
+                raise UnsafeModel(
+                    f"{self.where}: operator {operator} runs code outside of the graph; export without it"
+                )
+
+    def graph(self, span: Span, depth: int, *, main: bool = False) -> None:
+        if depth > MAX_DEPTH:
+            raise self.damaged("graphs nested too deeply")
+        for number, inner in self.messages(span, frozenset({1, 5, 11, 12, 15})):
+            if number == 1:
+                self.node(inner, depth, main=main)
+            elif number == 5:
+                name = self.tensor(inner)
+                if main:
+                    self.found.constants.add(name)
+            elif number == 15:
+                self.sparse(inner)
+            elif main:
+                (self.found.inputs if number == 11 else self.found.outputs).append(self.value(inner))
+
+    def node(self, span: Span, depth: int, *, main: bool) -> None:
+        operator = domain = ""
+        inputs: list[str] = []
+        outputs: list[str] = []
+        for number, inner in self.messages(span, frozenset({1, 2, 4, 5, 7})):
+            if number == 5:
+                self.attribute(inner, depth)
+            elif number == 4:
+                operator = self.text(inner)
+            elif number == 7:
+                domain = self.text(inner)
+            else:
+                (inputs if number == 1 else outputs).append(self.text(inner))
+        self.found.operators.add((domain, operator))
+        if main:
+            self.found.producers.update(dict.fromkeys(outputs, (operator, inputs[0] if inputs else "")))
+
+    def attribute(self, span: Span, depth: int) -> None:
+        for number, inner in self.messages(span, frozenset({5, 6, 10, 11, 22, 23})):
+            if number in (5, 10):
+                self.tensor(inner)
+            elif number in (6, 11):
+                self.graph(inner, depth + 1)
+            else:
+                self.sparse(inner)
+
+    def function(self, span: Span) -> None:
+        name = domain = ""
+        for number, inner in self.messages(span, frozenset({1, 7, 10, 11})):
+            if number == 7:
+                self.node(inner, 1, main=False)
+            elif number == 11:
+                self.attribute(inner, 1)
+            elif number == 1:
+                name = self.text(inner)
+            else:
+                domain = self.text(inner)
+        if domain in DOMAINS:
+            raise UnsafeModel(f"{self.where}: function {name} stands in for a standard operator; inline it")
+        self.found.functions.add((domain, name))
+
+    def sparse(self, span: Span) -> None:
+        for _, inner in self.messages(span, frozenset({1, 2})):
+            self.tensor(inner)
+
+    def tensor(self, span: Span) -> str:
+        name = ""
+        entries: list[dict[str, str]] = []
+        outside = False
+        for number, value in self.fields(span):
+            if number == 8 and not isinstance(value, int):
+                name = self.text(value)
+            elif number == 13:
+                if isinstance(value, int):
+                    raise self.damaged("field 13 has the wrong type")
+                entries.append(self.entry(value))
+            elif number == 14:
+                outside = outside or value != 0
+        if outside or entries:
+            self.outside(entries, name)
+        return name
+
+    def entry(self, span: Span) -> dict[str, str]:
+        parts = {number: self.text(inner) for number, inner in self.messages(span, frozenset({1, 2}))}
+        return {"key": parts.get(1, ""), "value": parts.get(2, "")}
+
+    def outside(self, entries: list[dict[str, str]], name: str) -> None:
+        """Weights in another file: plain names of files in the same folder, and only the bytes in there."""
+        values = {entry["key"]: entry["value"] for entry in entries}
+        location = values.get("location", "")
+        if len(values) != len(entries) or not EXTERNAL_KEYS.issuperset(values):
+            raise self.damaged(f"tensor {name} describes its file in an unknown way")
+        if not EXTERNAL_NAME.fullmatch(location) or ".." in location:
+            raise UnsafeModel(
+                f"{self.where}: tensor {name} reads the file {location!r}; weights outside of the model file "
+                "must lie beside it, in a file called NAME.data"
+            )
+        path = self.folder / location
+        if path.is_symlink() or not path.is_file():
+            raise ModelError(f"{location}: missing; {self.where} keeps tensor {name} in it")
+        try:
+            offset, length = int(values.get("offset") or 0), int(values.get("length") or 0)
+        except ValueError:
+            raise self.damaged(f"tensor {name} has no sound offset") from None
+        if offset < 0 or length < 0 or offset + length > path.stat().st_size:
+            raise ModelError(f"{location}: too short for tensor {name} of {self.where}; copy it again")
+        self.found.external.add(location)
+
+    def value(self, span: Span) -> Value:
+        name, element, rank = "", 0, None
+        for number, inner in self.messages(span, frozenset({1, 2})):
+            if number == 1:
+                name = self.text(inner)
+                continue
+            for _, tensor_type in self.messages(inner, frozenset({1})):
+                for part, found in self.fields(tensor_type):
+                    if part == 1 and isinstance(found, int):
+                        element = found
+                    elif part == 2 and not isinstance(found, int):
+                        rank = sum(1 for n, _ in self.fields(found) if n == 1)
+        return Value(name, element, rank)
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Walk an ONNX file; other files that it names must lie in the same folder.
+
+    Raises:
+        UnsafeModel: it needs operators from elsewhere, or names a file outside of its folder.
+        ModelError: it is damaged, or a file that it names is missing.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size < 16 or size > MAX_BYTES:
+            raise ModelError(f"{path.name}: {size} bytes are not the size of an ONNX model; export it again")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[4:8] == b"ORTM":
+                raise UnsafeModel(f"{path.name}: onnxruntime's own format; export it as plain ONNX")
+            walk = _Walk(data, path.name, path.parent)
+            walk.model((0, size))
+    return walk.found

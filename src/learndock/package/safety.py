@@ -1,0 +1,314 @@
+"""Which files a learnware may hold: decided by what is in them, never by what they are called.
+
+The first step of packing, and the first step before anything from a learnware is loaded. A file's name says
+what it claims to be; its content must then be exactly that. Whatever is not on the list is refused, with the
+reason and what to convert it to. Nothing here loads a model, and no optional library is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from learndock.errors import LearndockError, ModelError, PackageError, UnsafeModel
+from learndock.files import SafetensorsHeader, safetensors_header
+from learndock.package.json_file import MIB, VOCABULARIES, read_json, settings_in
+from learndock.package.manifest import check_path
+from learndock.package.onnx_file import EXTERNAL_NAME, read_onnx
+from learndock.package.skops_file import check_skops
+
+MAX_FILES = 1_000
+MAX_TEXT = 4 * MIB
+MAX_WORDS = 32 * MIB
+MAX_IMAGE = 8 * MIB
+
+_SAFETENSORS = "save_pretrained(..., safe_serialization=True) or safetensors.torch.save_file"
+_PICKLE = f"a pickle can run code when loaded; save with {_SAFETENSORS}, or remove it if it is not needed"
+_ARRAY = "arrays alone are not a model, and an object array is a pickle; save as .safetensors"
+_CODE = "code is never part of a learnware; use a model type that its library knows, or export it to ONNX"
+_LIBRARY = "a compiled library is code; export the model to ONNX with the standard operators only"
+
+#: suffix -> why it is refused and what to do instead.
+REFUSED: dict[str, str] = {
+    **dict.fromkeys((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".dill", ".mar", ".nemo"), _PICKLE),
+    ".joblib": "a pickle can run code when loaded; save with skops.io.dump(pipeline, 'model.skops')",
+    ".pt2": "an exported program can name code; export it to ONNX",
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "it can hold code layers; export the model to ONNX"),
+    ".pb": "a saved graph can hold code; export the model to ONNX as model.onnx",
+    **dict.fromkeys((".npy", ".npz"), _ARRAY),
+    ".model": "a sentencepiece file; convert it to tokenizer.json with AutoTokenizer(...).save_pretrained",
+    ".msgpack": "flax weights; save them as .safetensors",
+    ".ot": "rust_model weights are not read; save them as .safetensors",
+    ".gguf": "GGUF is not a classifier's format; save as .safetensors",
+    **dict.fromkeys((".py", ".pyc", ".pyi", ".ipynb", ".sh", ".js", ".bat", ".ps1", ".lua", ".wasm"), _CODE),
+    **dict.fromkeys((".so", ".dll", ".dylib", ".pyd", ".exe", ".jar", ".whl"), _LIBRARY),
+    **dict.fromkeys((".jinja", ".jinja2", ".j2"), "a chat template is code; a classifier needs none, remove it"),
+    **dict.fromkeys((".zip", ".tar", ".gz", ".xz", ".7z", ".rar"), "an archive hides its files; unpack it"),
+    **dict.fromkeys((".yaml", ".yml"), "YAML can name classes; write JSON instead, or remove it"),
+}
+
+#: JSON key -> why a value is refused.
+REFUSED_KEYS: dict[str, str] = {
+    "auto_map": "names code that came with the model; save a model type that transformers itself knows",
+    "auto_mapping": "names a library to import; save the adapter with task_type SEQ_CLS",
+    "chat_template": "a template is code; a classifier needs none, remove the key",
+    "custom_generate": "names code that came with the model; remove the key",
+    "custom_pipelines": "names code that came with the model; remove the key",
+    "kernel_config": "names compiled code on a hub; remove the key",
+    "trust_remote_code": "asks to run code that came with the model; remove the key",
+    "use_kernels": "loads compiled code from a hub; remove the key",
+}
+_REFUSED_NAMES = {
+    "chat_template.json": "a chat template is code; a classifier needs none, remove it",
+    "adapter_model.bin": _PICKLE,
+}
+#: Keys whose value may name a kernel on a hub ("owner/name"), which is compiled code.
+_IMPLEMENTATION = re.compile(r"_?(?:attn|experts)_implementation(?:_internal)?")
+_IMAGES = {".png": (b"\x89PNG\r\n\x1a\n",), ".jpg": (b"\xff\xd8\xff",), ".jpeg": (b"\xff\xd8\xff",)}
+_TEXT_NAMES = re.compile(r"(?:licen[cs]e|notice|copying|copyright|authors|citation)", re.IGNORECASE)
+
+
+def check_files(folder: str | Path) -> list[Path]:
+    """Check every file below ``folder``; return them relative to it, sorted.
+
+    Raises:
+        UnsafeModel: a file could run code when loaded, or is of no kind that a learnware may hold.
+        ModelError: a file is damaged, or names another that is missing.
+        PackageError: there is no such folder, or it holds no file, or too many.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PackageError(f"{folder}: no such folder; give the folder that holds the model's files")
+    found = _walk(folder)
+    if not found:
+        raise PackageError(f"{folder}: no file in here; give the folder that holds the model's files")
+    weights: set[Path] = set()
+    for path in found:
+        if path.suffix.lower() == ".onnx":
+            weights.update(path.parent / name for name in _onnx(folder, path))
+    for path in found:
+        if path not in weights:
+            _check(folder, path)
+    return found
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All regular files below ``folder``; links, devices and hidden names are refused on the way."""
+    found: list[Path] = []
+    pending = [folder]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                name = path.relative_to(folder).as_posix()
+                mode = entry.stat(follow_symlinks=False).st_mode
+                _check_entry(name, mode)
+                if stat.S_ISDIR(mode):
+                    pending.append(path)
+                    continue
+                found.append(path.relative_to(folder))
+                if len(found) > MAX_FILES:
+                    raise PackageError(f"{folder}: more than {MAX_FILES} files; give the model's own folder")
+    return sorted(found)
+
+
+def _check_entry(name: str, mode: int) -> None:
+    last = PurePosixPath(name).name
+    if stat.S_ISLNK(mode):
+        raise UnsafeModel(f"{name}: a symbolic link can lead anywhere; put the file itself there")
+    if last.startswith("."):
+        raise UnsafeModel(f"{name}: hidden files are not part of a model; remove it, or pack a clean folder")
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise UnsafeModel(f"{name}: not a regular file; remove it")
+    if stat.S_ISREG(mode):
+        try:
+            check_path(name)
+        except PackageError as error:
+            raise UnsafeModel(f"{error}; rename or remove it") from None
+
+
+# --- one file ----------------------------------------------------------------------------------------------
+
+
+def _check(folder: Path, path: Path) -> None:
+    name = path.as_posix()
+    last, suffix = path.name.lower(), path.suffix.lower()
+    if last in _REFUSED_NAMES or suffix in REFUSED:
+        raise UnsafeModel(f"{name}: {_REFUSED_NAMES.get(last) or REFUSED[suffix]}")
+    kind = _KINDS.get(suffix)
+    if kind is None and not suffix and _TEXT_NAMES.match(last):
+        kind = _text
+    if kind is None:
+        raise _unknown(folder, path)
+    kind(folder, path)
+
+
+def _unknown(folder: Path, path: Path) -> LearndockError:
+    name = path.as_posix()
+    disguise = _disguise(folder / path)
+    if disguise:
+        return UnsafeModel(f"{name}: {disguise}")
+    if EXTERNAL_NAME.fullmatch(path.name):
+        return UnsafeModel(f"{name}: no ONNX model beside it uses it; remove it")
+    return UnsafeModel(
+        f"{name}: not a kind of file that a learnware may hold (safetensors, ONNX, skops, JSON, text, "
+        "png, jpg); remove it or convert it"
+    )
+
+
+def _disguise(path: Path) -> str | None:
+    """What a file really is, where its first bytes say that it is something refused."""
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if (len(head) >= 2 and head[0] == 0x80 and 2 <= head[1] <= 5) or _old_pickle(path):
+        return _PICKLE
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return f"a zip archive, as torch.save writes them: {_PICKLE}"
+    if head[:6] == b"\x93NUMPY":
+        return _ARRAY
+    if head[:8] == b"\x89HDF\r\n\x1a\n":
+        return REFUSED[".h5"]
+    if head[:4] == b"\x7fELF" or head[:2] == b"MZ":
+        return _LIBRARY
+    if head[:2] == b"#!":
+        return _CODE
+    return None
+
+
+def _old_pickle(path: Path) -> bool:
+    """Whether a file reads like a pickle of protocol 0, which is text: it starts by naming something to call."""
+    with path.open("rb") as stream:
+        head = stream.read(512)
+        stream.seek(-min(path.stat().st_size, 4), os.SEEK_END)
+        tail = stream.read().rstrip(b"\r\n")
+    called = re.match(rb"[(\]}]*c[\w.]+\r?\n[\w.]+\r?\n(?:p[0-9]+\r?\n|q.|[()])", head, re.DOTALL)
+    return called is not None and tail.endswith(b".")
+
+
+def _safetensors(folder: Path, path: Path) -> None:
+    header_of(folder / path, where=path.as_posix())
+
+
+def header_of(path: Path, *, where: str | None = None) -> SafetensorsHeader:
+    """The strictly checked header of a safetensors file.
+
+    Raises:
+        UnsafeModel: it is a pickle or an archive under this name.
+        ModelError: it is truncated, changed or foreign.
+    """
+    where = where or path.name
+    try:
+        with path.open("rb") as stream:
+            return safetensors_header(stream, path.stat().st_size, where=where, error=ModelError)
+    except FileNotFoundError:
+        raise ModelError(f"{where}: missing in {path.parent}") from None
+    except ModelError as error:
+        disguise = _disguise(path)
+        if disguise:
+            raise UnsafeModel(f"{where}: not safetensors but {disguise}") from None
+        raise ModelError(f"{error}; copy it again from where it was made, or save it again") from None
+
+
+def _json(folder: Path, path: Path) -> None:
+    name = path.as_posix()
+    disguise = _disguise(folder / path)
+    if disguise:
+        raise UnsafeModel(f"{name}: not JSON but {disguise}")
+    value = read_json(folder / path, where=name)
+    if path.name not in VOCABULARIES:
+        check_settings(value, where=name)
+    elif path.name != "tokenizer.json" and not _is_vocabulary(value):
+        raise ModelError(f"{name}: not a vocabulary (a table of words and numbers); save the tokenizer again")
+    if path.name.endswith(".index.json"):
+        _check_shards(folder, path, value)
+
+
+def _is_vocabulary(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(v) is int for v in value.values())
+
+
+def check_settings(value: Any, *, where: str) -> None:
+    """Refuse settings through which a library would fetch or run somebody's code.
+
+    Raises:
+        UnsafeModel: names ``where`` and the key.
+    """
+    for key, found in settings_in(value):
+        if key in REFUSED_KEYS and found:
+            raise UnsafeModel(f"{where}: {key}: {REFUSED_KEYS[key]}")
+        if _IMPLEMENTATION.fullmatch(key) and found and "/" in str(found):
+            raise UnsafeModel(f"{where}: {key}: names compiled code on a hub; remove the key")
+
+
+def _check_shards(folder: Path, path: Path, value: Any) -> None:
+    """A sharded model: every tensor lies in the file beside the index that the index names."""
+    name = path.as_posix()
+    shards = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
+        raise ModelError(f"{name}: has no weight_map; save the model again")
+    held: dict[str, SafetensorsHeader] = {}
+    for tensor, shard in shards.items():
+        if PurePosixPath(shard).name != shard or not shard.endswith(".safetensors"):
+            raise UnsafeModel(f"{name}: {str(tensor)[:80]} is said to lie in {shard[:80]!r}; {_SAFETENSORS}")
+        if shard not in held:
+            held[shard] = header_of((folder / path).parent / shard, where=shard)
+        if tensor not in held[shard].tensors:
+            raise ModelError(f"{shard}: has no tensor {tensor}, which {name} looks for there; copy it again")
+
+
+def _text(folder: Path, path: Path) -> None:
+    name = path.as_posix()
+    limit = MAX_WORDS if path.name in ("vocab.txt", "merges.txt") else MAX_TEXT
+    disguise = _disguise(folder / path)
+    if disguise:
+        raise UnsafeModel(f"{name}: not text but {disguise}")
+    size = (folder / path).stat().st_size
+    if size > limit:
+        raise UnsafeModel(f"{name}: {size} bytes of text, at most {limit} are allowed; shorten it")
+    try:
+        source = (folder / path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise UnsafeModel(f"{name}: not UTF-8 text; save it as UTF-8 or remove it") from None
+    if "\x00" in source:
+        raise UnsafeModel(f"{name}: not text (it holds zero bytes); remove it")
+
+
+def _image(folder: Path, path: Path) -> None:
+    name = path.as_posix()
+    with (folder / path).open("rb") as stream:
+        head = stream.read(16)
+    if not head.startswith(_IMAGES[path.suffix.lower()]):
+        raise UnsafeModel(f"{name}: not the image that its name promises; remove it")
+    if (folder / path).stat().st_size > MAX_IMAGE:
+        raise UnsafeModel(f"{name}: larger than {MAX_IMAGE // MIB} MiB; use a smaller image")
+
+
+def _onnx(folder: Path, path: Path) -> set[str]:
+    disguise = _disguise(folder / path)
+    if disguise:
+        raise UnsafeModel(f"{path.as_posix()}: not ONNX but {disguise}")
+    return read_onnx(folder / path).external
+
+
+def _onnx_checked(folder: Path, path: Path) -> None:
+    """Checked before all others, because it says which other files are weights."""
+
+
+def _skops(folder: Path, path: Path) -> None:
+    check_skops(folder / path)
+
+
+_KINDS: dict[str, Callable[[Path, Path], None]] = {
+    ".json": _json,
+    ".md": _text,
+    ".txt": _text,
+    ".safetensors": _safetensors,
+    ".spec": _safetensors,
+    ".skops": _skops,
+    ".onnx": _onnx_checked,
+    **dict.fromkeys(_IMAGES, _image),
+}

@@ -1,0 +1,263 @@
+"""What a skops file would build, read from its bytes alone.
+
+A skops file is a zip with ``schema.json``, a tree that names the class of every object, and arrays in NumPy's
+format. This check allows a short list of classes: what scikit-learn's text models consist of and what holds
+data only. skops has its own review of types, which runs again when the model is loaded; this one is shorter,
+needs neither skops nor scikit-learn, and so runs where nothing is ever loaded.
+
+Left out on purpose: trees and sparse matrices inside a model (their raw indices are followed without bounds
+checks, a crafted one crashes the process), functions, methods and operators (code by name), and whatever is
+not needed to turn texts into predictions.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learndock.errors import ModelError, UnsafeModel
+from learndock.package.json_file import MIB, parse_json
+
+SCHEMA = "schema.json"
+MAX_MEMBERS = 1_000
+MAX_TOTAL = 512 * MIB
+MAX_SCHEMA = 64 * MIB
+MAX_RATIO = 200
+PROTOCOLS = (1, 2)
+
+_MEMBER = re.compile(r"[0-9]{1,20}\.npy")
+
+#: Estimators that read texts or numbers and keep nothing but arrays, numbers and words.
+ESTIMATORS = frozenset(
+    {
+        "sklearn.calibration.CalibratedClassifierCV",
+        "sklearn.compose._target.TransformedTargetRegressor",
+        "sklearn.decomposition._lda.LatentDirichletAllocation",
+        "sklearn.decomposition._nmf.NMF",
+        "sklearn.decomposition._pca.PCA",
+        "sklearn.decomposition._truncated_svd.TruncatedSVD",
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.dummy.DummyClassifier",
+        "sklearn.dummy.DummyRegressor",
+        "sklearn.ensemble._stacking.StackingClassifier",
+        "sklearn.ensemble._stacking.StackingRegressor",
+        "sklearn.ensemble._voting.VotingClassifier",
+        "sklearn.ensemble._voting.VotingRegressor",
+        "sklearn.feature_extraction.text.CountVectorizer",
+        "sklearn.feature_extraction.text.HashingVectorizer",
+        "sklearn.feature_extraction.text.TfidfTransformer",
+        "sklearn.feature_extraction.text.TfidfVectorizer",
+        "sklearn.feature_selection._univariate_selection.SelectKBest",
+        "sklearn.feature_selection._univariate_selection.SelectPercentile",
+        "sklearn.feature_selection._variance_threshold.VarianceThreshold",
+        "sklearn.linear_model._base.LinearRegression",
+        "sklearn.linear_model._coordinate_descent.ElasticNet",
+        "sklearn.linear_model._coordinate_descent.Lasso",
+        "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._logistic.LogisticRegressionCV",
+        "sklearn.linear_model._passive_aggressive.PassiveAggressiveClassifier",
+        "sklearn.linear_model._passive_aggressive.PassiveAggressiveRegressor",
+        "sklearn.linear_model._perceptron.Perceptron",
+        "sklearn.linear_model._ridge.Ridge",
+        "sklearn.linear_model._ridge.RidgeCV",
+        "sklearn.linear_model._ridge.RidgeClassifier",
+        "sklearn.linear_model._ridge.RidgeClassifierCV",
+        "sklearn.linear_model._stochastic_gradient.SGDClassifier",
+        "sklearn.linear_model._stochastic_gradient.SGDRegressor",
+        "sklearn.multiclass.OneVsOneClassifier",
+        "sklearn.multiclass.OneVsRestClassifier",
+        "sklearn.naive_bayes.BernoulliNB",
+        "sklearn.naive_bayes.ComplementNB",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.naive_bayes.MultinomialNB",
+        "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+        "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
+        "sklearn.pipeline.FeatureUnion",
+        "sklearn.pipeline.Pipeline",
+        "sklearn.preprocessing._data.MaxAbsScaler",
+        "sklearn.preprocessing._data.MinMaxScaler",
+        "sklearn.preprocessing._data.Normalizer",
+        "sklearn.preprocessing._data.RobustScaler",
+        "sklearn.preprocessing._data.StandardScaler",
+        "sklearn.preprocessing._label.LabelBinarizer",
+        "sklearn.preprocessing._label.LabelEncoder",
+        "sklearn.svm._classes.LinearSVC",
+        "sklearn.svm._classes.LinearSVR",
+    }
+)
+
+#: Types that skops does not trust by itself, each with why it may be loaded here.
+TRUSTED: dict[str, str] = {
+    "sklearn.calibration._CalibratedClassifier": "a classifier and its calibrators, no code of its own",
+    "sklearn.calibration._SigmoidCalibration": "two numbers, a and b of a sigmoid",
+    "sklearn.feature_selection._univariate_selection.chi2": "scikit-learn's own test, used when fitting",
+    "sklearn.feature_selection._univariate_selection.f_classif": "scikit-learn's own test, used when fitting",
+    "sklearn.feature_selection._univariate_selection.f_regression": "scikit-learn's own, used when fitting",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer": "moments of a finished training run",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer": "velocities of a finished training run",
+    "sklearn.utils._bunch.Bunch": "a dictionary with attribute access",
+}
+
+_FUNCTIONS = frozenset(name for name in TRUSTED if "_univariate_selection." in name)
+_OBJECTS = ESTIMATORS | {n for n in TRUSTED if n not in _FUNCTIONS and not n.endswith(".Bunch")}
+_SCALARS = frozenset(
+    f"numpy.{name}"
+    for name in (
+        "bool", "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+        "float16", "float32", "float64", "str_", "longlong", "ulonglong",
+    )
+)  # fmt: skip
+_PRIMITIVES = frozenset({"builtins.int", "builtins.float", "builtins.str", "builtins.bool"})
+
+#: skops loader -> the classes that may come through it; None where the loader fixes the class itself.
+_LOADERS: dict[str, frozenset[str] | None] = {
+    "CachedNode": None,
+    "DTypeNode": frozenset({"numpy.dtype"}),
+    "DictNode": frozenset({"builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"}),
+    "FunctionNode": _FUNCTIONS,
+    "JsonNode": None,
+    "ListNode": frozenset({"builtins.list"}),
+    "LossNode": frozenset(
+        {f"sklearn._loss._loss.{n}" for n in ("CyHalfBinomialLoss", "CyHalfSquaredError", "CyHuberLoss")}
+        | {
+            f"sklearn.linear_model._sgd_fast.{n}"
+            for n in (
+                "EpsilonInsensitive", "Hinge", "Huber", "Log", "ModifiedHuber", "SquaredEpsilonInsensitive",
+                "SquaredHinge", "SquaredLoss",
+            )
+        }
+    ),
+    "NdArrayNode": _SCALARS | {"numpy.ndarray"},
+    "ObjectNode": _OBJECTS,
+    "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
+    "SetNode": frozenset({"builtins.set"}),
+    "SliceNode": frozenset({"builtins.slice"}),
+    "TupleNode": frozenset({"builtins.tuple"}),
+    "TypeNode": _PRIMITIVES | _SCALARS,
+}  # fmt: skip
+
+_REMEDY = "use a pipeline of scikit-learn's text vectorizers and linear models, or export it to ONNX"
+
+
+def check_skops(path: Path) -> None:
+    """Check a skops file without building anything from it.
+
+    Raises:
+        UnsafeModel: it holds what could run code or exhaust the machine; names member or class.
+        ModelError: it is damaged.
+    """
+    where = path.name
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"PK\x03\x04":
+                raise ModelError(f"{where}: not a skops file; save the pipeline with skops.io.dump")
+            stream.seek(0)
+            with zipfile.ZipFile(stream) as archive:
+                _check_archive(archive, path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
+        raise ModelError(f"{where}: a damaged skops file ({error}); save it again") from None
+
+
+def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    where, members = path.name, archive.infolist()
+    names = [m.filename for m in members]
+    if len(members) > MAX_MEMBERS:
+        raise UnsafeModel(f"{where}: {len(members)} members, at most {MAX_MEMBERS} are allowed")
+    if len(set(names)) != len(names):
+        raise UnsafeModel(f"{where}: two members have the same name; save it again with skops.io.dump")
+    total = sum(m.file_size for m in members)
+    if total > MAX_TOTAL or total > MAX_RATIO * max(path.stat().st_size, 1):
+        raise UnsafeModel(f"{where}: unpacks to {total} bytes, more than a model of this size may")
+    for member in members:
+        _check_member(member, where)
+    if SCHEMA not in names:
+        raise ModelError(f"{where}: has no {SCHEMA}; save the pipeline with skops.io.dump")
+    tree = parse_json(archive.read(SCHEMA), where=f"{where}:{SCHEMA}")
+    _check_tree(tree, where, frozenset(names))
+    for member in members:
+        if member.filename != SCHEMA:
+            with archive.open(member) as stream:
+                head = io.BytesIO(stream.read(64 * 1024))
+            check_npy(head, member.file_size, where=f"{where}:{member.filename}")
+
+
+def _check_member(member: zipfile.ZipInfo, where: str) -> None:
+    inside = f"{where}:{member.filename[:80]}"
+    if member.flag_bits & 1:
+        raise UnsafeModel(f"{inside}: is encrypted; save it again with skops.io.dump")
+    if member.file_size > MAX_RATIO * max(member.compress_size, 1) and member.file_size > MIB:
+        raise UnsafeModel(f"{inside}: unpacks to {member.file_size} bytes; a zip bomb is not a model")
+    if member.filename == SCHEMA:
+        if member.file_size > MAX_SCHEMA:
+            raise UnsafeModel(f"{inside}: {member.file_size} bytes, at most {MAX_SCHEMA} are allowed")
+    elif member.filename.endswith(".npz"):
+        raise UnsafeModel(f"{inside}: a sparse matrix, whose indices nobody checks; call densify(), or {_REMEDY}")
+    elif not _MEMBER.fullmatch(member.filename):
+        raise UnsafeModel(f"{inside}: skops keeps no such file in a model; save it again with skops.io.dump")
+
+
+def check_npy(stream: io.BytesIO, size: int, *, where: str) -> None:
+    """Check the header of an array in NumPy's format: a plain numeric or text type that fills the file.
+
+    Raises:
+        UnsafeModel: an object array, which is a pickle.
+        ModelError: it is damaged.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read[version](stream)
+    except (KeyError, ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ModelError(f"{where}: not a sound array ({error})") from None
+    if dtype.hasobject:
+        raise UnsafeModel(
+            f"{where}: an array of objects is a pickle, which can run code when loaded; keep numbers or texts in arrays"
+        )
+    if dtype.kind not in "biufU" or dtype.subdtype is not None:
+        raise ModelError(f"{where}: an array of type {dtype} is not part of a text model")
+    count = 1
+    for extent in shape:
+        count *= int(extent)
+    if count < 0 or stream.tell() + count * dtype.itemsize != size:
+        raise ModelError(f"{where}: its data does not fill the file; save it again")
+
+
+def _check_tree(tree: Any, where: str, names: frozenset[str]) -> None:
+    if not isinstance(tree, dict) or "__loader__" not in tree:
+        raise ModelError(f"{where}:{SCHEMA}: not a skops tree; save the pipeline with skops.io.dump")
+    protocol = tree.get("protocol")
+    if isinstance(protocol, bool) or protocol not in PROTOCOLS:
+        raise UnsafeModel(f"{where}: skops protocol {protocol!r} is not known; save it again with skops >= 0.11")
+    refused: set[str] = set()
+    stack: list[Any] = [tree]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, list):
+            stack.extend(top)
+        elif isinstance(top, dict):
+            if "__loader__" in top:
+                _check_node(top, where, names, refused)
+            stack.extend(top.values())
+    if refused:
+        some = ", ".join(sorted(refused)[:5])
+        raise UnsafeModel(f"{where}: holds types that are not on the list of safe ones: {some}; {_REMEDY}")
+
+
+def _check_node(node: dict[str, Any], where: str, names: frozenset[str], refused: set[str]) -> None:
+    loader = node["__loader__"]
+    name = f"{node.get('__module__')}.{node.get('__class__')}"
+    if not isinstance(loader, str) or loader not in _LOADERS:
+        refused.add(f"{name[:120]} ({str(loader)[:40]})")
+        return
+    allowed = _LOADERS[loader]
+    if allowed is not None and name not in allowed:
+        refused.add(name[:120])
+    member = node.get("file")
+    if loader == "NdArrayNode" and node.get("type") == "numpy" and member not in names:
+        raise ModelError(f"{where}: the array {str(member)[:80]!r} is missing; save it again")

@@ -1,0 +1,119 @@
+"""How well a learnware does on the user's labelled examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.examples import Examples
+from learndock.data.metrics import score
+from learndock.data.schema import Schema
+from learndock.errors import DataError, UsageError
+from learndock.package.formats import Progress
+from learndock.package.learnware import Learnware
+from learndock.reuse.predict import predict
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A score with what it is made of.
+
+    ``confusion`` is ``(classes, classes)``: rows are the true labels, columns the predicted ones, both in the
+    order of ``labels``; it is None for regression, where ``counts`` and ``recall`` are empty too. A class
+    without examples has the recall None.
+    """
+
+    score: float
+    metric: str
+    n: int
+    labels: tuple[str, ...] = ()
+    counts: Mapping[str, int] | None = None
+    recall: Mapping[str, float | None] | None = None
+    confusion: NDArray[np.int64] | None = None
+
+
+def evaluate(
+    learnware: Learnware,
+    examples: Examples,
+    schema: Schema,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run a learnware on labelled examples and compare, in the user's ``schema`` and its metric.
+
+    Labels are matched by name, upper and lower case being the same; ``mapping`` gives the user's label for a
+    label of the learnware. Several of its labels may become one of the user's: their probabilities add up.
+
+    Raises:
+        UsageError: the labels do not match; the message lists both sides and what to do.
+        DataError: the examples have no labels.
+        UnsafeModel, ModelError, MissingExtra: see ``predict``.
+    """
+    if examples.targets is None or not len(examples):
+        raise DataError(f"{examples.source}: evaluating needs examples with labels")
+    table = match_labels(learnware.schema, schema, mapping or {})
+    predictions = predict(learnware, examples.inputs, progress)
+    if schema.type == "regression":
+        value = score(schema, predictions, examples.targets)
+        return Evaluation(value, schema.metric, len(examples))
+    found = predictions @ table
+    targets = np.asarray(examples.targets, dtype=np.int64)
+    confusion = np.zeros((schema.classes, schema.classes), dtype=np.int64)
+    np.add.at(confusion, (targets, found.argmax(axis=1)), 1)
+    counts = confusion.sum(axis=1)
+    recall = {label: float(confusion[i, i] / counts[i]) if counts[i] else None for i, label in enumerate(schema.labels)}
+    return Evaluation(
+        score(schema, found, targets),
+        schema.metric,
+        len(examples),
+        schema.labels,
+        {label: int(counts[i]) for i, label in enumerate(schema.labels)},
+        recall,
+        confusion,
+    )
+
+
+def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDArray[np.float64]:
+    """Which of the user's labels each of the learnware's is: ``(own, wanted)`` of 0 and 1.
+
+    Raises:
+        UsageError: the types differ, a mapping names an unknown label, or some label has no counterpart.
+    """
+    if own.type != wanted.type:
+        raise UsageError(f"the learnware does {own.type}, the task is {wanted.type}; they cannot be compared")
+    if own.type == "regression":
+        return np.zeros((0, 0))
+    columns = {_plain(label): i for i, label in enumerate(wanted.labels)}
+    given = {_plain(theirs): _plain(yours) for theirs, yours in mapping.items()}
+    unknown = sorted(set(given) - {_plain(v) for v in own.labels}) + sorted(set(given.values()) - set(columns))
+    if unknown:
+        raise UsageError(f"--map names {', '.join(unknown)}, which is no label here; {_both(own, wanted)}")
+    table = np.zeros((own.classes, wanted.classes))
+    for row, label in enumerate(own.labels):
+        column = columns.get(given.get(_plain(label), _plain(label)))
+        if column is None:
+            raise UsageError(f"the learnware's label {label} is none of the task's; {_remedy(own, wanted)}")
+        table[row, column] = 1.0
+    without = [label for label, used in zip(wanted.labels, table.sum(axis=0).tolist(), strict=True) if not used]
+    if without:
+        raise UsageError(f"the learnware never answers {', '.join(without)}; {_remedy(own, wanted)}")
+    return table
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.split()).casefold()
+
+
+def _both(own: Schema, wanted: Schema) -> str:
+    return f"the learnware's labels: {', '.join(own.labels)}; the task's: {', '.join(wanted.labels)}"
+
+
+def _remedy(own: Schema, wanted: Schema) -> str:
+    return (
+        f"{_both(own, wanted)}. Say which is which with --map theirs=yours, or give the model your labels "
+        "with `learndock finetune`"
+    )

@@ -1,0 +1,5 @@
+"""Spaces: everything that must be equal for two specs to be comparable."""
+
+from learndock.spaces.space import DEFAULT, Space, get_space, list_spaces
+
+__all__ = ["DEFAULT", "Space", "get_space", "list_spaces"]

@@ -1,0 +1,152 @@
+"""Writing a torch helper as two ONNX graphs whose weights stay in the helper's own file.
+
+``make_fx`` flattens forward and backward pass into plain operations, ``torch.export`` frees batch and length.
+B stands in the forward pass once per example, so that one backward pass gives every example's own gradient.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learndock.errors import SpaceError
+from learndock.files import safetensors_header, sha256_bytes
+from learndock.spaces.torch_helper import TorchHelper, example_batch
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLE = (
+    "the nurse wrote down the temperature twice",
+    "interest rates rose",
+    "who painted the ceiling, and when was it restored after the long rain of that winter?",
+    "no",
+)
+
+
+@contextmanager
+def _plain_linear() -> Iterator[None]:
+    """Linear layers as one product and one sum: the fused one pins shapes while it is traced."""
+    import torch
+
+    kept = torch.nn.Linear.forward
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = x @ self.weight.T
+        return product if self.bias is None else product + self.bias
+
+    torch.nn.Linear.forward = forward  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        torch.nn.Linear.forward = kept  # type: ignore[method-assign]
+
+
+def write_graphs(helper: TorchHelper, out: Path, weights: Path) -> dict[str, list[str]]:
+    """Write ``gradients.onnx`` and ``features.onnx``; returns which tensors each takes from ``weights``."""
+
+    # make_fx counts the arguments of a bound method wrongly, hence the functions
+    def gradients(ids: torch.Tensor, mask: torch.Tensor, direction: torch.Tensor) -> Any:
+        return helper.gradients(ids, mask, direction)
+
+    def features(ids: torch.Tensor, mask: torch.Tensor) -> Any:
+        return helper.features(None, ids, mask)
+
+    args = example_batch(helper, SAMPLE * 8, seed=0)
+    external = {}
+    for file, function, given in (
+        ("gradients.onnx", gradients, dict(zip(("ids", "mask", "direction"), args, strict=True))),
+        ("features.onnx", features, dict(zip(("ids", "mask"), args, strict=False))),
+    ):
+        outputs = ["features", "gradients"] if function is gradients else ["features"]
+        model = _trace(function, given, outputs, helper.recipe.max_tokens)
+        _refer_to_weights(model, weights)
+        _strip(model)
+        external[file] = sorted(t.name for t in model.graph.initializer if t.external_data)
+        (out / file).write_bytes(model.SerializeToString(deterministic=True))
+    return external
+
+
+def _trace(function: Callable[..., Any], given: dict[str, torch.Tensor], outputs: list[str], max_tokens: int) -> Any:
+    """An ONNX model of ``function`` with free batch (first axis) and length (second axis of ids and mask)."""
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    class Graph(torch.nn.Module):
+        def __init__(self, traced: Any) -> None:
+            super().__init__()
+            self.traced = traced
+
+        def forward(self, *args: Any) -> Any:
+            return self.traced(*args)
+
+    n, tokens = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("tokens", min=2, max=max_tokens)
+    free = tuple({0: n, 1: tokens} if name in ("ids", "mask") else {0: n} for name in given)
+    args = tuple(given.values())
+    with _plain_linear(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*args)
+        program = torch.export.export(Graph(traced), args, dynamic_shapes=(free,), strict=False)
+        exported = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            input_names=list(given),
+            output_names=outputs,
+        )
+    assert exported is not None
+    return exported.model_proto
+
+
+def _refer_to_weights(model: Any, weights: Path) -> None:
+    """Replace constants that stand in ``weights`` by references, renamed to the tensor's name there."""
+    import onnx
+    from safetensors.numpy import load_file
+
+    with weights.open("rb") as stream:
+        header = safetensors_header(stream, weights.stat().st_size, where=str(weights), error=SpaceError)
+    known = {(v.shape, sha256_bytes(v.tobytes())): k for k, v in reversed(load_file(weights).items())}
+    renamed: dict[str, str] = {}
+    kept = {}
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        name = known.get((array.shape, sha256_bytes(array.tobytes()))) if array.nbytes >= 1024 else None
+        if name is None:
+            kept[tensor.name] = tensor
+            continue
+        renamed[tensor.name] = name
+        found = header.tensors[name]
+        fresh = onnx.TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims)
+        fresh.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (
+            ("location", weights.name),
+            ("offset", str(found.begin)),
+            ("length", str(found.end - found.begin)),
+        ):
+            fresh.external_data.add(key=key, value=value)
+        kept[name] = fresh
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept.values())
+
+
+def _strip(model: Any) -> None:
+    """Drop what only the exporter's own tools read; it is most of the file."""
+    model.ClearField("metadata_props")
+    model.graph.ClearField("metadata_props")
+    model.graph.ClearField("value_info")
+    model.producer_version = ""
+    for node in model.graph.node:
+        for field in ("metadata_props", "doc_string", "name"):
+            node.ClearField(field)
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    for tensor in model.graph.initializer:
+        tensor.ClearField("metadata_props")

@@ -1,0 +1,83 @@
+"""Heads: from labels to one direction in feature space for each example.
+
+Whatever the head, a behaviour is sum_i d<f(x_i), t_i>/dB. A head gives *anchors*, a point in feature space
+for every label (or for the two ends of a scale), and the direction is t_i = sum_c w_ic g_c. So the graph knows
+no head, and the recipe no phrases.
+
+    phrases   g_c is the helper's feature of what the label means, in words
+    means     g_c is the mean feature of the other examples with that label: for schemas without words.
+              The example itself is left out; with it, shuffled models look right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.schema import Schema
+from learndock.spaces.helper import Float, Helper
+
+HeadName = Literal["phrases", "means"]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Points in feature space for ``columns`` labels, the same for all examples or one set for each.
+
+    ``points`` is ``(columns, width)`` or ``(n, columns, width)``, centred over the columns.
+    """
+
+    points: Float
+
+    @property
+    def columns(self) -> int:
+        """Number of labels, or 2 for the ends of a scale."""
+        return int(self.points.shape[-2])
+
+    def direct(self, weights: NDArray[np.floating]) -> Float:
+        """Directions ``(n, width)`` for weights ``(n, columns)``: t_i = sum_c w_ic g_c."""
+        if self.points.ndim == 2:
+            return np.asarray(weights @ self.points, np.float32)
+        return np.asarray(np.einsum("nc,ncd->nd", weights, self.points), np.float32)
+
+    def of(self, column: int, rows: Sequence[int] | NDArray[np.intp]) -> Float:
+        """Anchor ``column`` for each of ``rows``, ``(len(rows), width)``."""
+        if self.points.ndim == 2:
+            return np.repeat(self.points[column][None], len(rows), 0)
+        chosen: Float = self.points[np.asarray(rows, np.intp), column]
+        return chosen
+
+
+def head_for(schema: Schema) -> HeadName:
+    """Phrases where the schema says in words what a label means, class means otherwise.
+
+    Bare numbers ("0", "1", "class 3") are no words: nothing about the task is in their feature.
+    """
+    words = [p for p in schema.phrases if any(c.isalpha() for c in p.lower().replace("class", "").replace("label", ""))]
+    return "phrases" if schema.phrases and len(words) == len(schema.phrases) else "means"
+
+
+def phrase_anchors(helper: Helper, schema: Schema) -> Anchors:
+    """Anchors from what the labels mean."""
+    points = helper.phrase_anchors(schema.phrases)
+    return Anchors((points - points.mean(0)).astype(np.float32))
+
+
+def mean_anchors(features: Float, shares: NDArray[np.float64]) -> Anchors:
+    """Anchors from the examples themselves, each left out of its own.
+
+    ``features`` is ``(n, width)``; ``shares`` ``(n, columns)`` says how much of example i belongs to column c
+    (label indicators, probabilities, or a value's distance from the ends of its scale).
+    """
+    total = shares.T @ features
+    mass = shares.sum(0)
+    others = total[None] - shares[:, :, None] * features[:, None, :]
+    left = np.maximum(mass[None] - shares, 1e-12)
+    points = others / left[..., None]
+    # A label that only this example carries says nothing about it
+    points[(mass[None] - shares) < 1e-9] = 0
+    return Anchors((points - points.mean(1, keepdims=True)).astype(np.float32))

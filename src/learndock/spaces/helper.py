@@ -1,0 +1,217 @@
+"""The helper of a space, ready to run: features of inputs, and per-example gradients in B at B = 0.
+
+What a helper promises is small, so that recipes, statistics and search know nothing of texts, tokens, heads
+or classes. The helper here is an exported graph, run by onnxruntime; no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.examples import Input
+from learndock.errors import SpaceError
+from learndock.spaces.space import Space
+from learndock.spaces.text import read_text_encoder
+
+Progress = Callable[[int, int], None]
+Float = NDArray[np.float32]
+
+#: Padded tokens in one run of the graph: enough to fill the processor, few enough to stay in its cache.
+BATCH_TOKENS = 1024
+BATCH_EXAMPLES = 32
+
+
+class Encoder(Protocol):
+    """Turns inputs of one kind into the arrays that a graph takes."""
+
+    def __call__(self, inputs: Sequence[Input]) -> list[NDArray[np.int64]]:
+        """One array for each input; its length is its cost."""
+        ...
+
+    def pad_batch(self, ids: Sequence[NDArray[np.int64]]) -> Mapping[str, NDArray[Any]]:
+        """The graph's named inputs for a few encoded inputs."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GradientBatch:
+    """What one run of the graph gives: ``rows`` and ``columns`` ``(b,)`` say which example and which of its
+    directions; ``features`` ``(b, width)`` are f(x), ``gradients`` ``(b, |B|)`` are d<f(x), t>/dB at B = 0.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    features: Float
+    gradients: Float
+
+
+class Helper(Protocol):
+    """The small frozen pre-trained model on which all specs of a space are made."""
+
+    @property
+    def width(self) -> int:
+        """Width of the features."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Count of numbers in B."""
+        ...
+
+    def features(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Float:
+        """Features f(x) of unit length, ``(n, width)`` float32."""
+        ...
+
+    def gradients(
+        self, inputs: Sequence[Input], directions: Float, *, progress: Progress | None = None
+    ) -> Iterator[GradientBatch]:
+        """Gradients for ``directions`` ``(n, m, width)``, in batches of the helper's own order."""
+        ...
+
+    def phrase_anchors(self, phrases: Sequence[str]) -> Float:
+        """What each phrase means in feature space, ``(len(phrases), width)``."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxHelper:
+    """A helper that is an exported graph."""
+
+    width: int
+    size: int
+    encoder: Encoder
+    feature_session: Any
+    gradient_session: Any
+    anchors: Callable[[OnnxHelper, Sequence[str]], Float]
+
+    def features(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Float:
+        """Features f(x) of unit length, ``(n, width)`` float32."""
+        encoded = self.encoder(inputs)
+        found = np.zeros((len(encoded), self.width), np.float32)
+        done = 0
+        for rows in batches([len(e) for e in encoded]):
+            feed = self.encoder.pad_batch([encoded[i] for i in rows])
+            found[rows] = self.feature_session.run(["features"], dict(feed))[0]
+            done += len(rows)
+            if progress:
+                progress(done, len(encoded))
+        return found
+
+    def gradients(
+        self, inputs: Sequence[Input], directions: Float, *, progress: Progress | None = None
+    ) -> Iterator[GradientBatch]:
+        """Gradients for ``directions`` ``(n, m, width)``; directions of length zero are left out."""
+        encoded = self.encoder(inputs)
+        rows, columns = np.nonzero(np.any(directions != 0, axis=2))
+        done = 0
+        for batch in batches([len(encoded[i]) for i in rows]):
+            feed = dict(self.encoder.pad_batch([encoded[i] for i in rows[batch]]))
+            feed["direction"] = np.ascontiguousarray(directions[rows[batch], columns[batch]], np.float32)
+            features, gradients = self.gradient_session.run(["features", "gradients"], feed)
+            yield GradientBatch(rows[batch], columns[batch], features, gradients)
+            done += len(batch)
+            if progress:
+                progress(done, len(rows))
+
+    def phrase_anchors(self, phrases: Sequence[str]) -> Float:
+        """What each phrase means in feature space, ``(len(phrases), width)``."""
+        return self.anchors(self, phrases)
+
+
+def batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
+    """Indices in batches of similar length, at most ``BATCH_EXAMPLES`` and ``BATCH_TOKENS`` padded tokens."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while (
+            stop < len(order)
+            and stop - start < BATCH_EXAMPLES
+            and (stop - start + 1) * lengths[int(order[stop])] <= BATCH_TOKENS
+        ):
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def load_helper(space: Space) -> OnnxHelper:
+    """Check every file's hash, then load graphs, weights and encoder.
+
+    Raises:
+        WeightsMissing, WeightsChanged: see ``Space.read``.
+        SpaceError: the graph does not load here.
+    """
+    described = space.description
+    if described["input"] != "text":
+        raise SpaceError(f'space {space.name} reads "{described["input"]}", which this version does not know')
+    texts = described["encoder"]
+    encoder = read_text_encoder(
+        space.read("tokenizer.json"),
+        max_tokens=texts["max_tokens"],
+        pad=texts["pad"],
+        template=texts["template"],
+    )
+    weights = _Weights(space.read("model.safetensors"))
+    features = _session(space, "features.onnx", weights)
+    gradients = _session(space, "gradients.onnx", weights)
+    head = described["head"]
+    if head["anchors"] == "embedding":
+        anchors = _anchors_from_features
+    else:
+        table = weights.tensors[head["table"]].astype(np.float32)
+
+        def anchors(helper: OnnxHelper, phrases: Sequence[str]) -> Float:
+            return _anchors_from_table(encoder.tokenizer, table, phrases)
+
+    return OnnxHelper(space.width, space.size, encoder, features, gradients, anchors)
+
+
+def _anchors_from_features(helper: OnnxHelper, phrases: Sequence[str]) -> Float:
+    return helper.features(list(phrases))
+
+
+def _anchors_from_table(tokenizer: Any, table: Float, phrases: Sequence[str]) -> Float:
+    """Verbalizer: the mean output embedding of the phrase's tokens, of unit length.
+
+    The leading space makes byte-level tokenizers give the word as it stands inside a sentence.
+    """
+    rows = []
+    for phrase in phrases:
+        ids = tokenizer.encode(" " + phrase, add_special_tokens=False).ids
+        mean = table[ids].mean(0)
+        rows.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
+    return np.array(rows, np.float32)
+
+
+class _Weights:
+    """The helper's tensors as onnxruntime values over one read of the file, shared by both graphs."""
+
+    def __init__(self, data: bytes) -> None:
+        from safetensors.numpy import load
+
+        self.tensors: dict[str, NDArray[Any]] = load(data)
+
+    def values(self, names: Sequence[str]) -> list[Any]:
+        import onnxruntime
+
+        return [onnxruntime.OrtValue.ortvalue_from_numpy(self.tensors[n]) for n in names]
+
+
+def _session(space: Space, file: str, weights: _Weights) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("LEARNDOCK_THREADS", "0"))
+    options.log_severity_level = 3
+    names = list(space.external[file])
+    options.add_external_initializers(names, weights.values(names))
+    try:
+        return onnxruntime.InferenceSession(space.read(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise SpaceError(f"space {space.name}: {file} does not load in onnxruntime ({error})") from error

@@ -1,0 +1,170 @@
+"""A space: everything that must be equal for two specs to be comparable, as a folder of files.
+
+    space.json         the description (hashed into the id) and where the weights come from (not hashed)
+    features.onnx      inputs -> features
+    gradients.onnx     inputs, directions -> per-example gradients in B at B = 0
+    model.safetensors  the helper's weights   } beside the graphs, or wherever a source names them:
+    tokenizer.json     how inputs become ids  } they are taken only if their SHA-256 is the published one
+
+The graphs hold A and the objective; weights stay in the helper's own published file, pointed at by offset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from learndock.errors import SpaceError
+from learndock.spaces.weights import FileSource, locate, read_checked
+
+if TYPE_CHECKING:
+    from learndock.spaces.helper import Helper
+
+DEFAULT = "minilm-l6"
+SPACE_FILE = "space.json"
+SPACE_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A published space.
+
+    ``description`` holds what is hashed; ``external`` names the tensors of ``model.safetensors`` that each
+    graph takes (a graph says so itself, this only saves parsing it); ``sources`` says for each file that
+    does not lie in the folder where it may be found; ``about`` is for people (licence,
+    where the helper comes from).
+    """
+
+    name: str
+    folder: Path
+    description: Mapping[str, Any]
+    external: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, tuple[FileSource, ...]]
+    about: Mapping[str, str]
+
+    def describe(self, recipe: str) -> dict[str, Any]:
+        """The description of specs made here by ``recipe``; its hash is their space id."""
+        return {"name": self.name, **self.description, "recipe": recipe}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """File name -> published SHA-256."""
+        return dict(self.description["files"])
+
+    @property
+    def size(self) -> int:
+        """Count of numbers in the parameter vector B."""
+        return int(self.description["adapters"]["size"])
+
+    @property
+    def width(self) -> int:
+        """Width of the helper's features."""
+        return int(self.description["helper"]["width"])
+
+    def find(self, file: str) -> Path | None:
+        """Where ``file`` lies on this machine, unchecked; None if nowhere."""
+        return locate(self.folder, file, self.sources.get(file, ()))
+
+    def present(self) -> bool:
+        """Whether all files lie on this machine (their hashes are checked when they are used)."""
+        return all(self.find(f) is not None for f in self.files)
+
+    def read(self, file: str) -> bytes:
+        """The bytes of ``file``, after its hash was found to be the published one.
+
+        Raises:
+            WeightsMissing: it is nowhere; the message says how to get it.
+            WeightsChanged: it is not the published file.
+        """
+        return read_checked(self.name, self.folder, file, self.files[file], self.sources.get(file, ()))
+
+    @cached_property
+    def center(self) -> NDArray[np.float32]:
+        """The public mean feature ``(width,)`` that a domain is measured from."""
+        from safetensors.numpy import load
+
+        center: NDArray[np.float32] = load(self.read("center.safetensors"))["center"]
+        return center
+
+    @cached_property
+    def helper(self) -> Helper:
+        """The helper, loaded and checked at first use.
+
+        Raises:
+            WeightsMissing, WeightsChanged, SpaceError
+        """
+        from learndock.spaces.helper import load_helper
+
+        return load_helper(self)
+
+
+def search_path() -> list[Path]:
+    """Folders that hold installed spaces, nearest first."""
+    given = [Path(p) for p in os.environ.get("LEARNDOCK_SPACES", "").split(os.pathsep) if p]
+    return [*given, user_spaces(), Path(__file__).parent / "published"]
+
+
+def user_spaces() -> Path:
+    """The folder into which spaces are installed."""
+    return Path(platformdirs.user_data_dir("learndock")) / "spaces"
+
+
+def list_spaces() -> list[Space]:
+    """All installed spaces, built-in ones among them; the nearest of a name wins."""
+    found: dict[str, Space] = {}
+    for root in search_path():
+        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+            if (folder / SPACE_FILE).is_file() and not folder.name.startswith("."):
+                found.setdefault(folder.name, read_space(folder))
+    return list(found.values())
+
+
+def get_space(name: str | Path | Space = DEFAULT) -> Space:
+    """A space by name, or by the folder it lies in.
+
+    Raises:
+        SpaceError: no such space, or its folder is broken.
+    """
+    if isinstance(name, Space):
+        return name
+    if (Path(name) / SPACE_FILE).is_file():
+        return read_space(Path(name))
+    for root in search_path():
+        if (root / str(name) / SPACE_FILE).is_file():
+            return read_space(root / str(name))
+    known = ", ".join(s.name for s in list_spaces())
+    raise SpaceError(
+        f'no space "{name}"; installed: {known}. Author one with `learndock space build`, or pass the folder of one'
+    )
+
+
+def read_space(folder: Path) -> Space:
+    """Read ``folder/space.json``; loads no weights.
+
+    Raises:
+        SpaceError: not a space, or one of a format that this version does not know.
+    """
+    path = folder / SPACE_FILE
+    try:
+        source = json.loads(path.read_text(encoding="utf-8"))
+        if source["space"] != SPACE_FORMAT:
+            raise SpaceError(f"{path}: space format {source['space']!r} is not known here; update learndock")
+        return Space(
+            name=source["name"],
+            folder=folder,
+            description=source["description"],
+            external={f: tuple(v) for f, v in source["external"].items()},
+            sources={f: tuple(FileSource(**s) for s in v) for f, v in source.get("sources", {}).items()},
+            about=source.get("about", {}),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpaceError(f"{path}: not a readable space ({error!r})") from None

@@ -1,0 +1,76 @@
+"""Texts and pairs of texts as token ids: the only place in this room that knows inputs are texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.errors import DataError
+
+#: Characters of one text that are tokenized: more than any window of tokens holds (tokens of 30 characters
+#: would be needed to run out), and a bound on the time that one input can take.
+MAX_CHARACTERS = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class TextEncoder:
+    """Token ids for texts: ``(text)`` or ``(text, text_pair)``, cut to ``max_tokens``, longest first.
+
+    ``template`` wraps a single text before tokenization (``"{text} It was <mask>."``) and is None for
+    helpers that need none.
+    """
+
+    tokenizer: Any
+    max_tokens: int
+    pad: int
+    template: str | None = None
+
+    def __call__(self, inputs: Sequence[Any]) -> list[NDArray[np.int64]]:
+        """Ids of every input, unpadded.
+
+        Raises:
+            DataError: an input is no text.
+        """
+        prepared = [self._prepare(i) for i in inputs]
+        return [np.array(e.ids, np.int64) for e in self.tokenizer.encode_batch(prepared)]
+
+    def _prepare(self, value: Any) -> str | tuple[str, str]:
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(isinstance(p, str) for p in parts) or len(parts) > 2:
+            raise DataError(f"this space reads texts, not {type(value).__name__}; choose a space for such inputs")
+        cut = [p[:MAX_CHARACTERS] for p in parts]
+        if self.template is not None:
+            return self.template.replace("{text}", self._shorten(" ".join(cut)))
+        return cut[0] if len(cut) == 1 else (cut[0], cut[1])
+
+    def _shorten(self, text: str) -> str:
+        """The beginning of ``text`` that leaves room for the template: what follows must not be cut off."""
+        assert self.template is not None
+        frame = self.tokenizer.encode(self.template.replace("{text}", "")).ids
+        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        room = self.max_tokens - len(frame) - 1
+        return text if len(offsets) <= room else text[: offsets[room - 1][1]]
+
+    def pad_batch(self, ids: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+        """Arrays ``ids`` and ``mask``, both ``(n, tokens)``."""
+        longest = max(len(i) for i in ids)
+        padded = np.full((len(ids), longest), self.pad, np.int64)
+        mask = np.zeros((len(ids), longest), np.int64)
+        for row, found in enumerate(ids):
+            padded[row, : len(found)] = found
+            mask[row, : len(found)] = 1
+        return {"ids": padded, "mask": mask}
+
+
+def read_text_encoder(tokenizer_json: bytes, *, max_tokens: int, pad: int, template: str | None) -> TextEncoder:
+    """Make the encoder from the bytes of a ``tokenizer.json``; its own padding and cutting are replaced."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_buffer(tokenizer_json)
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+    return TextEncoder(tokenizer, max_tokens, pad, template)

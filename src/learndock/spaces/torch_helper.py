@@ -1,0 +1,267 @@
+"""A helper in torch: what a space is authored from, what its graph is checked against, what ``paper`` trains.
+
+Any encoder that transformers loads will do; nothing here branches on the values of a tensor, so that the
+same forward pass can be traced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learndock.errors import MissingExtra, SpaceError
+from learndock.spaces.counter import shared_A
+from learndock.spaces.space import Space
+from learndock.spaces.text import TextEncoder, read_text_encoder
+
+if TYPE_CHECKING:
+    import torch
+
+#: Names that attention layers give their three projections, in the families of encoders seen so far.
+TARGETS = (
+    ("query", "key", "value"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+    ("q_proj", "k_proj", "v_proj"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a space is to be made; everything here ends up in its id."""
+
+    rank: int = 16
+    seed: int = 0
+    max_tokens: int = 256
+    pooling: str = "mean"
+    template: str | None = None
+
+
+@dataclass(eq=False)
+class TorchHelper:
+    """A helper in torch: the authority that the exported graph is checked against."""
+
+    model: Any
+    encoder: TextEncoder
+    layers: list[tuple[str, Any]]
+    A: list[torch.Tensor]
+    recipe: Recipe
+    mask_token: int | None
+    width: int
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """(out_features, rank) of every B, in layer order."""
+        return [(layer.out_features, self.recipe.rank) for _, layer in self.layers]
+
+    @property
+    def size(self) -> int:
+        """Count of numbers in the parameter vector."""
+        return sum(rows * columns for rows, columns in self.shapes)
+
+    def features(self, B: Sequence[torch.Tensor] | None, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Features ``(n, width)`` of unit length under W' = W + B A.
+
+        ``B`` holds ``(n, out, rank)`` (one an example) or ``(out, rank)`` tensors, or is None for B = 0.
+        """
+        import torch
+
+        weight = mask.to(torch.float32)
+        # Added to the scores of padded positions; library mask code would branch on data
+        bias = (1 - weight)[:, None, None, :] * -1e4
+        start = self.model.config.pad_token_id + 1 if _counts_from_padding(self.model) else 0
+        positions = torch.arange(ids.shape[1], device=ids.device)[None, :] + start
+        with self._adapted(B), self._captured() as captured:
+            given: dict[str, Any] = {"input_ids": ids, "attention_mask": bias}
+            if getattr(self.model.config, "position_embedding_type", "absolute") is not None:
+                given["position_ids"] = positions
+            if getattr(self.model.config, "type_vocab_size", 0):
+                given["token_type_ids"] = torch.zeros_like(ids)
+            output = self.model(**given)
+            hidden = captured[0] if captured else output.last_hidden_state
+        if self.recipe.pooling == "mean":
+            pooled = (hidden * weight[..., None]).sum(1) / weight[..., None].sum(1)
+        elif self.recipe.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            at_mask = torch.eq(ids, torch.tensor(self.mask_token)).to(torch.float32)
+            pooled = (hidden * at_mask[..., None]).sum(1)
+        unit: torch.Tensor = pooled / (pooled * pooled).sum(-1, keepdim=True).sqrt()
+        return unit
+
+    def gradients(
+        self, ids: torch.Tensor, mask: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features ``(n, width)`` and gradients ``(n, |B|)`` of <f(x), t> at B = 0, for ``direction`` t."""
+        import torch
+
+        B = tuple(torch.zeros(ids.shape[0], *shape) for shape in self.shapes)
+
+        def objective(B: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+            found = self.features(B, ids, mask)
+            return (found * direction).sum(), found
+
+        parts, found = torch.func.grad(objective, has_aux=True)(B)
+        return found, torch.cat([p.reshape(p.shape[0], -1) for p in parts], 1)
+
+    @contextmanager
+    def _adapted(self, B: Sequence[torch.Tensor] | None) -> Iterator[None]:
+        handles = []
+        for (_, layer), A, part in zip(self.layers, self.A, B or (), strict=False):
+            handles.append(layer.register_forward_hook(_add_adapter(A, part)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _captured(self) -> Iterator[list[Any]]:
+        """What enters the output embedding of a masked LM: its transformed hidden states."""
+        found: list[Any] = []
+        if self.recipe.pooling != "mask":
+            yield found
+            return
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        try:
+            yield found
+        finally:
+            handle.remove()
+
+
+def _add_adapter(A: torch.Tensor, B: torch.Tensor) -> Callable[..., torch.Tensor]:
+    def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + (inputs[0] @ A.T) @ B.transpose(-1, -2)
+
+    return hook
+
+
+def _counts_from_padding(model: Any) -> bool:
+    """RoBERTa and its kin number positions from the padding id on."""
+    return "roberta" in model.config.model_type or model.config.model_type in ("camembert", "mpnet")
+
+
+def _require_torch() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(f'authoring a space needs torch ({error}); pip install "learndock[torch]"') from None
+
+
+def load_torch_helper(source: str | Path, recipe: Recipe) -> TorchHelper:
+    """Load an encoder by hub name or folder (safetensors only, no code of its own).
+
+    Raises:
+        MissingExtra: torch or transformers is not installed.
+        SpaceError: no such encoder, or one whose attention layers are not known here.
+    """
+    _require_torch()
+    import torch
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+    loader = AutoModelForMaskedLM if recipe.pooling == "mask" else AutoModel
+    try:
+        model = loader.from_pretrained(
+            source,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+        ).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise SpaceError(f"{source}: does not load as an encoder ({error})") from error
+    return torch_helper(model, tokenizer, recipe)
+
+
+def torch_helper(model: Any, tokenizer: Any, recipe: Recipe) -> TorchHelper:
+    """Wrap a loaded encoder and its (fast) tokenizer."""
+    encoder = read_text_encoder(
+        tokenizer.backend_tokenizer.to_str().encode(),
+        max_tokens=recipe.max_tokens,
+        pad=tokenizer.pad_token_id,
+        template=recipe.template.replace("<mask>", tokenizer.mask_token) if recipe.template else None,
+    )
+    return _wrap(model, encoder, recipe, tokenizer.mask_token_id)
+
+
+def _wrap(model: Any, encoder: TextEncoder, recipe: Recipe, mask_token: int | None) -> TorchHelper:
+    import torch
+
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    layers = target_layers(model)
+    A = [
+        torch.from_numpy(shared_A(recipe.seed, i, recipe.rank, layer.in_features))
+        for i, (_, layer) in enumerate(layers)
+    ]
+    return TorchHelper(model, encoder, layers, A, recipe, mask_token, model.config.hidden_size)
+
+
+def target_layers(model: Any) -> list[tuple[str, Any]]:
+    """The query, key and value projections, in layer order.
+
+    Raises:
+        SpaceError: none of the known names occurs.
+    """
+    import torch
+
+    linear = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    for names in TARGETS:
+        found = [(n, m) for n, m in linear if n.rsplit(".", 1)[-1] in names]
+        if found:
+            return found
+    kinds = sorted({n.rsplit(".", 1)[-1] for n, _ in linear})
+    raise SpaceError(f"no query, key and value projections found; its linear layers are called {kinds}")
+
+
+def example_batch(helper: TorchHelper, texts: Sequence[str], seed: int) -> tuple[Any, Any, Any]:
+    """Arguments of ``TorchHelper.gradients`` for real texts and random directions."""
+    import torch
+
+    arrays = helper.encoder.pad_batch(helper.encoder(texts))
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(len(texts), helper.width, generator=generator)
+    return torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]), direction
+
+
+def space_torch_helper(space: Space) -> TorchHelper:
+    """The helper of a published space in torch, from the same checked files.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        WeightsMissing, WeightsChanged: see ``Space.read``.
+        SpaceError: its architecture cannot be rebuilt here.
+    """
+    _require_torch()
+    import torch
+    from safetensors.torch import load
+    from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
+
+    described = space.description
+    masked = described["helper"]["pooling"] == "mask"
+    config = AutoConfig.for_model(**json.loads(space.read("config.json")))
+    loader = AutoModelForMaskedLM if masked else AutoModel
+    model = loader.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
+    missing, _ = model.load_state_dict(load(space.read("model.safetensors")), strict=False)
+    lost = [m for m in missing if "position_ids" not in m and "pooler" not in m and "decoder" not in m]
+    if lost:
+        raise SpaceError(f"space {space.name}: weights of {', '.join(lost[:3])} are not in its file")
+    encoder = read_text_encoder(
+        space.read("tokenizer.json"),
+        max_tokens=described["encoder"]["max_tokens"],
+        pad=described["encoder"]["pad"],
+        template=described["encoder"]["template"],
+    )
+    adapters = described["adapters"]
+    recipe = Recipe(
+        adapters["rank"], adapters["seed"], encoder.max_tokens, described["helper"]["pooling"], encoder.template
+    )
+    return _wrap(model, encoder, recipe, described["encoder"]["mask"])

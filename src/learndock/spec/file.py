@@ -1,0 +1,169 @@
+"""Spec files: written whole or not at all, read with distrust."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.errors import SpecError
+from learndock.files import SafetensorsHeader, atomic_write, safetensors_header
+from learndock.spec.spec import Spec, canonical, dequantised, quantised
+
+KEY = "learndock"
+FILE_VERSION = 1
+MAX_BYTES = 64 << 20
+
+#: Part -> (type in the file, number of axes, must it be there).
+PARTS = {
+    "domain": ("F16", 1, True),
+    "behaviour": ("F16", 1, True),
+    "spread": ("I8", 2, False),
+    "null": ("I8", 2, False),
+    "vector": ("F16", 1, False),
+}
+_DTYPES: dict[str, Any] = {"F16": np.float16, "I8": np.int8}
+
+
+def spec_to_bytes(spec: Spec) -> bytes:
+    """The one byte string of a spec."""
+    from safetensors.numpy import save
+
+    tensors: dict[str, NDArray[Any]] = {
+        "domain": spec.domain.astype(np.float16),
+        "behaviour": spec.behaviour.astype(np.float16),
+    }
+    scales = {}
+    for name in ("spread", "null"):
+        rows = getattr(spec, name)
+        if rows is not None:
+            tensors[name], scales[name] = quantised(rows)
+    if spec.vector is not None:
+        tensors["vector"] = spec.vector.astype(np.float16)
+    about = {
+        "spec": FILE_VERSION,
+        "kind": spec.kind,
+        "space": dict(spec.space),
+        "schema": dict(spec.schema),
+        "n": spec.n,
+        "settings": dict(spec.settings),
+        "evidence": spec.evidence,
+        "privacy": None if spec.privacy is None else dict(spec.privacy),
+        "scales": scales,
+        "version": spec.version,
+    }
+    return save(tensors, metadata={KEY: canonical(about).decode()})
+
+
+def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
+    """Read a spec.
+
+    Raises:
+        SpecError: damaged, foreign, of a newer version, or with values that cannot be true.
+    """
+    header = safetensors_header(io.BytesIO(data), len(data), where=where, error=SpecError)
+    if KEY not in header.metadata:
+        raise SpecError(f"{where}: a safetensors file, but no specification; make one with `learndock spec`")
+    try:
+        about = json.loads(header.metadata[KEY])
+        if about["spec"] != FILE_VERSION:
+            raise SpecError(f"{where}: spec version {about['spec']!r} is not known here; update learndock")
+        parts = _parts(data, header, where)
+        for name in ("spread", "null"):
+            if name in parts:
+                parts[name] = dequantised(parts[name], float(about["scales"][name]))
+        return Spec(
+            kind=about["kind"],
+            space=_table(about["space"]),
+            schema=_table(about["schema"]),
+            n=int(about["n"]),
+            domain=parts["domain"].astype(np.float32),
+            behaviour=parts["behaviour"].astype(np.float32),
+            settings=_table(about["settings"]),
+            evidence=None if about["evidence"] is None else float(about["evidence"]),
+            privacy=about["privacy"] and _table(about["privacy"]),
+            spread=parts.get("spread"),
+            null=parts.get("null"),
+            vector=parts.get("vector"),
+            version=str(about["version"]),
+        )
+    except SpecError as error:
+        raise SpecError(str(error) if where in str(error) else f"{where}: {error}") from None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"{where}: its metadata is damaged ({error!r})") from None
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, found {type(value).__name__}")
+    return value
+
+
+def _parts(data: bytes, header: SafetensorsHeader, where: str) -> dict[str, NDArray[Any]]:
+    unknown = sorted(set(header.tensors) - set(PARTS))
+    if unknown:
+        raise SpecError(f"{where}: holds unknown parts {', '.join(unknown[:5])}")
+    found = {}
+    for name, (dtype, axes, needed) in PARTS.items():
+        entry = header.tensors.get(name)
+        if entry is None:
+            if needed:
+                raise SpecError(f"{where}: has no {name}")
+            continue
+        if entry.dtype != dtype or len(entry.shape) != axes:
+            raise SpecError(f"{where}: {name} is {entry.dtype} {entry.shape}, expected {dtype} with {axes} axes")
+        flat = np.frombuffer(data, _DTYPES[dtype], offset=entry.begin, count=int(np.prod(entry.shape)))
+        found[name] = flat.reshape(entry.shape).copy()
+    return found
+
+
+def check_shape(spec: Spec, *, where: str = "spec") -> Spec:
+    """Check a spec's parts against what its own space prescribes; returns it.
+
+    Raises:
+        SpecError: a part has another length.
+    """
+    try:
+        expected = {
+            "domain": spec.space["helper"]["width"],
+            "behaviour": spec.space["sketch"]["size"],
+            "vector": spec.space["adapters"]["size"],
+        }
+    except (KeyError, TypeError):
+        raise SpecError(f"{where}: the description of its space is not complete") from None
+    for name, length in expected.items():
+        part = getattr(spec, name)
+        if part is not None and part.shape != (length,):
+            raise SpecError(f"{where}: {name} has {part.shape[0]} numbers, its space prescribes {length}")
+    return spec
+
+
+def write_spec(spec: Spec, path: str | Path) -> None:
+    """Write a spec file, whole or not at all.
+
+    Raises:
+        StorageFull: no room; the old file, if any, is untouched.
+    """
+    with atomic_write(path) as stream:
+        stream.write(spec_to_bytes(spec))
+
+
+def read_spec(path: str | Path) -> Spec:
+    """Read and check a spec file.
+
+    Raises:
+        SpecError: no such file, or not a sound spec.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise SpecError(f"{path}: {size} bytes are too many for a spec")
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror})") from None
+    return check_shape(spec_from_bytes(data, where=str(path)), where=str(path))

@@ -1,0 +1,202 @@
+"""Making a specification: examples and labels, or a model's predictions, in; a ``Spec`` out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock._version import VERSION
+from learndock.data.choose import require_classes
+from learndock.data.examples import Examples
+from learndock.data.schema import Schema
+from learndock.errors import DataError, ModelError, UsageError
+from learndock.spaces.heads import HeadName, head_for
+from learndock.spaces.helper import Progress
+from learndock.spaces.space import DEFAULT, Space, get_space
+from learndock.spec import statistics
+from learndock.spec.onepass import Contributions, Shares, contribute, indicators
+from learndock.spec.sketch import space_sketch
+from learndock.spec.spec import Array, Kind, Spec
+
+RECIPES = ("one-pass", "paper")
+
+#: Predictions of a model that say the same of every input carry no behaviour.
+LEAST_VARIATION = 1e-9
+#: Examples of a model spec on which its evidence is tested where that costs passes of its own.
+EVIDENCE_EXAMPLES = 96
+
+
+def make_spec(
+    examples: Examples,
+    schema: Schema | None = None,
+    *,
+    space: Space | str = DEFAULT,
+    predictions: NDArray[Any] | None = None,
+    recipe: str = "one-pass",
+    head: HeadName | None = None,
+    full: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Spec:
+    """Make the specification of a task (from labels) or of a model (from ``predictions`` on ``examples``).
+
+    Args:
+        examples: inputs; with targets where no ``predictions`` are given.
+        schema: what the labels mean; default ``examples.schema``.
+        space: name, folder or ``Space``.
+        predictions: ``(n, classes)`` probabilities or ``(n,)`` class indices or values; makes a *model* spec.
+        recipe: ``"one-pass"`` or ``"paper"`` (needs torch; ``settings`` are those of ``PaperSettings``).
+        head: ``"phrases"`` or ``"means"``; default: phrases where the schema has words.
+        full: keep the whole parameter vector beside its sketch.
+
+    Raises:
+        DataError: too few examples, one class only, targets that are not finite.
+        ModelError: predictions of the wrong shape, not finite, or all equal.
+        UsageError: unknown recipe or settings; neither targets nor predictions.
+        WeightsMissing, WeightsChanged, MissingExtra
+    """
+    schema = schema or examples.schema
+    if schema is None:
+        raise UsageError(f"{examples.source}: no schema is known; pass one")
+    if recipe not in RECIPES:
+        raise UsageError(f'recipe "{recipe}" is unknown; use one of {", ".join(RECIPES)}')
+    kind: Kind = "task" if predictions is None else "model"
+    if predictions is None:
+        if examples.targets is None:
+            raise UsageError(f"{examples.source}: has no labels; a task spec needs them")
+        require_classes(examples, schema)
+        targets: NDArray[Any] = examples.targets
+        if not np.isfinite(targets).all():
+            raise DataError(f"{examples.source}: a target is NaN or infinite; remove that row")
+    else:
+        targets = check_predictions(predictions, schema, len(examples))
+    space = get_space(space)
+    shares = indicators(schema, targets)
+    head = head or head_for(schema)
+    common = _Common(kind, schema, examples, shares, head, seed)
+    if recipe == "one-pass":
+        if settings:
+            raise UsageError(f"one-pass has no settings {', '.join(settings)}")
+        return _one_pass(space, common, full, progress)
+    return _paper(space, common, targets, full, progress, settings)
+
+
+def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDArray[np.float64]:
+    """Predictions as float64, checked.
+
+    Raises:
+        ModelError: wrong shape, NaN or infinity, no probabilities, or the same for every input.
+    """
+    values = np.asarray(predictions, np.float64)
+    if schema.type == "classification" and values.ndim == 1:
+        values = np.eye(schema.classes)[values.astype(np.int64)]
+    expected = (n, schema.classes) if schema.type == "classification" else (n,)
+    if values.shape != expected:
+        raise ModelError(f"predictions have shape {values.shape}, the schema and the examples ask for {expected}")
+    if not np.isfinite(values).all():
+        raise ModelError("predictions hold NaN or infinity; nothing can be specified from them")
+    if schema.type == "classification" and (values.min() < -1e-6 or np.abs(values.sum(1) - 1).max() > 1e-3):
+        raise ModelError("predictions are not probabilities: rows must be at least 0 and sum to 1")
+    if n < 4:
+        raise DataError(f"{n} examples are too few for a spec; give at least 4, better a few hundred")
+    if values.std(0).max() < LEAST_VARIATION:
+        raise ModelError("the model predicts the same for every example; it has no behaviour to specify")
+    return values
+
+
+class _Common:
+    """What both recipes need to know."""
+
+    def __init__(
+        self, kind: Kind, schema: Schema, examples: Examples, shares: Shares, head: HeadName, seed: int
+    ) -> None:
+        self.kind, self.schema, self.examples = kind, schema, examples
+        self.shares, self.head, self.seed = shares, head, seed
+
+    @property
+    def inputs(self) -> list[Any]:
+        return list(self.examples.inputs)
+
+
+def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | None) -> Spec:
+    task = common.kind == "task"
+    # With two anchors a relabelled example's gradient is its own with the other sign: free for models too
+    relabel = task or common.shares.shape[1] == 2
+    found = contribute(
+        space, common.schema, common.inputs, common.shares,
+        head=common.head, relabel=relabel, seed=common.seed, progress=progress,
+    )  # fmt: skip
+    behaviour = found.own.mean(0)
+    tested = found if relabel else _tested_part(space, common)
+    permuted = statistics.permute(tested, common.schema, statistics.PERMUTATIONS, common.seed)
+    evidence = statistics.evidence(tested.own.mean(0), permuted)
+    unit = _root_mean_square(behaviour)
+    spread = null = None
+    if task:
+        moved = statistics.resample(found, common.schema, statistics.SPREAD_DRAWS, common.seed)
+        spread = statistics.folded(moved, unit)
+        null = statistics.folded(permuted[: statistics.NULL_DRAWS], unit)
+    spec = _assemble(space, "one-pass", common, found.features, behaviour, found.vector if full else None)
+    return replace(spec, settings={"head": common.head}, evidence=evidence, spread=spread, null=null).canonical()
+
+
+def _tested_part(space: Space, common: _Common) -> Contributions:
+    """A sample on which permuted labels are affordable."""
+    n = len(common.examples)
+    generator = np.random.Generator(np.random.Philox(key=[common.seed, 31]))
+    rows = np.sort(generator.permutation(n)[:EVIDENCE_EXAMPLES])
+    part = [common.examples.inputs[int(i)] for i in rows]
+    return contribute(space, common.schema, part, common.shares[rows], head=common.head, relabel=True, seed=common.seed)
+
+
+def _paper(
+    space: Space,
+    common: _Common,
+    targets: NDArray[Any],
+    full: bool,
+    progress: Progress | None,
+    settings: dict[str, Any],
+) -> Spec:
+    from learndock.spec.paper import PaperSettings, fit
+
+    try:
+        chosen = PaperSettings(**settings)
+    except TypeError as error:
+        raise UsageError(f"unknown settings for paper: {error}") from None
+    vector = fit(
+        space, common.schema, common.inputs, targets,
+        head=common.head, settings=chosen, seed=common.seed, progress=progress,
+    )  # fmt: skip
+    behaviour = space_sketch(space)(vector[None])[0]
+    features = space.helper.features(common.inputs)
+    spec = _assemble(space, "paper", common, features, behaviour, vector if full else None)
+    return replace(spec, settings={"head": common.head, **chosen.to_dict()}).canonical()
+
+
+def _assemble(
+    space: Space, recipe: str, common: _Common, features: Array, behaviour: Array, vector: Array | None
+) -> Spec:
+    length = _root_mean_square(behaviour)
+    if not np.isfinite(length) or length <= 0:
+        raise ModelError(
+            "the behaviour is zero: outputs do not depend on the inputs in any way that the helper can see"
+        )
+    domain = features.mean(0) - space.center
+    return Spec(
+        kind=common.kind,
+        space=space.describe(recipe),
+        schema=common.schema.to_dict(),
+        n=len(common.examples),
+        domain=domain / np.float32(_root_mean_square(domain)),
+        behaviour=behaviour / np.float32(length),
+        vector=None if vector is None else (vector / np.float32(_root_mean_square(vector))).astype(np.float16),
+        version=VERSION,
+    )
+
+
+def _root_mean_square(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

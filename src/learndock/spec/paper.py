@@ -1,0 +1,129 @@
+"""Recipe ``paper``: fit B with Adam, as the papers do (arXiv 2505.13425 and the PAVE study), on the same space.
+
+Only B is trained; A, the helper and the head stay. Loss: cross-entropy of scale * <f(x; B), g_c> against the
+model's probabilities or the user's labels; for regression, squared error of the place on the scale. Batches are
+of similar length, and in bfloat16 where the processor has it. Deterministic for a seed on one machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.data.examples import Input
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+from learndock.spaces.heads import Anchors, HeadName, mean_anchors, phrase_anchors
+from learndock.spaces.helper import Float, Progress
+from learndock.spaces.space import Space
+from learndock.spec.onepass import indicators
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class PaperSettings:
+    """The papers' settings for text; ``scale`` is the temperature of the head."""
+
+    steps: int = 300
+    learning_rate: float = 2e-5
+    batch: int = 8
+    scale: float = 20.0
+    bfloat16: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the spec's settings."""
+        return asdict(self)
+
+
+def fit(
+    space: Space,
+    schema: Schema,
+    inputs: list[Input],
+    targets: NDArray[Any],
+    *,
+    head: HeadName,
+    settings: PaperSettings,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Float:
+    """The fitted parameter vector, ``(|B|,)`` float32, layer by layer.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        ModelError: the fit left the finite numbers.
+    """
+    from learndock.spaces.torch_helper import space_torch_helper
+
+    helper = space_torch_helper(space)
+    import torch
+
+    anchors = _anchors(space, schema, inputs, targets, head)
+    shares = torch.from_numpy(indicators(schema, targets).astype(np.float32))
+    encoded = helper.encoder(inputs)
+    B = [torch.zeros(shape, requires_grad=True) for shape in helper.shapes]
+    optimiser = torch.optim.Adam(B, lr=settings.learning_rate)
+    half = _has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
+    for step, rows in enumerate(_steps([len(e) for e in encoded], settings, seed)):
+        arrays = helper.encoder.pad_batch([encoded[i] for i in rows])
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found = helper.features(B, torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]))
+        loss = _loss(schema, found.float(), _points(anchors, rows), shares[torch.from_numpy(rows)], settings.scale)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if progress:
+            progress(step + 1, settings.steps)
+    vector = np.concatenate([b.detach().numpy().ravel() for b in B]).astype(np.float32)
+    if not np.isfinite(vector).all() or not vector.any():
+        raise ModelError("the fit gave no finite parameter vector; lower the learning rate")
+    return vector
+
+
+def _anchors(space: Space, schema: Schema, inputs: list[Input], targets: NDArray[Any], head: HeadName) -> Anchors:
+    if head == "phrases":
+        return phrase_anchors(space.helper, schema)
+    return mean_anchors(space.helper.features(inputs), indicators(schema, targets))
+
+
+def _points(anchors: Anchors, rows: NDArray[np.intp]) -> torch.Tensor:
+    """Anchors of a batch, ``(b, columns, width)``."""
+    import torch
+
+    points = anchors.points if anchors.points.ndim == 3 else anchors.points[None].repeat(len(rows), 0)
+    return torch.from_numpy(points[rows] if anchors.points.ndim == 3 else points)
+
+
+def _loss(
+    schema: Schema, features: torch.Tensor, points: torch.Tensor, shares: torch.Tensor, scale: float
+) -> torch.Tensor:
+    import torch
+
+    logits = scale * torch.einsum("bd,bcd->bc", features, points)
+    if schema.type == "classification":
+        return torch.nn.functional.cross_entropy(logits, shares)
+    place = logits[:, 1] - logits[:, 0]
+    return torch.nn.functional.mse_loss(place, shares[:, 1] - shares[:, 0])
+
+
+def _steps(lengths: list[int], settings: PaperSettings, seed: int) -> list[NDArray[np.intp]]:
+    """Batches for every step: each pass takes all examples, of similar length together, in random order."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, 41]))
+    found: list[NDArray[np.intp]] = []
+    while len(found) < settings.steps:
+        jitter = generator.random(len(lengths)) * 4
+        order = np.argsort(np.asarray(lengths) + jitter, kind="stable")
+        pieces = [order[i : i + settings.batch] for i in range(0, len(order), settings.batch)]
+        found += [pieces[int(i)] for i in generator.permutation(len(pieces))]
+    return found[: settings.steps]
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; where it does not, autocast is slower than float32."""
+    import torch
+
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())

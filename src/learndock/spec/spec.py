@@ -1,0 +1,178 @@
+"""A specification: the numbers that stand for a model's or a task's behaviour, and the file they travel in.
+
+On disk a spec is one safetensors file: a tensor for each part, and a JSON text under the metadata key
+``learndock``. It is never a pickle, and it holds no example.
+
+    domain     (feature width,) float16   what the inputs are about
+    behaviour  (sketch size,)   float16   how outputs depend on inputs
+    spread     (draws, 128)     int8      resampled behaviours less the behaviour itself (task specs only)
+    null       (draws, 128)     int8      behaviours of permuted labels (task specs only)
+    vector     (|B|,)           float16   the whole parameter vector, on request
+
+``domain`` and ``behaviour`` have unit root mean square, so that float16 keeps every one of them to three
+digits; ``spread`` and ``null`` are folded (index mod 128) sketches in units of ``behaviour``, times a scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.errors import SpaceMismatch, SpecError
+
+Kind = Literal["model", "task"]
+Array = NDArray[np.float32]
+
+
+def canonical(description: Mapping[str, Any]) -> bytes:
+    """The one byte string of a JSON value: sorted keys, no spaces, UTF-8."""
+    return json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def identity(description: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical description, in hexadecimal: the id of a space."""
+    return hashlib.sha256(canonical(description)).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """One specification.
+
+    ``space`` describes everything that must be equal for two specs to be comparable; its hash is
+    ``space_id``. ``domain`` is ``(feature width,)``, ``behaviour`` ``(sketch size,)``, both float32 of unit
+    root mean square. ``spread`` and ``null`` are ``(draws, 128)`` float32 or None. ``evidence`` is the
+    permutation p-value of the behaviour against labels that have nothing to do with the inputs.
+    ``privacy`` is None, or ``{"epsilon": ..., "delta": ...}``.
+    """
+
+    kind: Kind
+    space: Mapping[str, Any]
+    schema: Mapping[str, Any]
+    n: int
+    domain: Array
+    behaviour: Array
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    evidence: float | None = None
+    privacy: Mapping[str, float] | None = None
+    spread: Array | None = None
+    null: Array | None = None
+    vector: NDArray[np.float16] | None = None
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("model", "task"):
+            raise SpecError(f'kind "{self.kind}" is unknown; a spec is of a model or of a task')
+        for name in ("domain", "behaviour", "spread", "null", "vector"):
+            part = getattr(self, name)
+            if part is None:
+                continue
+            if part.ndim != (2 if name in ("spread", "null") else 1) or part.size == 0:
+                raise SpecError(f"{name} has the shape {part.shape}")
+            if not np.isfinite(part).all():
+                raise SpecError(f"{name} holds NaN or infinity")
+        for name in ("domain", "behaviour"):
+            if not np.any(getattr(self, name)):
+                raise SpecError(f"{name} is zero")
+
+    def canonical(self) -> Spec:
+        """The spec as its file will give it back: parts rounded to what the file keeps."""
+        return replace(
+            self,
+            n=coarse(self.n),
+            domain=_rounded(self.domain),
+            behaviour=_rounded(self.behaviour),
+            spread=None if self.spread is None else dequantised(*quantised(self.spread)),
+            null=None if self.null is None else dequantised(*quantised(self.null)),
+        )
+
+    @property
+    def unit_domain(self) -> Array:
+        """``domain`` of length one."""
+        return unit(self.domain)
+
+    @property
+    def unit_behaviour(self) -> Array:
+        """``behaviour`` of length one."""
+        return unit(self.behaviour)
+
+    @property
+    def space_id(self) -> str:
+        """Hash of everything that must be equal for two specs to be comparable."""
+        return identity(self.space)
+
+
+def unit(vector: Array) -> Array:
+    """``vector`` divided by its length."""
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not np.isfinite(length) or length == 0:
+        raise SpecError("a vector of length zero or infinity has no direction")
+    return (vector / length).astype(np.float32)
+
+
+def coarse(n: int) -> int:
+    """``n`` with its first two digits: how many examples there were is nobody's business to the last one."""
+    step = int(10 ** max(len(str(n)) - 2, 0))
+    return n // step * step
+
+
+def _rounded(part: Array) -> Array:
+    return part.astype(np.float16).astype(np.float32)
+
+
+def quantised(rows: Array) -> tuple[NDArray[np.int8], float]:
+    """``rows`` as int8 and the scale that they are to be multiplied with."""
+    scale = float(np.abs(rows).max()) / 127 or 1.0
+    return np.rint(rows / np.float32(scale)).astype(np.int8), float(np.float32(scale))
+
+
+def dequantised(rows: NDArray[np.int8], scale: float) -> Array:
+    """What ``quantised`` kept."""
+    return rows.astype(np.float32) * np.float32(scale)
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
+    """Which fields of two space descriptions differ, in words."""
+    found = []
+    for key in sorted({*one, *other}):
+        place = f"{path}{key}"
+        ours, theirs = one.get(key), other.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            found += difference(ours, theirs, place + ".")
+        elif ours != theirs:
+            found.append(f"{place} ({_short(ours)} / {_short(theirs)})")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "..." if len(text) > 40 else text
+
+
+def require_same_space(one: Spec, other: Spec) -> None:
+    """Check that two specs can be compared.
+
+    Raises:
+        SpaceMismatch: they were made in different spaces; the message says what differs.
+    """
+    if one.space_id != other.space_id:
+        what = "; ".join(difference(one.space, other.space))
+        raise SpaceMismatch(
+            f"specs of different spaces cannot be compared; they differ in {what}. Make both with the same "
+            "space and recipe"
+        )
+
+
+def similarity(one: Spec, other: Spec) -> tuple[float, float]:
+    """Cosines of the two parts, (domain, behaviour).
+
+    Raises:
+        SpaceMismatch: the specs cannot be compared.
+    """
+    require_same_space(one, other)
+    return float(one.unit_domain @ other.unit_domain), float(one.unit_behaviour @ other.unit_behaviour)

@@ -1,0 +1,734 @@
+"""The embedded dock: what it promises while nobody is killed (``test_dock_crash`` has the rest)."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from docking import SPACE_ID, make_learnware, read_spec, seal, tiny_dock, write_spec
+from learndock.dock import Dock, open_dock
+from learndock.dock.migrations import STEPS
+from learndock.errors import (
+    Conflict,
+    Corrupt,
+    DockError,
+    LearndockError,
+    NotFound,
+    PackageError,
+    SpecError,
+    StorageFull,
+    UsageError,
+)
+from learndock.files import sha256_bytes
+from learndock.package.manifest import MANIFEST, Manifest, SpecFile
+
+
+@pytest.fixture
+def dock(tmp_path: Path) -> Dock:
+    return tiny_dock(tmp_path / "dock")
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return make_learnware(tmp_path / "good", "ada/good")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def shown(dock: Dock) -> list[tuple[str, int, bytes]]:
+    """Everything that a reader can see: ids, order, manifests, vectors."""
+    table = dock.vectors(SPACE_ID)
+    records = dock.records()
+    assert [r.id for r in records] == list(table.ids)
+    vectors = [table.domain[i].tobytes() + table.behaviour[i].tobytes() for i in range(len(table))]
+    return [(r.id, r.sequence, r.manifest.to_bytes() + v) for r, v in zip(records, vectors, strict=True)]
+
+
+# -- opening ---------------------------------------------------------------------------------------------
+
+
+def test_a_new_dock_is_empty_and_the_same_when_opened_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        dock = open_dock(tmp_path / "a" / "dock")
+        assert dock.records() == []
+        assert len(dock) == 0
+        assert dock.verify() == []
+        assert len(dock.vectors(SPACE_ID)) == 0
+    assert json.loads((tmp_path / "a" / "dock" / "dock.json").read_bytes()) == {"format": 1}
+
+
+def test_the_environment_names_the_dock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEARNDOCK_DOCK", str(tmp_path / "named"))
+    assert open_dock().folder == tmp_path / "named"
+    monkeypatch.delenv("LEARNDOCK_DOCK")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert open_dock().folder == tmp_path / "data" / "learndock" / "dock"
+
+
+def test_a_folder_of_other_things_is_no_dock(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(DockError, match=r"holds files but no dock\.json"):
+        open_dock(tmp_path)
+    with pytest.raises(DockError, match="is a file"):
+        open_dock(tmp_path / "thesis.txt")
+    with pytest.raises(NotFound, match="no dock here"):
+        open_dock(tmp_path / "nowhere", create=False)
+    assert contents(tmp_path) == before
+
+
+def test_a_founder_that_was_killed_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".dock.json.x1y2.part").write_bytes(b'{"for')
+    assert len(open_dock(tmp_path)) == 0
+
+
+def test_a_dock_of_the_future_is_refused(tmp_path: Path, good: Path) -> None:
+    tiny_dock(tmp_path / "dock").add(good)
+    mark = tmp_path / "dock" / "dock.json"
+    mark.write_text('{"format": 2}')
+    with pytest.raises(DockError, match=r"format 2.*upgrade"):
+        open_dock(tmp_path / "dock")
+    mark.write_text('{"fo')
+    with pytest.raises(Corrupt, match="damaged"):
+        open_dock(tmp_path / "dock")
+
+
+def test_a_database_of_the_future_is_refused(dock: Dock, good: Path) -> None:
+    dock.add(good)
+    with sqlite3.connect(dock.folder / "records.sqlite") as database:
+        database.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    database.close()
+    for action in (dock.records, lambda: dock.add(good), lambda: tiny_dock(dock.folder)):
+        with pytest.raises(DockError, match="newer learndock"):
+            action()
+
+
+def test_a_dock_of_the_past_is_brought_up_to_date(dock: Dock, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = dock.add(good)
+    step = "ALTER TABLE learnwares ADD COLUMN note TEXT; ALTER TABLE specs ADD COLUMN note TEXT"
+    monkeypatch.setattr("learndock.dock.migrations.STEPS", (*STEPS, f"{step}; SELECT no_such_function()"))
+    with pytest.raises(Corrupt):
+        dock.add(good)
+    with monkeypatch.context() as before:
+        before.setattr("learndock.dock.migrations.STEPS", STEPS)
+        assert dock.verify() == []  # the step and the record of it were taken back together
+    monkeypatch.setattr("learndock.dock.migrations.STEPS", (*STEPS, step))
+    assert tiny_dock(dock.folder).records() == [record]
+    with sqlite3.connect(dock.folder / "records.sqlite") as database:
+        assert database.execute("SELECT note FROM learnwares").fetchall() == [(None,)]
+        assert database.execute("PRAGMA user_version").fetchone() == (len(STEPS) + 1,)
+    database.close()
+
+
+# -- adding ----------------------------------------------------------------------------------------------
+
+
+def test_added_listed_found_and_exported(dock: Dock, good: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    record = dock.add(good, progress=lambda done, total: seen.append((done, total)))
+    manifest = Manifest.from_folder(good)
+    assert record.id == manifest.id
+    assert record.manifest == manifest
+    assert seen[-1][0] == seen[-1][1] == sum(f.size for f in manifest.files)
+    assert tiny_dock(dock.folder).records() == [record]
+    for which in ("ada/good", record.id, record.id[:15], f"ada/good@{record.digest[:6].upper()}"):
+        assert dock.get_record(which) == record
+    assert dock.spaces() == {SPACE_ID: ("tiny", 1)}
+    spec, table = read_spec(good / "specs" / "tiny.spec"), dock.vectors(SPACE_ID)
+    assert (table.domain.dtype, table.domain.shape, table.behaviour.shape) == (np.float32, (1, 8), (1, 24))
+    assert np.array_equal(table.domain[0], spec.domain)
+    assert np.array_equal(table.behaviour[0], spec.behaviour)
+    out = dock.export("ada/good", tmp_path / "sub" / "out")
+    assert contents(out) == contents(good)
+    assert out.stat().st_mode & 0o777 == 0o755
+    assert dock.verify() == []
+
+
+def test_adding_again_changes_nothing(dock: Dock, good: Path) -> None:
+    first = dock.add(good)
+    before = shown(dock)
+    assert dock.add(good) == first
+    assert shown(dock) == before
+
+
+def test_equal_files_are_kept_once(dock: Dock, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        dock.add(make_learnware(tmp_path / name, f"ada/{name}"))
+    configs = sha256_bytes((tmp_path / "a" / "config.json").read_bytes())
+    stored = [p.name for p in (dock.folder / "blobs").rglob("*") if p.is_file()]
+    assert stored.count(configs) == 1
+    assert len(stored) == 1 + 3 * 3
+
+
+def test_same_name_other_content_is_a_conflict(dock: Dock, good: Path, tmp_path: Path) -> None:
+    record = dock.add(good)
+    before, files = shown(dock), set(contents(dock.folder))
+    other = make_learnware(tmp_path / "other", "ada/good", seed=1)
+    with pytest.raises(Conflict, match=rf"ada/good.*{record.digest[:12]}.*another name"):
+        dock.add(other)
+    assert shown(dock) == before
+    assert set(contents(dock.folder)) == files
+
+
+def test_names_that_look_alike_on_disk(dock: Dock, tmp_path: Path) -> None:
+    for number, name in enumerate(("ada/x", "ada/x.json", "ada/x.removed", "ada.x/x", "ada/x.removed.json")):
+        dock.add(make_learnware(tmp_path / str(number), name))
+    dock.remove("ada/x")
+    before = shown(dock)
+    assert [r.name for r in dock.records()] == [
+        "ada/x.json",
+        "ada/x.removed",
+        "ada.x/x",
+        "ada/x.removed.json",
+    ]
+    dock.rebuild()
+    assert shown(dock) == before
+    assert dock.verify()[0].severity == "info"
+
+
+def nan(folder: Path) -> None:
+    write_spec(folder / "specs/tiny.spec", np.ones(8, np.float32), np.full(24, np.nan, np.float32))
+
+
+def infinite(folder: Path) -> None:
+    write_spec(folder / "specs/tiny.spec", np.full(8, np.inf, np.float32), np.ones(24, np.float32))
+
+
+def zero(folder: Path) -> None:
+    write_spec(folder / "specs/tiny.spec", np.ones(8, np.float32), np.zeros(24, np.float32))
+
+
+def square(folder: Path) -> None:
+    write_spec(folder / "specs/tiny.spec", np.ones(8, np.float32), np.ones((4, 6), np.float32))
+
+
+def of_a_task(folder: Path) -> None:
+    ones = np.ones(24, np.float32)
+    write_spec(folder / "specs/tiny.spec", ones[:8], ones, kind="task")
+
+
+def of_another_space(folder: Path) -> None:
+    ones = np.ones(24, np.float32)
+    write_spec(folder / "specs/tiny.spec", ones[:8], ones, space={"space": "other"})
+
+
+def foreign(folder: Path) -> None:
+    (folder / "specs/tiny.spec").write_bytes(b"not a spec at all")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (nan, "behaviour holds NaN"),
+        (infinite, "domain holds NaN or infinity"),
+        (zero, "behaviour is all zero"),
+        (square, "not a vector"),
+        (of_a_task, "a task spec"),
+        (of_another_space, "the manifest says"),
+        (foreign, "no spec"),
+    ],
+)
+def test_a_spec_that_cannot_be_true_is_not_stored(dock: Dock, good: Path, spoil, says: str) -> None:  # type: ignore[no-untyped-def]
+    spoil(good)
+    seal(good, "ada/good")
+    before = contents(dock.folder)
+    with pytest.raises(SpecError, match=rf"good/specs/tiny\.spec: .*{says}"):
+        dock.add(good)
+    assert contents(dock.folder) == before
+
+
+def test_all_specs_of_a_space_have_one_width(dock: Dock, good: Path, tmp_path: Path) -> None:
+    dock.add(good)
+    other = make_learnware(tmp_path / "other", "ada/other")
+    write_spec(other / "specs/tiny.spec", np.ones(9, np.float32), np.ones(24, np.float32))
+    seal(other, "ada/other")
+    before, files = shown(dock), set(contents(dock.folder))
+    with pytest.raises(SpecError, match=r"9 and 24 numbers.*the space has 8 and 24"):
+        dock.add(other)
+    assert shown(dock) == before
+    assert set(contents(dock.folder)) == files
+    assert dock.verify() == []
+
+
+def test_without_specs_or_with_two_for_a_space(dock: Dock, good: Path) -> None:
+    tiny = SpecFile(path="specs/tiny.spec", space="tiny", space_id=SPACE_ID)
+    seal(good, "ada/good", specs=(tiny, tiny))
+    with pytest.raises(PackageError, match="two specs for the space tiny"):
+        dock.add(good)
+    manifest = Manifest.from_folder(good).model_copy(update={"specs": ()})
+    (good / MANIFEST).write_bytes(manifest.to_bytes())
+    with pytest.raises(PackageError, match="no specification"):
+        dock.add(good)
+    assert len(dock) == 0
+
+
+def test_a_manifest_with_text_that_is_not_unicode(dock: Dock, good: Path) -> None:
+    source = json.loads((good / MANIFEST).read_bytes())
+    source["settings"] = {"x": "\ud800"}
+    (good / MANIFEST).write_text(json.dumps(source))
+    with pytest.raises(PackageError, match="not Unicode"):
+        dock.add(good)
+
+
+def test_a_folder_that_changes_after_admission(tmp_path: Path, good: Path) -> None:
+    import docking
+
+    def admit_then_change(folder: Path):  # type: ignore[no-untyped-def]
+        admitted = docking.admit(folder)
+        (folder / "model.safetensors").write_bytes(b"something else")
+        return admitted
+
+    dock = open_dock(tmp_path / "dock", admit=admit_then_change, read_spec=read_spec)
+    before = contents(dock.folder)
+    with pytest.raises(PackageError, match=r"model\.safetensors.*changed while it was being added"):
+        dock.add(good)
+    assert set(contents(dock.folder)) == set(before)
+    assert dock.verify() == []
+
+
+# -- finding ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_there_and_what_was_meant(dock: Dock, good: Path) -> None:
+    with pytest.raises(NotFound, match="which is empty"):
+        dock.get_record("ada/good")
+    record = dock.add(good)
+    for which in ("ada/god", "adda/good", "bob/good", "good"):
+        with pytest.raises(NotFound, match="did you mean ada/good"):
+            dock.get_record(which)
+    with pytest.raises(NotFound, match="learndock list"):
+        dock.get_record("completely/different")
+    other = ("0" if record.digest[0] != "0" else "1") * 6
+    with pytest.raises(NotFound, match=f"version {record.digest[:12]}, not {other}"):
+        dock.get_record(f"ada/good@{other}")
+    for which in ("ada/good@", "ada/good@abc", "ada/good@zzzzzz"):
+        with pytest.raises(UsageError, match="hexadecimal"):
+            dock.get_record(which)
+    for which in ("../../etc/passwd", "", "a/b/c", "ada/%", "ada/'--"):
+        with pytest.raises(NotFound):
+            dock.get_record(which)
+
+
+# -- removing --------------------------------------------------------------------------------------------
+
+
+def test_a_removed_name_keeps_a_tombstone(dock: Dock, good: Path, tmp_path: Path) -> None:
+    kept = dock.add(make_learnware(tmp_path / "kept", "ada/kept"))
+    record = dock.add(good)
+    assert dock.remove("ada/good") == record
+    assert dock.records() == [kept]
+    assert dock.vectors(SPACE_ID).ids == (kept.id,)
+    with pytest.raises(NotFound, match="was removed"):
+        dock.get_record("ada/good")
+    with pytest.raises(NotFound, match="was removed"):
+        dock.remove("ada/good")
+    other = make_learnware(tmp_path / "other", "ada/good", seed=1)
+    for _ in range(2):
+        with pytest.raises(Conflict, match=rf"tombstone for version {record.digest[:12]}"):
+            dock.add(other)
+        dock.rebuild()
+    again = dock.add(good)
+    assert (again.id, again.sequence) == (record.id, record.sequence + 1)
+    assert dock.verify() == []
+    with pytest.raises(Conflict, match="another name"):
+        dock.add(other)
+
+
+def test_collect_takes_what_nobody_refers_to(dock: Dock, good: Path, tmp_path: Path) -> None:
+    dock.add(make_learnware(tmp_path / "kept", "ada/kept"))
+    dock.add(good)
+    dock.remove("ada/good")
+    orphans = dock.verify()
+    assert [p.severity for p in orphans] == ["info"] * 3  # card, model, spec; the config is shared
+    (dock.folder / "staging" / "blob-left").write_bytes(b"x")
+    (dock.folder / "learnwares" / "ada" / ".x.json.abc.part").write_bytes(b"x")
+    dock.rebuild()
+    collected = dock.collect()
+    assert collected.blobs == 3
+    assert collected.unfinished >= 3  # the two above, and the database before
+    assert dock.verify() == []
+    assert len(list(dock.folder.glob("records-*.sqlite"))) == 1
+    assert [r.name for r in dock.records()] == ["ada/kept"]
+    assert dock.collect() == type(collected)(0, 0)
+    dock.add(good)
+    assert dock.verify() == []
+
+
+# -- exporting -------------------------------------------------------------------------------------------
+
+
+def test_export_writes_only_where_nothing_is(dock: Dock, good: Path, tmp_path: Path) -> None:
+    dock.add(good)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "mine", tmp_path / "link"):
+        with pytest.raises(UsageError, match="exists and is not an empty folder"):
+            dock.export("ada/good", out)
+    assert contents(tmp_path / "taken") == {"mine": b"mine"}
+    (tmp_path / "empty").mkdir()
+    assert contents(dock.export("ada/good", tmp_path / "empty")) == contents(good)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "lose"])
+def test_a_damaged_blob_is_told_not_handed_out_and_mended(dock: Dock, good: Path, tmp_path: Path, damage: str) -> None:
+    dock.add(good)
+    source = (good / "model.safetensors").read_bytes()
+    digest = sha256_bytes(source)
+    blob = dock.folder / "blobs" / digest[:2] / digest
+    blob.chmod(0o644)
+    changed = {
+        "flip": source[:500] + bytes([source[500] ^ 1]) + source[501:],
+        "cut": source[:-1],
+        "grow": source + b"\0",
+    }
+    blob.unlink() if damage == "lose" else blob.write_bytes(changed[damage])
+    with pytest.raises(Corrupt, match=r"ada/good: model\.safetensors.*learndock add"):
+        dock.export("ada/good", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+    for which in (None, "ada/good"):
+        (problem,) = dock.verify(which)
+        assert (problem.severity, problem.about) == ("error", "ada/good: model.safetensors")
+    dock.add(good)
+    assert dock.verify() == []
+    assert contents(dock.export("ada/good", tmp_path / "out")) == contents(good)
+
+
+# -- verifying and rebuilding ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("template")
+    dock = tiny_dock(place / "dock")
+    for name in ("d", "b", "a", "c"):
+        dock.add(make_learnware(place / name, f"ada/{name}"))
+    dock.remove("ada/b")
+    dock.remove("ada/d")
+    dock.add(place / "d")
+    return place
+
+
+@pytest.fixture
+def full(template: Path, tmp_path: Path) -> Dock:
+    """A dock with four learnwares, one of them removed and another removed and added again; and their folders."""
+    shutil.copytree(template, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tiny_dock(tmp_path / "dock")
+
+
+def errors(dock: Dock) -> list[tuple[str, str]]:
+    return [(p.about, p.message) for p in dock.verify() if p.severity == "error"]
+
+
+def test_rebuild_gives_identical_answers(full: Dock, tmp_path: Path) -> None:
+    before = shown(full)
+    seen: list[tuple[int, int]] = []
+    assert full.rebuild(progress=lambda *step: seen.append(step)) == 3
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert shown(full) == before
+    assert errors(full) == []
+    assert [r.name for r in full.records()] == ["ada/a", "ada/c", "ada/d"]
+
+
+def lose(database: Path) -> None:
+    for file in database.parent.glob("records*"):
+        file.unlink()
+
+
+def scribble(database: Path) -> None:
+    database.write_bytes(b"this is no database, and never was one" * 300)
+
+
+def empty(database: Path) -> None:
+    database.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [lose, scribble, empty])
+def test_a_lost_or_damaged_database_is_told_and_rebuilt(full: Dock, tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    before = shown(full)
+    damage(full.folder / "records.sqlite")
+    dock = tiny_dock(full.folder)
+    for action in (
+        dock.records,
+        dock.verify,
+        lambda: dock.add(tmp_path / "a"),
+        lambda: dock.vectors(SPACE_ID),
+    ):
+        with pytest.raises(Corrupt, match="learndock rebuild"):
+            action()
+    assert dock.rebuild() == 3
+    assert shown(dock) == before
+    assert errors(dock) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE learnwares SET digest = replace(digest, substr(digest, 1, 1), 'f') WHERE name = 'ada/a'",
+        "UPDATE learnwares SET sequence = 77 WHERE name = 'ada/a'",
+        "UPDATE learnwares SET manifest = x'7b7d' WHERE name = 'ada/a'",
+        "UPDATE specs SET behaviour = domain WHERE name = 'ada/a'",
+        "UPDATE specs SET domain = zeroblob(32) WHERE name = 'ada/a'",
+        "UPDATE specs SET space_id = 'x' WHERE name = 'ada/a'",
+        "DELETE FROM specs WHERE name = 'ada/a'",
+        "DELETE FROM learnwares WHERE name = 'ada/a'",
+        "INSERT INTO tombstones VALUES ('ada/a', 'x', 1)",
+        "DELETE FROM tombstones WHERE name = 'ada/b'",
+        "UPDATE tombstones SET digest = 'x' WHERE name = 'ada/b'",
+    ],
+)
+def test_verify_finds_a_database_that_lies(full: Dock, statement: str) -> None:
+    before = shown(full)
+    with sqlite3.connect(full.folder / "records.sqlite") as database:
+        database.execute("PRAGMA foreign_keys = ON")
+        assert database.execute(statement).rowcount == 1
+    database.close()
+    found = errors(full)
+    assert {about for about, _ in found} == {"ada/b" if "ada/b" in statement else "ada/a"}
+    assert all("learndock rebuild" in message for _, message in found)
+    full.rebuild()
+    assert shown(full) == before
+    assert errors(full) == []
+
+
+def test_writers_stop_where_disk_and_database_disagree(full: Dock, tmp_path: Path) -> None:
+    with sqlite3.connect(full.folder / "records.sqlite") as database:
+        database.execute("DELETE FROM learnwares WHERE name = 'ada/a'")
+    database.close()
+    other = make_learnware(tmp_path / "other", "ada/a", seed=1)
+    for folder in (other, tmp_path / "a"):
+        with pytest.raises(Corrupt, match=r"ada/a.*learndock rebuild"):
+            full.add(folder)
+    full.rebuild()
+    with pytest.raises(Conflict):
+        full.add(other)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "swap", "stray"])
+def test_a_damaged_record_is_told_and_nothing_is_lost(full: Dock, damage: str) -> None:
+    before = shown(full)
+    record = full.folder / "learnwares" / "ada" / "a.json"
+    source = record.read_bytes()
+    if damage == "flip":
+        record.write_bytes(source.replace(b'"bad"', b'"baa"'))
+    elif damage == "cut":
+        record.write_bytes(source[: len(source) // 2])
+    elif damage == "swap":
+        shutil.copy(record.with_name("c.json"), record)
+    else:
+        record = record.with_name("not a name.json")
+        record.write_bytes(source)
+    blobs = contents(full.folder / "blobs")
+    with pytest.raises(Corrupt, match=rf"{record.name}: not a sound record.*back-?up"):
+        full.rebuild()
+    with pytest.raises(Corrupt, match=record.name):
+        full.collect()
+    assert contents(full.folder / "blobs") == blobs
+    assert shown(full) == before
+    if damage == "stray":
+        record.unlink()
+    else:
+        ((about, message),) = errors(full)
+        assert about == "ada/a"
+        assert "not a sound record" in message
+        record.write_bytes(source)
+    assert full.rebuild() == 3
+    assert shown(full) == before
+    assert errors(full) == []
+
+
+def test_rebuild_without_a_spec_says_how_to_go_on(full: Dock, tmp_path: Path) -> None:
+    before = shown(full)
+    digest = sha256_bytes((tmp_path / "a" / "specs" / "tiny.spec").read_bytes())
+    (full.folder / "blobs" / digest[:2] / digest).unlink()
+    with pytest.raises(Corrupt, match=r"ada/a: specs/tiny\.spec.*Move .*a\.json away") as told:
+        full.rebuild()
+    assert shown(full) == before
+    assert len(list(full.folder.glob("records-*.sqlite"))) == 1
+    assert "learndock rebuild" in str(told.value)
+    (full.folder / "learnwares" / "ada" / "a.json").unlink()
+    assert full.rebuild() == 2
+    full.add(tmp_path / "a")
+    assert {r.name for r in full.records()} == {"ada/a", "ada/c", "ada/d"}
+    assert errors(full) == []
+
+
+def test_readers_go_on_while_a_rebuild_replaces_the_database(full: Dock) -> None:
+    before = shown(full)
+    with full._home.read() as records:
+        tiny_dock(full.folder).rebuild()
+        assert [f"{r.name}@{r.digest}" for r in records.rows()] == [each[0] for each in before]
+    assert shown(full) == before
+
+
+# -- no room ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file_limit() -> Iterator[object]:
+    """Sets the largest size of a file that this process may write; beyond it the system says EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_limit_at_any_size_leaves_all_or_nothing(full: Dock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
+    """From a limit that stops the first blob to one that stops nothing: stored whole, or as before."""
+    big = make_learnware(tmp_path / "big", "ada/big", numbers=100_000)
+    before, files = (
+        shown(full),
+        set(contents(full.folder / "blobs")) | set(contents(full.folder / "learnwares")),
+    )
+    refused = 0
+    for size in (*range(0, 12_000, 700), 100_000, 399_000, 420_000):
+        file_limit(size)
+        try:
+            try:
+                full.add(big)
+            except StorageFull:
+                refused += 1
+                assert shown(full) == before
+                assert shown(tiny_dock(full.folder)) == before
+            else:
+                break
+        finally:
+            file_limit(resource.RLIM_INFINITY)
+        now = set(contents(full.folder / "blobs")) | set(contents(full.folder / "learnwares"))
+        assert now == files
+    assert refused >= 10
+    assert [r.name for r in full.add(big) and full.records()][-1] == "ada/big"
+    assert errors(full) == []
+
+
+@pytest.mark.parametrize("verb", ["remove", "rebuild", "export"])
+def test_a_limit_stops_other_verbs_whole(full: Dock, tmp_path: Path, file_limit, verb: str) -> None:  # type: ignore[no-untyped-def]
+    actions = {
+        "remove": lambda: full.remove("ada/c"),
+        "rebuild": lambda: full.rebuild(),
+        "export": lambda: full.export("ada/c", tmp_path / "out"),
+    }
+    before = shown(full)
+    for size in (0, 100, 1_000, 4_000):
+        file_limit(size)
+        try:
+            with pytest.raises(StorageFull, match="try again"):
+                actions[verb]()
+            assert shown(full) == before
+        finally:
+            file_limit(resource.RLIM_INFINITY)
+        assert errors(full) == []
+        assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+        assert len(list(full.folder.glob("records-*.sqlite"))) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", place], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small file system here; it takes root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def fill(disk: Path, leave: int) -> None:
+    """Take all room of ``disk`` but ``leave`` bytes."""
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - leave
+    if free > 0:
+        with (disk / "filler").open("ab", buffering=0) as filler:
+            filler.write(bytes(free))
+
+
+def test_a_full_disk_changes_nothing_and_reading_goes_on(small_disk: Path, tmp_path: Path) -> None:
+    dock = tiny_dock(small_disk / "dock")
+    for name in ("a", "b"):
+        dock.add(make_learnware(tmp_path / name, f"ada/{name}"))
+    new = make_learnware(tmp_path / "new", "ada/new", numbers=20_000)
+    before = shown(dock)
+    refused = 0
+    for leave in range(0, 300_000, 12_288):
+        fill(small_disk, leave)
+        for verb in ("add", "remove", "rebuild"):
+            try:
+                if verb == "add":
+                    dock.add(new)
+                elif verb == "remove":
+                    dock.remove("ada/new")
+                else:
+                    dock.rebuild()
+            except StorageFull:
+                refused += 1
+            except NotFound:
+                assert verb == "remove"
+            now = shown(dock)
+            # A removal that finds no room leaves the learnware; each is either whole or not there.
+            assert [each[0] for each in now if "ada/new" not in each[0]] == [each[0] for each in before]
+            assert shown(tiny_dock(small_disk / "dock")) == now
+            dock.export("ada/a", tmp_path / f"out-{leave}-{verb}")
+        (small_disk / "filler").unlink()
+        dock.collect()
+        assert [p for p in dock.verify() if p.severity == "error"] == []
+    assert refused >= 3
+    dock.add(new)
+    assert dock.get_record("ada/new").name == "ada/new"
+    assert dock.verify() == []
+
+
+def test_a_dock_that_may_not_be_written_is_still_read(full: Dock, tmp_path: Path) -> None:
+    """As another user, because root may write everywhere."""
+    if os.getuid() != 0:
+        pytest.skip("takes root to become another user")
+    before = [r.id for r in full.records()]
+    program = (
+        "import os, sys; sys.path[:0] = sys.argv[2:]\n"
+        "from docking import open_dock; from learndock.errors import DockError\n"
+        "os.setuid(65534)\n"
+        "dock = open_dock(sys.argv[1]); print(*(r.id for r in dock.records()))\n"
+        "try: dock.remove('ada/a')\n"
+        "except DockError as error: print(error)\n"
+    )
+    place = Path("/tmp") / f"learndock-test-{os.getpid()}"
+    shutil.copytree(full.folder, place, symlinks=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(place), *sys.path], capture_output=True, text=True, check=True
+        )
+    finally:
+        shutil.rmtree(place)
+    ids, refusal = done.stdout.splitlines()
+    assert ids.split() == before
+    assert "can be" in refusal
+    assert "written" in refusal
+
+
+def test_errors_of_the_system_are_ours(full: Dock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A disk that fails to sync is a failure: told, undone, never taken for success."""
+    before = shown(full)
+    folder = make_learnware(tmp_path / "new", "ada/new")
+
+    def failing(handle: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(LearndockError, match="Input/output error"):
+            full.add(folder)
+        assert shown(full) == before
+    assert shown(full) == before
+    full.add(folder)
+    assert errors(full) == []

@@ -1,0 +1,235 @@
+"""The dock when its writers are killed, or race: what was acknowledged stays, and nothing is half there."""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from docking import SPACE_ID, make_learnware, tiny_dock
+from learndock.dock import Dock
+from learndock.errors import Conflict, LearndockError
+
+#: The calls that change the disk or make changes last.
+CALLS = (
+    *("write", "pwrite64", "ftruncate", "fsync", "fdatasync", "mkdir", "rmdir", "rename", "link"),
+    *("unlink", "unlinkat", "symlink"),
+)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder in memory where there is one: being killed does not depend on the disk, waiting for it does."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+def answers(dock: Dock) -> list[tuple[str, bytes]]:
+    """What a reader sees: ids in order, and their vectors."""
+    records, table = dock.records(), dock.vectors(SPACE_ID)
+    assert tuple(r.id for r in records) == table.ids
+    return [(r.id, table.domain[i].tobytes() + table.behaviour[i].tobytes()) for i, r in enumerate(records)]
+
+
+def check(path: Path) -> list[str]:
+    """Open the dock that a killed writer left: everything in it is sound, and a rebuild says the same."""
+    dock = tiny_dock(path)
+    seen = answers(dock)
+    assert [p for p in dock.verify() if p.severity == "error"] == []
+    assert answers(dock) == seen
+    assert dock.rebuild() == len(seen)
+    assert answers(dock) == seen
+    return [each for each, _ in seen]
+
+
+def add_and_remove(place: Path, kill: int, say: int) -> None:
+    """Add learnwares and remove every third again, until killed; tells what is done and what is begun."""
+    dock = tiny_dock(place / "dock")
+    for number in range(1_000):
+        folder = make_learnware(place / f"{kill}-{number}", f"loop{kill}/n{number}", numbers=20_000)
+        added = dock.add(folder).id
+        os.write(say, f"added {added}\n".encode())
+        if number % 3 == 1:
+            os.write(say, f"removing {added}\n".encode())
+            dock.remove(added)
+            os.write(say, f"removed {added}\n".encode())
+
+
+def test_writers_killed_at_any_moment(place: Path) -> None:
+    draw = random.Random(5)
+    told: dict[str, list[str]] = {"added": [], "removing": [], "removed": []}
+    for kill in range(25):
+        said, say = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                add_and_remove(place, kill, say)
+            finally:
+                os._exit(1)
+        os.close(say)
+        time.sleep(draw.uniform(0.01, 0.25))
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        with os.fdopen(said) as reader:
+            for line in reader:
+                told[line.split()[0]].append(line.split()[1])
+        there = check(place / "dock")
+        assert [each for each in told["added"] if each not in told["removing"]] == [
+            each for each in there if each in told["added"] and each not in told["removing"]
+        ]
+        assert not set(told["removed"]) & set(there)
+    assert len(told["added"]) >= 50
+    assert len(told["removed"]) >= 10
+    dock = tiny_dock(place / "dock")
+    dock.collect()
+    assert dock.verify() == []
+
+
+# -- killed at every call --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strace() -> str:
+    found = shutil.which("strace")
+    if found is None:
+        pytest.skip("strace is not installed; killed at random moments only")
+    trial = subprocess.run([found, "-qq", "true"], check=False, capture_output=True, text=True)
+    if trial.returncode:
+        pytest.skip(f"strace may not trace here: {trial.stderr.strip()}")
+    return found
+
+
+def run_traced(strace: str, trace: Path, work: Callable[[], object], *options: str) -> tuple[int, bool]:
+    """Do ``work`` in a forked process under strace; returns how it ended and whether ``work`` returned."""
+    said, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(said)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            work()
+            os.write(say, b"done")
+        finally:
+            os._exit(0)
+    os.close(say)
+    os.waitpid(child, os.WUNTRACED)
+    with subprocess.Popen(
+        [strace, "-p", str(child), "-o", trace, *options], stderr=subprocess.PIPE, text=True
+    ) as tracer:
+        assert tracer.stderr is not None
+        assert "attached" in tracer.stderr.readline()
+        os.kill(child, signal.SIGCONT)
+        _, status = os.waitpid(child, 0)
+    with os.fdopen(said, "rb") as reader:
+        return os.waitstatus_to_exitcode(status), reader.read() == b"done"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dock with two learnwares, one of them removed, and the folder of a third."""
+    folder = tmp_path_factory.mktemp("small")
+    dock = tiny_dock(folder / "dock")
+    for name in ("kept", "gone"):
+        dock.add(make_learnware(folder / name, f"ada/{name}"))
+    dock.remove("ada/gone")
+    make_learnware(folder / "new", "bob/new")
+    return folder
+
+
+VERBS: dict[str, Callable[[Path, Path], object]] = {
+    "found": lambda small, path: tiny_dock(path / "founded"),
+    "add": lambda small, path: tiny_dock(path).add(small / "new"),
+    "add again": lambda small, path: tiny_dock(path).add(small / "gone"),
+    "remove": lambda small, path: tiny_dock(path).remove("ada/kept"),
+    "rebuild": lambda small, path: tiny_dock(path).rebuild(),
+    "collect": lambda small, path: tiny_dock(path).collect(),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_killed_at_every_call_that_touches_the_disk(strace: str, small: Path, place: Path, verb: str) -> None:
+    """Before, or after, and whole: whichever call is the last one."""
+    before, trace = [each for each, _ in answers(tiny_dock(small / "dock"))], place / "trace"
+
+    def attempt(path: Path, *options: str) -> tuple[int, bool]:
+        shutil.copytree(small / "dock", path, symlinks=True)
+        return run_traced(strace, trace, lambda: VERBS[verb](small, path), *options)
+
+    assert attempt(place / "whole", "-e", f"trace={','.join(CALLS)}") == (0, True)
+    counts = collections.Counter(re.findall(r"^(\w+)\(", trace.read_text(), re.MULTILINE))
+    after = check(place / "whole")
+    assert (after != before) == (verb in ("add", "add again", "remove"))
+    ends = []
+    # The last write is the child's own word that it is done.
+    points = [(call, n) for call, count in counts.items() for n in range(1, count + 1)][:None]
+    for call, n in points:
+        path = place / "killed"
+        ended, told = attempt(path, "-e", f"inject={call}:signal=KILL:when={n}")
+        assert ended == -signal.SIGKILL or told
+        if verb == "found":
+            assert check(path / "founded") == []
+        there = check(path)
+        assert there in (before, after)
+        assert there == after or not told
+        ends.append(there == after)
+        if there != after:  # what was interrupted can be done again
+            VERBS[verb](small, path)
+            assert [r.id for r in tiny_dock(path).records()] == after
+        tiny_dock(path).collect()
+        assert tiny_dock(path).verify() == []
+        assert not list((path / "staging").iterdir())
+        shutil.rmtree(path)
+    assert len(ends) >= 8
+    assert before == after or {True, False} == set(ends)
+
+
+# -- at once ---------------------------------------------------------------------------------------------
+
+
+def add_when_told(path: str, folders: list[str], start: float) -> list[str]:
+    """In a process of its own: add each folder, beginning at the same moment as the others."""
+    time.sleep(max(0.0, start - time.time()))
+    said = []
+    for folder in folders:
+        try:
+            said.append(tiny_dock(Path(path)).add(folder).id)
+        except LearndockError as error:
+            said.append(type(error).__name__)
+    return said
+
+
+def at_once(path: Path, *jobs: list[Path]) -> list[list[str]]:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(len(jobs)) as pool:
+        pool.map(time.sleep, [0.05] * len(jobs), chunksize=1)
+        start = time.time() + 0.3
+        return pool.starmap(add_when_told, [(str(path), [str(f) for f in job], start) for job in jobs], chunksize=1)
+
+
+def test_two_processes_add_at_once_even_to_a_dock_that_is_not_there_yet(place: Path) -> None:
+    one = [make_learnware(place / f"one-{i}", f"one/n{i}") for i in range(6)]
+    two = [make_learnware(place / f"two-{i}", f"two/n{i}") for i in range(6)]
+    same = [make_learnware(place / f"same-{i}", f"both/same{i}") for i in range(4)]
+    here = [make_learnware(place / f"here-{i}", f"both/mine{i}", seed=1) for i in range(4)]
+    there = [make_learnware(place / f"there-{i}", f"both/mine{i}", seed=2) for i in range(4)]
+    first, second = at_once(place / "dock", one + same + here, two + same + there)
+    assert all("@" in each for each in first[:10] + second[:10])
+    assert first[6:10] == second[6:10]
+    for mine, theirs in zip(first[10:], second[10:], strict=True):
+        assert sorted(["@" in mine, "@" in theirs]) == [False, True]
+        assert Conflict.__name__ in (mine, theirs)
+    ids = check(place / "dock")
+    assert sorted(ids) == sorted({each for each in first + second if "@" in each})
+    assert len(ids) == 6 + 6 + 4 + 4
