@@ -27,9 +27,9 @@ from learndock.data.choose import few_shot
 from learndock.data.metrics import score
 from learndock.search.identify import DOMAIN_WEIGHT
 
-OWNER_TRAINING = 1200
-OWNER_EXAMPLES = 512
-TEST = 600
+OWNER_TRAINING = 800
+OWNER_EXAMPLES = 384
+TEST = 400
 #: One source, split twice by other people.
 SIBLINGS = ({"mr", "sst2"},)
 

@@ -9,61 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from learndock.dock import Admitted, Dock, open_dock
-from learndock.dock.admission import admitted_spec, check_manifest
-from learndock.errors import PackageError, SpecError
 from learndock.files import sha256_file
 from learndock.package.manifest import CARD, MANIFEST, File, Manifest, SpecFile
-from learndock.spec.spec import Spec, identity
+from learndock.spec import Spec, write_spec
+from learndock.spec.spec import identity
 
-SPACE = {"space": "tiny", "sketch": 24}
+#: A file system in memory, or None for the usual place of temporary files.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+SCHEMA = {"type": "classification", "labels": ["bad", "good"]}
+SPACE = {"space": "tiny", "helper": {"width": 8}, "sketch": {"size": 24}, "adapters": {"size": 96}}
 SPACE_ID = identity(SPACE)
 
 
-def write_spec(
-    path: Path,
-    domain: np.ndarray[Any, Any],
-    behaviour: np.ndarray[Any, Any],
-    *,
-    kind: str = "model",
-    space: dict[str, Any] = SPACE,
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"learndock": json.dumps({"kind": kind, "space": space})}
-    save_file({"domain": domain, "behaviour": behaviour}, path, metadata=metadata)
-
-
-def read_spec(path: Path) -> Spec:
-    source = path.read_bytes()
-    length = int.from_bytes(source[:8], "little")
-    try:
-        note = json.loads(json.loads(source[8 : 8 + length])["__metadata__"]["learndock"])
-        parts = load_file(path)
-    except Exception as error:
-        raise SpecError(f"{path}: no spec ({error})") from None
-    return Spec(note["kind"], note["space"], {}, 32, parts["domain"], parts["behaviour"])
-
-
-def admit(folder: Path) -> Admitted:
-    """The door without its guards of package and safety, which have tests of their own."""
-    manifest = Manifest.from_folder(folder)
-    for file in manifest.files:
-        if sha256_file(folder / file.path) != file.sha256:
-            raise PackageError(f"{folder / file.path}: not the file of the manifest")
-    check_manifest(manifest, where=str(folder))
-    for entry in manifest.specs:
-        admitted_spec(folder / entry.path, entry, where=str(folder / entry.path), read=read_spec)
-    return Admitted(folder, manifest)
-
-
-def tiny_dock(path: Path, **options: Any) -> Dock:
-    return open_dock(path, admit=admit, read_spec=read_spec, **options)
+def make_spec(draw: np.random.Generator, **changes: Any) -> Spec:
+    parts = {name: draw.normal(size=n).astype(np.float32) for name, n in (("domain", 8), ("behaviour", 24))}
+    return Spec(**{"kind": "model", "space": SPACE, "schema": SCHEMA, "n": 32, **parts, **changes})
 
 
 def seal(folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None) -> Manifest:
@@ -72,7 +40,7 @@ def seal(folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None) 
     manifest = Manifest(
         name=name,
         format="transformers",
-        task={"type": "classification", "labels": ["bad", "good"]},
+        task=SCHEMA,
         license="mit",
         specs=specs or (SpecFile(path="specs/tiny.spec", space="tiny", space_id=SPACE_ID),),
         files=tuple(File(path=str(p.relative_to(folder)), size=p.stat().st_size, sha256=sha256_file(p)) for p in files),
@@ -85,13 +53,12 @@ def make_learnware(folder: Path, name: str, *, seed: int = 0, numbers: int = 1_0
     """A learnware of ``numbers`` weights; other seeds give other content, ``config.json`` is the same."""
     draw = np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)])
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "bert"}\n')
+    labels = dict(enumerate(SCHEMA["labels"]))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "id2label": labels}))
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "WordPiece"}}')
     (folder / CARD).write_text(f"# {name}\n")
     save_file({"weight": draw.normal(size=numbers).astype(np.float32)}, folder / "model.safetensors")
-    write_spec(
-        folder / "specs" / "tiny.spec",
-        draw.normal(size=8).astype(np.float32),
-        draw.normal(size=24).astype(np.float32),
-    )
+    (folder / "specs").mkdir()
+    write_spec(make_spec(draw), folder / "specs" / "tiny.spec")
     seal(folder, name)
     return folder

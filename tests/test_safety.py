@@ -11,6 +11,7 @@ import random
 import shutil
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +301,31 @@ def test_an_object_array_in_a_skops_file(skops: Path, tmp_path: Path) -> None:
     _rewrite(skops, {array: models.object_array(canary)})
     refused(skops.parent, "model.skops", array, "pickle")
     assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a[:-1], "does not fill"),
+        (lambda a: a.replace(b"<f8", b"<c8"), "not an array of numbers"),
+        (lambda a: a.replace(b"'shape': (", b"'shape': (("), "not an array of numbers"),
+        (lambda a: b"\x93NUMPY\x09\x00" + a[8:], "NumPy's format"),
+        (lambda a: b"", "NumPy's format"),
+    ],
+)
+def test_damaged_arrays_in_a_skops_file(change: Callable[[bytes], bytes], words: str, skops: Path) -> None:
+    with zipfile.ZipFile(skops) as archive:
+        name, array = next((n, a) for n in archive.namelist() if b"<f8" in (a := archive.read(n))[:100])
+    _rewrite(skops, {name: change(array)})
+    refused(skops.parent, "model.skops", name, words, error=ModelError)
+
+
+def test_letters_that_do_not_exist(skops: Path) -> None:
+    """NumPy hands such text on, and Python ends in a system error over it."""
+    with zipfile.ZipFile(skops) as archive:
+        name, array = next((n, a) for n in archive.namelist() if b"<U" in (a := archive.read(n))[:100])
+    _rewrite(skops, {name: array[:-4] + b"\xff\xff\xff\x7f"})
+    refused(skops.parent, name, "letters", error=ModelError)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -13,7 +13,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from learndock._version import VERSION as __version__
+from learndock import _version
+
+__version__ = _version.VERSION
 
 if TYPE_CHECKING:
     from learndock.data import Examples, Schema, read_examples
@@ -29,8 +31,8 @@ __all__ = [
     "Dock",
     "Examples",
     "Identification",
-    "Learnware",
     "LearndockError",
+    "Learnware",
     "Match",
     "Record",
     "Schema",

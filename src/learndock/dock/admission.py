@@ -1,7 +1,8 @@
 """What must hold before a dock stores anything of a learnware.
 
-The folder is checked as a package (complete, hashes right), for safety (nothing that could run when loaded),
-and each of its specs for being one of a model, in the space that the manifest names. Nothing is loaded.
+The folder is checked for safety (nothing that could run when loaded), as a package (complete, hashes right, what
+its format asks for), and each of its specs for being one of a model, in the space that the manifest names.
+Nothing is loaded.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from learndock.errors import PackageError, SpecError
+from learndock.package.formats.registry import get_format
+from learndock.package.learnware import open_learnware
 from learndock.package.manifest import Manifest, SpecFile
+from learndock.package.safety import check_files
+from learndock.spec.file import read_spec
 from learndock.spec.spec import Spec
 
 
@@ -27,35 +30,44 @@ class Admitted:
 
 #: Checks a folder; raises what is wrong with it.
 Admit = Callable[[Path], Admitted]
-#: Reads a spec file; raises ``SpecError``.
-ReadSpec = Callable[[Path], Spec]
 
 
 def admit(folder: Path) -> Admitted:
     """Check a learnware folder.
 
     Raises:
-        PackageError: incomplete, or other bytes than its manifest says.
         UnsafeModel: a file could run code when loaded.
+        PackageError: incomplete, not what its format asks for, or without a spec.
+        Corrupt: other bytes than its manifest says.
         SpecError: a spec is damaged, is not a model's, or belongs to another space than the manifest says.
     """
-    from learndock.package.learnware import open_learnware
-    from learndock.package.safety import check_files
-
-    learnware = open_learnware(folder, verify=True)
     check_files(folder)
-    check_manifest(learnware.manifest, where=str(folder))
-    for entry in learnware.manifest.specs:
-        admitted_spec(folder / entry.path, entry, where=str(folder / entry.path))
-    return Admitted(Path(folder), learnware.manifest)
+    manifest = open_learnware(folder, verify=True).manifest
+    get_format(manifest.format).check(folder, manifest.task_schema)
+    _check_manifest(manifest, where=str(folder))
+    for entry in manifest.specs:
+        path = folder / entry.path
+        check_spec(read_spec(path), entry, where=str(path))
+    return Admitted(folder, manifest)
 
 
-def check_manifest(manifest: Manifest, *, where: str) -> None:
-    """What a dock asks of a manifest beyond its being one.
+def check_spec(spec: Spec, entry: SpecFile, *, where: str) -> Spec:
+    """Check that ``spec`` is what ``entry`` of the manifest says; returns it. ``where`` names it in messages.
 
     Raises:
-        PackageError: no spec, two specs for one space, or text that cannot be stored.
+        SpecError: it is not.
     """
+    if spec.kind != "model":
+        raise SpecError(f"{where}: a {spec.kind} spec; a learnware needs one made by `learndock spec model`")
+    if spec.space_id != entry.space_id:
+        raise SpecError(
+            f"{where}: made in space {spec.space_id[:12]}, the manifest says {entry.space_id[:12]} "
+            f"({entry.space}); pack the learnware again"
+        )
+    return spec
+
+
+def _check_manifest(manifest: Manifest, *, where: str) -> None:
     if not manifest.specs:
         raise PackageError(
             f"{where}: no specification, so nobody could find it; make one with `learndock spec model` or "
@@ -69,33 +81,3 @@ def check_manifest(manifest: Manifest, *, where: str) -> None:
         manifest.to_bytes()
     except UnicodeEncodeError as error:
         raise PackageError(f"{where}: its manifest holds text that is not Unicode ({error.reason})") from None
-
-
-def admitted_spec(path: Path, entry: SpecFile, *, where: str, read: ReadSpec | None = None) -> Spec:
-    """The spec in ``path``, if it is what ``entry`` of the manifest says; ``where`` names it in messages.
-
-    Raises:
-        SpecError: it is not.
-    """
-    spec = (read or _read_spec)(path)
-    if spec.kind != "model":
-        raise SpecError(f"{where}: a {spec.kind} spec; a learnware needs one made by `learndock spec model`")
-    if spec.space_id != entry.space_id:
-        raise SpecError(
-            f"{where}: made in space {spec.space_id[:12]}, the manifest says {entry.space_id[:12]} "
-            f"({entry.space}); pack the learnware again"
-        )
-    for part, vector in (("domain", spec.domain), ("behaviour", spec.behaviour)):
-        if vector.ndim != 1 or not vector.size:
-            raise SpecError(f"{where}: its {part} is not a vector, its shape is {vector.shape}")
-        if not np.isfinite(vector).all():
-            raise SpecError(f"{where}: its {part} holds NaN or infinity")
-        if not vector.any():
-            raise SpecError(f"{where}: its {part} is all zero")
-    return spec
-
-
-def _read_spec(path: Path) -> Spec:
-    from learndock.spec import read_spec
-
-    return read_spec(path)

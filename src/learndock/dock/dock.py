@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.dock import names
-from learndock.dock.admission import Admit, ReadSpec, admit
+from learndock.dock.admission import Admit, admit
 from learndock.dock.collect import Collected, collect
 from learndock.dock.export import export
 from learndock.dock.home import Home, default_folder, settle
@@ -56,19 +56,18 @@ def open_dock(
     *,
     create: bool = True,
     admit: Admit = admit,
-    read_spec: ReadSpec | None = None,
 ) -> Dock:
     """Open the dock in the folder ``path``; a new one where there is nothing yet, unless ``create`` is False.
 
-    Without ``path`` it is ``LEARNDOCK_DOCK``, or a folder in the user's data. ``admit`` and ``read_spec`` are
-    the checks of what comes in; others may stand in their place.
+    Without ``path`` it is ``LEARNDOCK_DOCK``, or a folder in the user's data. ``admit`` is the
+    check of what comes in; a stricter one may stand in its place.
 
     Raises:
         NotFound: there is no dock, and none is to be made.
         DockError: the folder holds something else, or a dock of a newer learndock.
     """
-    home = settle(default_folder() if path is None else Path(path), create=create)
-    dock = Dock(home, admit=admit, read_spec=read_spec)
+    home = settle(default_folder() if path is None else Path(path).expanduser(), create=create)
+    dock = Dock(home, admit=admit)
     dock._tidy()
     return dock
 
@@ -76,10 +75,9 @@ def open_dock(
 class Dock:
     """A dock; get one from ``open_dock``. Safe for threads and processes: one writes, all read meanwhile."""
 
-    def __init__(self, home: Home, *, admit: Admit, read_spec: ReadSpec | None) -> None:
+    def __init__(self, home: Home, *, admit: Admit) -> None:
         self._home = home
         self._admit = admit
-        self._read_spec = read_spec
 
     @property
     def folder(self) -> Path:
@@ -101,7 +99,7 @@ class Dock:
             StorageFull: no room; nothing was changed.
         """
         admitted = self._admit(Path(folder))
-        return _record(publish(self._home, admitted, read=self._read_spec, progress=progress))
+        return _record(publish(self._home, admitted, progress=progress))
 
     def records(self) -> list[Record]:
         """All learnwares, in order of addition."""
@@ -146,7 +144,7 @@ class Dock:
         Raises:
             NotFound: there is no such learnware.
         """
-        return verify(self._home, which, read=self._read_spec, progress=progress)
+        return verify(self._home, which, progress=progress)
 
     def rebuild(self, *, progress: Progress | None = None) -> int:
         """Make the database anew from the files; returns the number of learnwares. Progress is in names.
@@ -155,7 +153,7 @@ class Dock:
             Corrupt: a record or a spec on disk is damaged; the database is as it was.
             StorageFull: no room; the database is as it was.
         """
-        return rebuild(self._home, read=self._read_spec, progress=progress)
+        return rebuild(self._home, progress=progress)
 
     def collect(self) -> Collected:
         """Delete what nobody refers to: blobs of removed learnwares, and what killed writers left.

@@ -180,7 +180,7 @@ def default_folder() -> Path:
     """The dock that is meant when none is named: ``LEARNDOCK_DOCK``, or one in the user's data folder."""
     named = os.environ.get("LEARNDOCK_DOCK")
     if named:
-        return Path(named)
+        return Path(named).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_data_dir("learndock")) / "dock"

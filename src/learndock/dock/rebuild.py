@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from learndock.dock.admission import ReadSpec
 from learndock.dock.home import Home
 from learndock.dock.records import Row, Tombstone
 from learndock.dock.shelf import Standing
@@ -11,7 +10,7 @@ from learndock.errors import Corrupt, SpecError
 from learndock.package.formats import Progress
 
 
-def rebuild(home: Home, *, read: ReadSpec | None, progress: Progress | None = None) -> int:
+def rebuild(home: Home, *, progress: Progress | None = None) -> int:
     """Make the database anew, beside the present one, and put it in place at once; returns its length.
 
     Readers see the same ids in the same order with the same vectors as before.
@@ -30,7 +29,7 @@ def rebuild(home: Home, *, read: ReadSpec | None, progress: Progress | None = No
                     manifest = home.shelf.manifest(standing)
                     row = Row(standing.name, standing.digest, "published", standing.sequence, standing.manifest)
                     try:
-                        records.insert(row, manifest, spec_rows(home, manifest, read=read))
+                        records.insert(row, manifest, spec_rows(home.blobs, manifest))
                     except (Corrupt, SpecError) as error:
                         raise _stuck(home, standing, error) from None
                 if progress is not None:

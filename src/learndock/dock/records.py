@@ -119,14 +119,6 @@ class Records:
         )
         return {space_id: (space, n) for space_id, space, n in found}
 
-    def widths(self, space_id: str) -> tuple[int, int] | None:
-        """Widths of domain and behaviour that the specs of a space have here; None where there are none."""
-        found = self._database.execute(
-            "SELECT length(domain) / 4, length(behaviour) / 4 FROM specs WHERE space_id = ? LIMIT 1",
-            (space_id,),
-        ).fetchone()
-        return None if found is None else (int(found[0]), int(found[1]))
-
     def tombstone(self, name: str) -> Tombstone | None:
         """The tombstone of ``name``."""
         found = self._database.execute(

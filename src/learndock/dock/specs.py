@@ -5,19 +5,17 @@ One way for publishing, verifying and rebuilding, so that all three give the sam
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+import io
 
-from learndock.dock.admission import ReadSpec, admitted_spec
-from learndock.dock.blobs import copy_checked
-from learndock.dock.home import Home
-from learndock.dock.records import Records, SpecRow
-from learndock.errors import Corrupt, NotFound, SpecError
+from learndock.dock.admission import check_spec
+from learndock.dock.blobs import BlobStore, copy_checked
+from learndock.dock.records import SpecRow
+from learndock.errors import Corrupt, NotFound
 from learndock.package.manifest import File, Manifest, SpecFile
+from learndock.spec.file import check_shape, spec_from_bytes
 
 
-def spec_rows(home: Home, manifest: Manifest, *, read: ReadSpec | None) -> list[SpecRow]:
+def spec_rows(blobs: BlobStore, manifest: Manifest) -> list[SpecRow]:
     """The specs of a learnware whose blobs are stored, by space.
 
     Raises:
@@ -25,35 +23,18 @@ def spec_rows(home: Home, manifest: Manifest, *, read: ReadSpec | None) -> list[
         SpecError: it is no spec, or not the one that the manifest says.
     """
     files = {f.path: f for f in manifest.files}
-    rows = [_spec_row(home, manifest, entry, files[entry.path], read) for entry in manifest.specs]
+    rows = [_spec_row(blobs, manifest, entry, files[entry.path]) for entry in manifest.specs]
     return sorted(rows, key=lambda row: row.space_id)
 
 
-def _spec_row(home: Home, manifest: Manifest, entry: SpecFile, file: File, read: ReadSpec | None) -> SpecRow:
+def _spec_row(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> SpecRow:
     where = f"{manifest.name}: {file.path}"
+    source = io.BytesIO()
     try:
-        stream = home.blobs.open(file.sha256)
+        with blobs.open(file.sha256) as stream:
+            copy_checked(stream, source, sha256=file.sha256, size=file.size, where=where)
     except NotFound:
-        raise Corrupt(f"{where}: its blob {file.sha256[:12]} is missing; add the learnware again") from None
-    with stream, tempfile.TemporaryDirectory(dir=home.staging, prefix="spec-") as folder:
-        copy = Path(folder) / Path(file.path).name
-        with copy.open("wb") as out:
-            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where)
-        spec = admitted_spec(copy, entry, where=where, read=read)
+        raise Corrupt(f"{where}: its blob {file.sha256[:12]} is missing") from None
+    spec = check_shape(spec_from_bytes(source.getvalue(), where=where), where=where)
+    check_spec(spec, entry, where=where)
     return SpecRow(entry.space_id, entry.space, file.sha256, spec.domain, spec.behaviour)
-
-
-def check_widths(records: Records, specs: Sequence[SpecRow], *, where: str) -> None:
-    """All specs of a space have the same widths.
-
-    Raises:
-        SpecError: one of these has not.
-    """
-    for spec in specs:
-        known = records.widths(spec.space_id)
-        found = (spec.domain.size, spec.behaviour.size)
-        if known is not None and known != found:
-            raise SpecError(
-                f"{where}: its spec for {spec.space} has {found[0]} and {found[1]} numbers (domain, "
-                f"behaviour), the space has {known[0]} and {known[1]}"
-            )

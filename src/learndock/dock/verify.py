@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 
 from learndock.dock import names
-from learndock.dock.admission import ReadSpec
 from learndock.dock.blobs import copy_checked
 from learndock.dock.home import Home
 from learndock.dock.records import Records, Row, SpecRow, Tombstone
@@ -47,9 +46,7 @@ class _Name:
     tombstone: Tombstone | None
 
 
-def verify(
-    home: Home, which: str | None = None, *, read: ReadSpec | None, progress: Progress | None = None
-) -> list[Problem]:
+def verify(home: Home, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
     """Re-hash the blobs of one learnware, or of all, and compare files, records and database.
 
     Writers wait while the lists are read, not while the bytes are hashed. Progress is in bytes.
@@ -65,7 +62,7 @@ def verify(
         problems += _compare(each)
     problems += _blobs(home, [each.manifest for each in known if each.manifest is not None], progress)
     for each in known:
-        problems += _specs(home, each, read)
+        problems += _specs(home, each)
     return problems + [Problem("info", sha256, "a blob of no learnware") for sha256 in orphans]
 
 
@@ -153,11 +150,11 @@ def _still_published(home: Home, manifest: Manifest) -> bool:
     return standing is not None and standing.published
 
 
-def _specs(home: Home, each: _Name, read: ReadSpec | None) -> Iterator[Problem]:
+def _specs(home: Home, each: _Name) -> Iterator[Problem]:
     if each.manifest is None or each.row is None:
         return
     try:
-        truth = spec_rows(home, each.manifest, read=read)
+        truth = spec_rows(home.blobs, each.manifest)
     except SpecError as error:
         yield Problem("error", each.name, str(error))
         return

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from learndock.dock import names
-from learndock.dock.admission import Admitted, ReadSpec
+from learndock.dock.admission import Admitted
 from learndock.dock.home import Home
 from learndock.dock.records import Records, Row, Tombstone
 from learndock.dock.shelf import Standing
-from learndock.dock.specs import check_widths, spec_rows
+from learndock.dock.specs import spec_rows
 from learndock.errors import Conflict, Corrupt, LearndockError, PackageError
 from learndock.package.formats import Progress
 from learndock.package.manifest import File
@@ -48,13 +48,12 @@ def reconcile(home: Home, records: Records) -> None:
                 records.publish(row.name)
 
 
-def publish(home: Home, admitted: Admitted, *, read: ReadSpec | None, progress: Progress | None = None) -> Row:
+def publish(home: Home, admitted: Admitted, *, progress: Progress | None = None) -> Row:
     """Store an admitted learnware; returns its row, also where the same content is there already.
 
     Raises:
         Conflict: the name stands, or stood, for other content.
         PackageError: the folder changed since it was admitted.
-        SpecError: a spec's widths differ from those of its space.
         StorageFull: no room; nothing was changed.
     """
     manifest = admitted.manifest
@@ -70,8 +69,7 @@ def publish(home: Home, admitted: Admitted, *, read: ReadSpec | None, progress: 
         new_blobs: list[str] = []
         try:
             _put_files(home, admitted, new_blobs, progress)
-            specs = spec_rows(home, manifest, read=read)
-            check_widths(records, specs, where=str(admitted.folder))
+            specs = spec_rows(home.blobs, manifest)
             with records.transaction():
                 records.insert(row, manifest, specs)
             with home.shelf.replaced(Standing(row.name, row.sequence, digest, source)), records.transaction():

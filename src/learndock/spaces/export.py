@@ -55,7 +55,8 @@ def write_graphs(helper: TorchHelper, out: Path, weights: Path) -> dict[str, lis
     def features(ids: torch.Tensor, mask: torch.Tensor) -> Any:
         return helper.features(None, ids, mask)
 
-    args = example_batch(helper, SAMPLE * 8, seed=0)
+    # A number of examples that is no size of the helper: equal sizes would be taken for one and the same
+    args = example_batch(helper, (SAMPLE * 10)[:37], seed=0)
     external = {}
     for file, function, given in (
         ("gradients.onnx", gradients, dict(zip(("ids", "mask", "direction"), args, strict=True))),

@@ -208,10 +208,13 @@ def _session(space: Space, file: str, weights: _Weights) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("LEARNDOCK_THREADS", "0"))
+    # Waiting threads that spin starve whoever shares the machine, and a batch is too long to gain from it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     names = list(space.external[file])
     options.add_external_initializers(names, weights.values(names))
+    graph = space.read(file)
     try:
-        return onnxruntime.InferenceSession(space.read(file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
         raise SpaceError(f"space {space.name}: {file} does not load in onnxruntime ({error})") from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 DEFAULT = "minilm-l6"
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
+#: Names of spaces and of their files: they become paths where a space is installed.
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +107,7 @@ class Space:
         """
         from learndock.spaces.helper import load_helper
 
+        _ = self.center  # read last of all files, so its hash is checked here, before any data is read
         return load_helper(self)
 
 
@@ -158,7 +162,7 @@ def read_space(folder: Path) -> Space:
         source = json.loads(path.read_text(encoding="utf-8"))
         if source["space"] != SPACE_FORMAT:
             raise SpaceError(f"{path}: space format {source['space']!r} is not known here; update learndock")
-        return Space(
+        space = Space(
             name=source["name"],
             folder=folder,
             description=source["description"],
@@ -166,5 +170,20 @@ def read_space(folder: Path) -> Space:
             sources={f: tuple(FileSource(**s) for s in v) for f, v in source.get("sources", {}).items()},
             about=source.get("about", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_names(space, path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpaceError(f"{path}: not a readable space ({error!r})") from None
+    return space
+
+
+def _check_names(space: Space, path: Path) -> None:
+    """Check that nothing in the file leads out of the folder, or makes Python import a package.
+
+    Raises:
+        SpaceError: a name that is not plain.
+    """
+    packages = [s.name for found in space.sources.values() for s in found if s.kind == "package"]
+    odd = [n for n in (space.name, *space.files) if not PLAIN.fullmatch(n)]
+    odd += [n for n in packages if not n.isidentifier()]
+    if odd:
+        raise SpaceError(f"{path}: {odd[0]!r} is not a plain name; this space is not to be trusted")

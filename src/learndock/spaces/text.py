@@ -51,9 +51,11 @@ class TextEncoder:
         """The beginning of ``text`` that leaves room for the template: what follows must not be cut off."""
         assert self.template is not None
         frame = self.tokenizer.encode(self.template.replace("{text}", "")).ids
-        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
-        room = self.max_tokens - len(frame) - 1
-        return text if len(offsets) <= room else text[: offsets[room - 1][1]]
+        room = max(self.max_tokens - len(frame) - 1, 0)
+        # A character may be several tokens, and what is left of a cut word may be more tokens than before
+        while len(offsets := self.tokenizer.encode(text, add_special_tokens=False).offsets) > room:
+            text = text[: min(offsets[room][0], len(text) - 1)]
+        return text
 
     def pad_batch(self, ids: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
         """Arrays ``ids`` and ``mask``, both ``(n, tokens)``."""

@@ -39,6 +39,8 @@ _OFFSET_POSITIONS = frozenset(
 )  # fmt: skip
 #: Names that the output layer of a sequence classifier has in transformers.
 HEADS = ("classifier", "score", "classification_head", "logits_proj", "sequence_summary", "qa_outputs")
+#: What the libraries raise over a model that does not fit its configuration.
+_FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError)
 _REMEDY = "save it again with transformers' save_pretrained(..., safe_serialization=True)"
 
 
@@ -89,6 +91,7 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
             f"config.json: model_type {kind!r} is no sequence classifier of transformers "
             f"{transformers.__version__}; update transformers, or export the model to ONNX"
         )
+    failures: tuple[type[Exception], ...] = (*_FAILURES, *_library_failures())
     pinned = {"local_files_only": True, "trust_remote_code": False}
     change = {} if outputs is None else {"num_labels": outputs}
     try:
@@ -104,10 +107,18 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
                 output_loading_info=True,
                 **pinned,
             )
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except failures as error:
         raise ModelError(f"{folder.name}: transformers cannot load it ({_short(error)}); {_REMEDY}") from None
     missing = {str(k) for k in info["missing_keys"]} | {_first(k) for k in info["mismatched_keys"]}
     return model.eval(), missing
+
+
+def _library_failures() -> tuple[type[Exception], ...]:
+    """Errors of the libraries that descend from nothing but ``Exception``."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    return (StrictDataclassError, SafetensorError)
 
 
 def _first(key: Any) -> str:
@@ -216,6 +227,8 @@ class Plan:
     """How a model is tuned: AdamW, a linear warm-up, then linearly down to nothing."""
 
     rate: float
+    head: float
+    """The rate of an output layer that starts anew."""
     epochs: int = 20
     batch: int = 8
     steps: int = 1_500
@@ -242,18 +255,24 @@ def final_layer(network: Any, outputs: int) -> Any:
     return found
 
 
-def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) -> None:
-    """Give an output layer the columns of ``target``, in its order.
+def column_names(schema: Schema) -> tuple[str, ...]:
+    """What the columns of a schema's model are called; for regression the ends of the scale stand for it."""
+    return schema.labels or ("value",)
 
-    Columns of the same names are kept and put in order; with any other name all columns start anew.
+
+def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) -> bool:
+    """Give an output layer the columns of ``target``, in its order; whether they start anew.
+
+    ``own`` are the names of its columns (see ``column_names``). Columns of the same names are
+    kept and put in order; with any other name all start anew, with weights of the deviation ``spread``.
     """
     import torch
 
     columns = {name.strip().casefold(): index for index, name in enumerate(own)}
-    wanted = [label.strip().casefold() for label in target.labels]
-    same = target.type == "regression" or (len(own) == layer.out_features and sorted(columns) == sorted(wanted))
+    wanted = [label.strip().casefold() for label in column_names(target)]
+    fresh = sorted(columns) != sorted(wanted)
     with torch.no_grad():
-        if not same:
+        if fresh:
             layer.weight.normal_(0.0, spread)
             if layer.bias is not None:
                 layer.bias.zero_()
@@ -262,6 +281,7 @@ def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) 
             layer.weight.copy_(layer.weight[order].clone())
             if layer.bias is not None:
                 layer.bias.copy_(layer.bias[order].clone())
+    return fresh
 
 
 def tune(
@@ -272,12 +292,14 @@ def tune(
     layer: Any,
     plan: Plan,
     *,
+    fresh: bool,
     seed: int,
     progress: Progress | None = None,
 ) -> float:
     """Train the parameters of ``network`` that ask for gradients; return the last epoch's mean loss.
 
-    For regression the output layer works in units of the targets' spread while it is trained.
+    For regression the output layer works in units of the targets' spread around their mean while it is
+    trained; a ``fresh`` one starts at that mean.
 
     Raises:
         ModelError: there is nothing to learn from, or the loss is no longer a number.
@@ -293,7 +315,12 @@ def tune(
     epochs = max(1, min(plan.epochs, plan.steps // per_epoch))
     total = epochs * per_epoch
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=plan.rate, weight_decay=0.01)
+    new = {id(p) for p in layer.parameters()} if fresh else set()
+    groups = [
+        {"params": [p for p in parameters if id(p) not in new], "lr": plan.rate},
+        {"params": [p for p in parameters if id(p) in new], "lr": plan.head},
+    ]
+    optimiser = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.01)
     warm = max(1, round(plan.warm_up * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
@@ -301,7 +328,8 @@ def tune(
     loss_of = _loss(target)
     order = np.random.default_rng(seed)
     mean = math.inf
-    scale.into(layer)
+    if not fresh:
+        scale.into(layer)
     network.train()
     for epoch in range(epochs):
         losses: list[float] = []

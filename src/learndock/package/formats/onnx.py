@@ -171,7 +171,8 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 4
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Without its fallback the library prints nothing and tries nothing else.
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors have no common class but Exception
         text = " ".join(str(error).split())[:300]
         raise ModelError(f"{path.name}: onnxruntime cannot load it ({text}); export it again") from None

@@ -36,7 +36,7 @@ from learndock.package.safety import check_settings, header_of
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 #: Tuning A, B and the output layer; chosen on 16 examples a class (docs say how).
-PLAN = torch_models.Plan(rate=1e-3)
+PLAN = torch_models.Plan(rate=1e-3, head=2e-3)
 
 #: Settings that only say which numbers go where; every other one must be off.
 _KNOWN = frozenset(
@@ -112,9 +112,11 @@ class PeftFormat:
         with torch_models.seeded(seed):
             network, spread = _adapted(folder, base, outputs, train=True)
             layer = torch_models.final_layer(network, outputs)
-            torch_models.arrange_head(layer, schema.labels if keep else (), target, spread)
+            fresh = torch_models.arrange_head(layer, torch_models.column_names(schema) if keep else (), target, spread)
             model = torch_models.model_of(network, folder, target, range(outputs), _tokenizer(folder, base))
-            torch_models.tune(network, model.tokens, examples, target, layer, PLAN, seed=seed, progress=progress)
+            torch_models.tune(
+                network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress
+            )
         out.mkdir(parents=True, exist_ok=True)
         with torch_models.quiet():
             network.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)

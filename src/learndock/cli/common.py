@@ -1,0 +1,84 @@
+"""What commands do before they call the library: read examples, open docks, find learnwares."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from learndock.cli.show import progress, warn
+
+if TYPE_CHECKING:
+    from learndock.data import Examples, Schema
+    from learndock.dock import Dock
+    from learndock.package import Learnware
+
+
+def read_schema(source: str | None) -> Schema | None:
+    """The schema of ``--schema``, if one was given."""
+    from learndock.data import Schema
+
+    return None if source is None else Schema.from_file(source)
+
+
+def read_data(path: Path, schema: Schema | None, text: str, pair: str, label: str, *, labels: bool = True) -> Examples:
+    """Read DATA and pass the reader's warnings on."""
+    from learndock.data import read_examples
+
+    examples = read_examples(path, schema=schema, labels=labels, text=text, text_pair=pair, label=label)
+    for warning in examples.warnings:
+        warn(warning)
+    return examples
+
+
+def open_existing(dock: Path | None) -> Dock:
+    """A dock that is there already: reading commands make none."""
+    from learndock.dock import open_dock
+
+    return open_dock(dock, create=False)
+
+
+def file_to_write(out: Path) -> Path:
+    """Return ``out`` if a file can be put there: said before minutes of work, not after.
+
+    Raises:
+        UsageError: it is a folder, its folder is missing, or may not be written.
+    """
+    from learndock.errors import UsageError
+
+    if out.is_dir():
+        raise UsageError(f"{out}: is a folder; name a file in it")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: its folder {out.parent} does not exist; make it first")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{out}: its folder {out.parent} may not be written; name another place")
+    return out
+
+
+@contextmanager
+def learnware(which: str, dock: Path | None) -> Iterator[Learnware]:
+    """A learnware by its folder, or by its id in the dock (then verified and unpacked for the while).
+
+    Raises:
+        PackageError: a folder without a manifest.
+        NotFound: neither a folder nor in the dock.
+    """
+    from learndock.errors import NotFound, PackageError
+    from learndock.package import open_learnware
+    from learndock.package.manifest import MANIFEST
+
+    if which and os.path.isfile(os.path.join(which, MANIFEST)):  # noqa: PTH - never raises, however odd the name
+        yield open_learnware(which)
+        return
+    try:
+        opened = open_existing(dock)
+        opened.get_record(which)
+    except NotFound:
+        if which and os.path.isdir(which):  # noqa: PTH112
+            raise PackageError(f"{which}: no {MANIFEST} here; make a learnware with `learndock pack`") from None
+        raise
+    with tempfile.TemporaryDirectory(prefix="learndock-") as folder, progress(f"fetching {which}") as bar:
+        yield open_learnware(opened.export(which, Path(folder) / "learnware", progress=bar), verify=False)

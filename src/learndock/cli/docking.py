@@ -1,0 +1,187 @@
+"""Commands of owners and operators: make a learnware, and keep a dock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from learndock.cli import options, show
+from learndock.cli.common import open_existing, read_data, read_schema
+
+Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
+
+
+def pack(
+    model_dir: Annotated[Path, typer.Argument(help="Folder of the trained model.")],
+    name: Annotated[str, typer.Option(help="owner/name of the learnware.")],
+    data: options.Data,
+    out: options.Out,
+    schema: options.Schema = None,
+    description: Annotated[str, typer.Option(help="A sentence about the model.")] = "",
+    licence: Annotated[str | None, typer.Option("--license", help="Licence of the model (an SPDX name).")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model of an adapter, if its configuration is wrong.")] = None,
+    space: options.Space = "minilm-l6",
+    recipe: options.Recipe = "one-pass",
+    full: options.Full = False,
+    seed: options.Seed = 0,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    label: options.Label = "label",
+    json: options.Json = False,
+) -> None:
+    """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
+    from learndock.package import pack as make
+
+    examples = read_data(data, read_schema(schema), text, text_pair, label)
+    assert examples.schema is not None
+    with show.progress(f"packing {name}") as bar:
+        manifest = make(
+            model_dir,
+            out,
+            name=name,
+            schema=examples.schema,
+            examples=examples,
+            space=space,
+            recipe=recipe,
+            description=description,
+            license=licence,
+            base=base,
+            full=full,
+            seed=seed,
+            progress=bar,
+        )
+    found = {"id": manifest.id, "folder": str(out), "format": manifest.format, "files": len(manifest.files)}
+    if json:
+        show.print_json(found)
+    else:
+        show.say(f"{out}: {manifest.name} ({manifest.format}, {len(manifest.files)} files)")
+        show.say(f"Put it into a dock with `learndock add {out}`")
+
+
+def add(
+    folder: Annotated[Path, typer.Argument(metavar="LEARNWARE", help="Folder made by `learndock pack`.")],
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Put a learnware into the dock: all of it, or nothing."""
+    from learndock.dock import open_dock
+
+    with show.progress(f"adding {folder}") as bar:
+        record = open_dock(dock).add(folder, progress=bar)
+    if json:
+        show.print_json(_record(record))
+    else:
+        show.say(f"added {record.id}")
+
+
+def list_(dock: options.Dock = None, json: options.Json = False) -> None:
+    """List the learnwares of the dock."""
+    records = open_existing(dock).records()
+    if json:
+        show.print_json([_record(r) for r in records])
+        return
+    if not records:
+        show.say("The dock is empty; `learndock add` fills it.")
+        return
+    show.table(
+        ["learnware", "version", "format", "task", "licence", "size"],
+        [
+            [
+                r.name,
+                r.digest[:12],
+                r.manifest.format,
+                ", ".join(r.manifest.task["labels"][:6]) or r.manifest.task["type"],
+                r.manifest.license,
+                show.megabytes(sum(f.size for f in r.manifest.files)),
+            ]
+            for r in records
+        ],
+        right=["size"],
+    )
+
+
+def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
+    """Show one learnware: its task, files and specs."""
+    record = open_existing(dock).get_record(which)
+    manifest = record.manifest
+    if json:
+        show.print_json({**_record(record), "manifest": manifest.model_dump(mode="json")})
+        return
+    show.say(f"{record.id}")
+    if manifest.description:
+        show.say(f"  {manifest.description}")
+    show.say(f"  format   {manifest.format}" + (f" on {manifest.base.name}" if manifest.base else ""))
+    show.say(f"  licence  {manifest.license or 'not stated'}")
+    task = manifest.task_schema
+    show.say(f"  task     {task.type}, metric {task.metric}")
+    for label, phrase in zip(task.labels, task.phrases, strict=True):
+        show.say(f"             {label}" + (f": {phrase}" if phrase != label else ""))
+    show.say(f"  specs    {', '.join(f'{s.space} ({s.space_id[:12]})' for s in manifest.specs) or 'none'}")
+    show.table(["file", "size", "sha256"], [[f.path, show.megabytes(f.size), f.sha256[:12]] for f in manifest.files])
+
+
+def remove(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
+    """Take a learnware out of the dock; its name never stands for other content again."""
+    record = open_existing(dock).remove(which)
+    if json:
+        show.print_json(_record(record))
+    else:
+        show.say(f"removed {record.id}")
+
+
+def verify(
+    which: Annotated[str | None, typer.Argument(metavar="[ID]", help="One learnware; default: all.")] = None,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Hash everything again and compare disk and database."""
+    from learndock.errors import STATUS, Corrupt
+
+    with show.progress("verifying") as bar:
+        problems = open_existing(dock).verify(which, progress=bar)
+    errors = [p for p in problems if p.severity == "error"]
+    if json:
+        found = [{"severity": p.severity, "about": p.about, "message": p.message} for p in problems]
+        show.print_json({"sound": not errors, "problems": found})
+    else:
+        for problem in problems:
+            show.say(f"{problem.severity}: {problem.about}: {problem.message}")
+        show.say("sound" if not errors else f"{len(errors)} errors")
+    if errors:
+        raise typer.Exit(STATUS[Corrupt][0])
+
+
+def rebuild(dock: options.Dock = None, json: options.Json = False) -> None:
+    """Make the database anew from the files of the dock."""
+    with show.progress("rebuilding") as bar:
+        count = open_existing(dock).rebuild(progress=bar)
+    if json:
+        show.print_json({"learnwares": count})
+    else:
+        show.say(f"rebuilt: {count} learnwares")
+
+
+def collect(dock: options.Dock = None, json: options.Json = False) -> None:
+    """Delete what nobody refers to: files of removed learnwares, and what interrupted commands left."""
+    found = open_existing(dock).collect()
+    if json:
+        show.print_json({"blobs": found.blobs, "unfinished": found.unfinished})
+    else:
+        show.say(f"deleted {found.blobs} files that nobody refers to and {found.unfinished} unfinished ones")
+
+
+def _record(record: Any) -> dict[str, Any]:
+    manifest = record.manifest
+    return {
+        "id": record.id,
+        "name": record.name,
+        "version": record.digest,
+        "format": manifest.format,
+        "task": manifest.task,
+        "license": manifest.license,
+        "description": manifest.description,
+        "spaces": [s.space for s in manifest.specs],
+        "bytes": sum(f.size for f in manifest.files),
+    }

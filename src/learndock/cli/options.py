@@ -1,0 +1,27 @@
+"""Options that several commands share, once each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dock = Annotated[
+    Path | None,
+    typer.Option("--dock", envvar="LEARNDOCK_DOCK", help="Folder of the dock (default: in your user data)."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Data = Annotated[Path, typer.Option("--data", help="Examples: csv, tsv, jsonl (also .gz), parquet, datasets folder.")]
+Schema = Annotated[
+    str | None,
+    typer.Option("--schema", help="Task description (JSON); FILE#NAME picks one of several. Default: from labels."),
+]
+Text = Annotated[str, typer.Option("--text", help="Column of the text.", rich_help_panel="Columns")]
+Pair = Annotated[str, typer.Option("--text-pair", help="Column of the second text.", rich_help_panel="Columns")]
+Label = Annotated[str, typer.Option("--label", help="Column of the label.", rich_help_panel="Columns")]
+Space = Annotated[str, typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder.")]
+Recipe = Annotated[str, typer.Option("--recipe", help="one-pass (seconds) or paper (minutes, needs torch).")]
+Full = Annotated[bool, typer.Option("--full", help="Keep the whole parameter vector beside its sketch.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Where to write.")]

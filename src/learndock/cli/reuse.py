@@ -1,0 +1,229 @@
+"""Commands of users: find the learnware that fits, and make it work for one's own task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from learndock.cli import options, show
+from learndock.cli.common import file_to_write, learnware, open_existing, read_data, read_schema
+
+Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name in the dock, or the folder of a learnware.")]
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Examples: csv, tsv, jsonl, parquet, ...")]
+
+
+def identify(
+    spec: Annotated[Path | None, typer.Option(help="Spec of your task, made by `learndock spec task`.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled examples; the spec is made from them here.")] = None,
+    schema: options.Schema = None,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="How many matches.")] = 10,
+    space: options.Space = "minilm-l6",
+    recipe: options.Recipe = "one-pass",
+    seed: options.Seed = 0,
+    dock: options.Dock = None,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    label: options.Label = "label",
+    json: options.Json = False,
+) -> None:
+    """Find the learnwares that fit your task. Your examples stay here; nothing about them is stored."""
+    from learndock.errors import UsageError
+    from learndock.search import identify as find
+    from learndock.spec import make_spec, read_spec
+
+    if (spec is None) == (data is None):
+        raise UsageError("give --spec FILE, or --data DATA with --schema S; one of the two")
+    opened = open_existing(dock)
+    if spec is not None:
+        asked = read_spec(spec)
+    else:
+        assert data is not None
+        examples = read_data(data, read_schema(schema), text, text_pair, label)
+        with show.progress("making the spec") as bar:
+            asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
+    found = find(opened, asked, top=top, seed=seed)
+    if json:
+        show.print_json({**found.to_dict(), "evidence": asked.evidence})
+        return
+    _print_matches(found, asked)
+
+
+def _print_matches(found: Any, asked: Any) -> None:
+    if not found.searched:
+        show.say("The dock is empty.")
+        return
+    if not found.fits:
+        show.say(
+            f"Nothing in this dock fits: none of {found.searched} learnwares answers your examples better than the "
+            f"same search does with their labels shuffled (p = {show.percent(found.chance)})."
+        )
+        show.say("The closest, for what it is worth:")
+    show.table(
+        ["", "learnware", "score", "90% interval", "domain", "behaviour", "evidence (p)"],
+        [
+            [
+                i + 1,
+                m.name,
+                f"{m.score:.3f}",
+                "-" if m.interval is None else f"{m.interval[0]:.2f} to {m.interval[1]:.2f}",
+                f"{m.domain:+.2f}",
+                f"{m.behaviour:+.2f}",
+                show.percent(m.evidence),
+            ]
+            for i, m in enumerate(found.matches)
+        ],
+        right=["score", "domain", "behaviour", "evidence (p)"],
+    )
+    show.say("domain: knows your kind of inputs. behaviour: answers as your labels do. Both are cosines, 1 is alike.")
+    if asked.evidence is not None and asked.evidence > 0.05:
+        show.warn(
+            f"your {asked.n} examples alone do not show that labels depend on texts (p = {asked.evidence:.2f}); "
+            "add examples, or say in --schema what the labels mean"
+        )
+
+
+def get(
+    which: Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")],
+    out: options.Out,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Write a learnware as a folder that the usual tools load; every file is checked on the way."""
+    opened = open_existing(dock)
+    with show.progress(f"getting {which}") as bar:
+        folder = opened.export(which, out, progress=bar)
+    if json:
+        show.print_json({"id": opened.get_record(which).id, "folder": str(folder)})
+    else:
+        show.say(f"{folder}")
+
+
+def predict(
+    which: Which,
+    data: DataArgument,
+    out: options.Out,
+    dock: options.Dock = None,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    json: options.Json = False,
+) -> None:
+    """Run a learnware on your texts; writes one JSON line for each."""
+    from learndock.reuse import predict as run
+    from learndock.reuse import write_predictions
+
+    file_to_write(out)
+    with learnware(which, dock) as opened:
+        examples = read_data(data, None, text, text_pair, "label", labels=False)
+        with show.progress("predicting") as bar:
+            predictions = run(opened, examples.inputs, progress=bar)
+        write_predictions(out, opened, examples.inputs, predictions, rows=examples.rows)
+    if json:
+        show.print_json({"file": str(out), "rows": len(examples)})
+    else:
+        show.say(f"{out}: {len(examples)} predictions")
+
+
+def evaluate(
+    which: Which,
+    data: DataArgument,
+    schema: options.Schema = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", metavar="THEIRS=YOURS", help="A label of the model under your name.")
+    ] = None,
+    dock: options.Dock = None,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    label: options.Label = "label",
+    json: options.Json = False,
+) -> None:
+    """Score a learnware on your labelled examples."""
+    from learndock.errors import UsageError
+    from learndock.reuse import evaluate as measure
+
+    pairs = [m.partition("=") for m in mapping or []]
+    if any(not (theirs and sign and ours) for theirs, sign, ours in pairs):
+        raise UsageError("--map takes THEIRS=YOURS, a label of the model and your name for it")
+    with learnware(which, dock) as opened:
+        wanted = read_schema(schema) or opened.schema
+        examples = read_data(data, wanted, text, text_pair, label)
+        with show.progress("predicting") as bar:
+            found = measure(opened, examples, wanted, mapping={t: o for t, _, o in pairs}, progress=bar)
+        name = opened.manifest.name
+    if json:
+        show.print_json(
+            {
+                "learnware": name,
+                "metric": found.metric,
+                "score": found.score,
+                "n": found.n,
+                "labels": list(found.labels),
+                "counts": found.counts and dict(found.counts),
+                "recall": found.recall and dict(found.recall),
+                "confusion": None if found.confusion is None else found.confusion.tolist(),
+            }
+        )
+        return
+    show.say(f"{name}: {found.metric} {found.score:.3f} on {found.n} examples")
+    if found.counts and found.recall:
+        show.table(
+            ["label", "examples", "recall"],
+            [[k, n, "-" if found.recall[k] is None else f"{found.recall[k]:.3f}"] for k, n in found.counts.items()],
+            right=["examples", "recall"],
+        )
+
+
+def finetune(
+    which: Which,
+    data: DataArgument,
+    out: options.Out,
+    name: Annotated[str, typer.Option(help="owner/name of the new learnware.")],
+    schema: options.Schema = None,
+    description: Annotated[str, typer.Option(help="A sentence about it.")] = "",
+    space: options.Space = "minilm-l6",
+    seed: options.Seed = 0,
+    dock: options.Dock = None,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    label: options.Label = "label",
+    json: options.Json = False,
+) -> None:
+    """Tune a learnware on your examples, also for other labels than its own; gives a new learnware."""
+    from learndock.reuse import finetune as tune
+
+    with learnware(which, dock) as opened:
+        examples = read_data(data, read_schema(schema), text, text_pair, label)
+        assert examples.schema is not None
+        with show.progress("tuning") as bar:
+            manifest = tune(
+                opened,
+                examples,
+                examples.schema,
+                out,
+                name=name,
+                space=space,
+                description=description,
+                seed=seed,
+                progress=bar,
+            )
+    if json:
+        show.print_json({"id": manifest.id, "folder": str(out)})
+    else:
+        show.say(f"{out}: {manifest.id}")
+
+
+def tour(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the tour leaves its files.")] = Path("out/tour"),
+    json: options.Json = False,
+) -> None:
+    """The whole journey on real text, with a report to look at (needs the extras sklearn and torch)."""
+    from learndock.tour.journey import take_tour
+
+    quiet = json
+    take_tour(
+        out,
+        say=(lambda _: None) if quiet else show.say,
+        bar=lambda what: show.progress(what, quiet=quiet),
+        json=show.print_json if json else None,
+    )

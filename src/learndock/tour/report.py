@@ -1,0 +1,150 @@
+"""The tour's report: one HTML page that needs nothing else, with the similarity of every user to every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from learndock.dock import Dock
+from learndock.files import atomic_write
+from learndock.spec.spec import unit
+from learndock.tour.data import TourTask
+
+if TYPE_CHECKING:
+    from learndock.tour.journey import Visit
+
+_STYLE = """
+:root { --ink: #1c2430; --soft: #5c6773; --line: #d9dee5; --page: #ffffff; --card: #f6f8fa; --good: #1a7f4b; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ee; --soft: #9aa5b1; --line: #323b46; --page: #14181d; --card: #1c2229; --good: #55c98b; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+       max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+p.lead, .note { color: var(--soft); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
+td.n, th.n { text-align: right; }
+table.map { border-spacing: 2px; border-collapse: separate; }
+table.map th.up { writing-mode: vertical-rl; transform: rotate(180deg); font-weight: 500; padding: .3rem; border: 0; }
+table.map td { width: 3.2rem; height: 2.3rem; text-align: center; border: 0; border-radius: 4px; font-size: .82rem; }
+table.map th { border: 0; font-weight: 500; white-space: nowrap; }
+td.own { outline: 2px solid var(--ink); outline-offset: -2px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; margin: 1rem 0; }
+.card h3 { margin: 0 0 .2rem; font-size: 1rem; }
+.bar { display: inline-block; height: .7rem; background: var(--good); border-radius: 2px; vertical-align: middle; }
+.bar.other { background: var(--soft); }
+.legend span { display: inline-block; width: 1.6rem; height: .8rem; vertical-align: middle; }
+"""
+
+_MAP_NOTE = (
+    "<p class=note>Outlined: the same task. The score is the mean of two cosines, shown apart below: the domain sees "
+    "what texts are about and cannot tell two questions on the same texts apart; the behaviour can.</p>"
+)
+_LEAD = (
+    "<p class=lead>{learnwares} learnwares, {users} users, {seconds:.0f} seconds. No text left its owner or user: the "
+    "dock saw vectors only.</p>"
+)
+
+
+def write_report(path: Path, dock: Dock, visits: Sequence[Visit], tasks: dict[str, TourTask], seconds: float) -> None:
+    """Write the page, whole or not at all."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        f"<title>learndock tour</title><style>{_STYLE}</style>",
+        "<h1>A tour of the dock</h1>",
+        _LEAD.format(learnwares=len(dock), users=len(visits), seconds=seconds),
+        "<h2>How alike are users' tasks and docked models?</h2>",
+        _map(dock, visits, "score"),
+        _MAP_NOTE,
+        "<h2>Domain: what the inputs are about</h2>",
+        _map(dock, visits, "domain"),
+        "<h2>Behaviour: how outputs depend on inputs</h2>",
+        _map(dock, visits, "behaviour"),
+        "<h2>Users</h2>",
+        *(_card(v) for v in visits),
+        "<h2>Where the texts come from</h2>",
+        _sources(tasks),
+        "</html>",
+    ]
+    with atomic_write(path) as stream:
+        stream.write("\n".join(parts).encode())
+
+
+def _map(dock: Dock, visits: Sequence[Visit], what: str) -> str:
+    """A heat map, users in rows and learnwares in columns."""
+    table = dock.vectors(visits[0].spec.space_id)
+    domain = np.stack([unit(r) for r in table.domain])
+    behaviour = np.stack([unit(r) for r in table.behaviour])
+    rows = []
+    for visit in visits:
+        parts = {"domain": domain @ visit.spec.unit_domain, "behaviour": behaviour @ visit.spec.unit_behaviour}
+        values = (parts["domain"] + parts["behaviour"]) / 2 if what == "score" else parts[what]
+        own = visit.user.task.replace("_", "-")
+        cells = [
+            f"<td{' class=own' if name.split('@')[0].endswith('/' + own) else ''} style='{_colour(float(v))}' "
+            f"title='{escape(name.split('@')[0])}: {v:+.3f}'>{v:+.2f}</td>"
+            for name, v in zip(table.ids, values, strict=True)
+        ]
+        rows.append(f"<tr><th>{escape(visit.user.task)}</th>{''.join(cells)}</tr>")
+    heads = "".join(f"<th class=up>{escape(name.split('@')[0])}</th>" for name in table.ids)
+    return f"<div class=scroll><table class=map><tr><th></th>{heads}</tr>{''.join(rows)}</table></div>"
+
+
+def _colour(value: float) -> str:
+    """Blue for alike, red for opposite, paper for nothing in common; readable in light and dark."""
+    strength = min(abs(value), 1.0) ** 0.8
+    hue, light = (212, 96 - 56 * strength) if value >= 0 else (8, 96 - 40 * strength)
+    ink = "#fff" if light < 62 else "#1c2430"
+    return f"background:hsl({hue} 62% {light:.0f}%);color:{ink}"
+
+
+def _card(visit: Visit) -> str:
+    head = f"<h3>{escape(visit.user.task)}</h3><div class=note>{escape(visit.user.story)}</div>"
+    if visit.best is None:
+        chance = f"{visit.found.chance:.2f}" if visit.found.chance is not None else "unknown"
+        return (
+            f"<div class=card>{head}<p><b>Nothing in this dock fits.</b> Shuffled labels find as good a match in "
+            f"this dock with probability {chance}.</p></div>"
+        )
+    rows = "".join(
+        f"<tr><td class=n>{i}</td><td>{escape(m.name)}</td><td class=n>{m.score:.2f}</td>"
+        f"<td class=n>{_interval(m.interval)}</td><td class=n>{m.domain:+.2f}</td><td class=n>{m.behaviour:+.2f}</td>"
+        f"<td class=n>{'-' if m.evidence is None else f'{m.evidence:.3f}'}</td>"
+        f"<td class=n>{_known(visit.others.get(m.name))}</td></tr>"
+        for i, m in enumerate(visit.found.matches[:5], 1)
+    )
+    bars = "".join(
+        f"<tr><td>{escape(name)}</td><td class=n>{value:.2f}</td><td><span class='bar {kind}' "
+        f"style='width:{max(value, 0) * 14:.1f}rem'></span></td></tr>"
+        for name, value, kind in (
+            (f"reused: {visit.best.name}", visit.reused, ""),
+            ("the same, tuned on the few texts", visit.tuned, ""),
+            ("trained from scratch on the same few texts", visit.scratch, "other"),
+        )
+        if value is not None
+    )
+    return (
+        f"<div class=card>{head}<div class=scroll><table><tr><th class=n></th><th>learnware</th><th class=n>score</th>"
+        "<th class=n>90% interval</th><th class=n>domain</th><th class=n>behaviour</th><th class=n>evidence (p)</th>"
+        f"<th class=n>{escape(visit.metric)}</th></tr>{rows}</table><p><b>{escape(visit.metric)} on test texts</b></p>"
+        f"<table>{bars}</table></div></div>"
+    )
+
+
+def _interval(found: tuple[float, float] | None) -> str:
+    return "-" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
+
+
+def _known(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _sources(tasks: dict[str, TourTask]) -> str:
+    seen = dict.fromkeys(t.source for t in tasks.values())
+    return "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in seen) + "</ul>"
