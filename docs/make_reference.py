@@ -31,19 +31,19 @@ written, and the exit code says of which kind it was (at the end of this page).
 VARIABLES = {
     "LEARNDOCK_DOCK": "folder of the dock, where `--dock` names none",
     "LEARNDOCK_SPACES": "folders in which spaces are looked for before the installed ones, separated by `:`",
-    "LEARNDOCK_WEIGHTS": "folders in which the weights of helpers are looked for, separated by `:`",
-    "LEARNDOCK_THREADS": "how many threads a helper or a model may use; default: all cores",
-    "LEARNDOCK_BASES": "folders in which the base models of adapters are looked for, separated by `:`",
+    "LEARNDOCK_WEIGHTS": "folder in which weights of helpers are looked for first: `SPACE/FILE`, or `FILE`",
+    "LEARNDOCK_THREADS": "how many threads a helper may use; default: all cores",
+    "LEARNDOCK_BASES": "folders in which the base models of adapters are looked for first, separated by `:`",
     "LEARNDOCK_DEBUG": "anything: show where an error came from (a Python traceback)",
 }
 
-OTHER_CODES = {
-    0: ("", "done"),
-    outcome.BUG: ("", "a bug in learndock; please report it"),
-    outcome.NO_MEMORY: ("MemoryError", "not enough memory"),
-    outcome.STOPPED: ("", "stopped with Ctrl-C"),
-    outcome.READER_GONE: ("", "the reader of standard output has gone, as in `learndock list | head -1`"),
-}
+OTHER_CODES = [
+    (0, "", "done"),
+    (outcome.BUG, "", "a bug in learndock; please report it"),
+    (outcome.NO_MEMORY, "MemoryError", "not enough memory"),
+    (outcome.STOPPED, "", "stopped with Ctrl-C"),
+    (outcome.READER_GONE, "", "the reader of standard output has gone, as in `learndock list | head -1`"),
+]
 
 
 def page() -> str:
@@ -58,7 +58,9 @@ def page() -> str:
     return "\n".join([*parts, variables_text(), codes_text()])
 
 
-def commands(command: Any, words: tuple[str, ...] = (), heading: str = "") -> Iterator[tuple[tuple[str, ...], Any, str]]:
+def commands(
+    command: Any, words: tuple[str, ...] = (), heading: str = ""
+) -> Iterator[tuple[tuple[str, ...], Any, str]]:
     """Every command of the tree, with the words that call it and the heading it stands under."""
     if not hasattr(command, "commands"):
         yield words, command, heading
@@ -86,12 +88,9 @@ def variables_text() -> str:
 
 def codes_text() -> str:
     """The exit codes."""
-    rows = {0: OTHER_CODES[0]}
-    found = [(code, f"`{kind.__name__}`", (kind.__doc__ or "").split("\n")[0]) for kind, (code, _) in STATUS.items()]
-    rows_text = [(str(code), *rest) for code, *rest in sorted(found)]
-    others = [(str(code), f"`{name}`" if name else "", text) for code, (name, text) in OTHER_CODES.items() if code]
-    first = [("0", *rows[0])]
-    return "## Exit codes\n\n" + table(("code", "error", "means"), [*first, *rows_text, *others])
+    ours = [(code, f"`{kind.__name__}`", (kind.__doc__ or "").split("\n")[0]) for kind, (code, _) in STATUS.items()]
+    others = [(code, name and f"`{name}`", means) for code, name, means in OTHER_CODES]
+    return "## Exit codes\n\n" + table(("code", "error", "means"), sorted([*ours, *others]))
 
 
 def table(columns: tuple[str, ...], rows: list[Any]) -> str:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from docking import MEMORY, make_learnware, seal
+from docking import MEMORY, make_learnware
 from learndock.cli.outcome import of_system
 from learndock.errors import LearndockError, StorageFull
+from learndock.package.manifest import Manifest
 from learndock.spec import read_spec
 from learndock.spec.file import spec_to_bytes
 from models import SENTIMENT, payload, texts, write_sklearn
@@ -45,6 +45,7 @@ def rows(path: Path, n: int = 16, seed: int = 0, **changes: str) -> Path:
 def own_dock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test touches the dock of whoever runs it."""
     folder = tmp_path / "dock"
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEARNDOCK_DOCK", str(folder))
     monkeypatch.delenv("LEARNDOCK_DEBUG", raising=False)
     return folder
@@ -108,14 +109,20 @@ EXAMPLES: dict[str, tuple[str, bytes, bool, int, tuple[str, ...]]] = {
     "empty": ("e.csv", b"", False, 3, ("empty",)),
     "header only": ("h.csv", HEADER.encode(), False, 3, ("add rows",)),
     "missing column": ("m.csv", b"sentence,label\na,b\n", False, 3, ('no column "text"', '"sentence"', "--text")),
-    "unknown label": ("u.csv", f"{HEADER}{TWO_EACH}so so,neutral\n".encode(), True, 3, ("row 5", "neutral", "negative")),
+    "unknown label": (
+        "u.csv", f"{HEADER}{TWO_EACH}so so,neutral\n".encode(), True, 3, ("row 5", "neutral", "negative"),
+    ),
     "no label": ("n.csv", f"{HEADER}{TWO_EACH}so so,\n".encode(), True, 3, ("row 5", "no label")),
     "one class only": ("o.csv", f"{HEADER}a,positive\nb,positive\n".encode(), False, 3, ("positive", "another class")),
     "one class of two": ("o.csv", f"{HEADER}a,positive\nb,positive\n".encode(), True, 3, ("positive", "another class")),
     "one example of a class": (
-        "f.csv", f"{HEADER}a,positive\nb,positive\nc,negative\n".encode(), True, 3, ("negative", "1 example", "add more"),
+        "f.csv", f"{HEADER}a,positive\nb,positive\nc,negative\n".encode(), True, 3,
+        ("negative", "1 example", "add more"),
     ),
-    "bytes": ("b.csv", HEADER.encode() + b"fine,positive\nbad \xff\xfe,negative\n", True, 3, ("row 2", "UTF-8")),
+    "bytes": (
+        "b.csv", HEADER.encode() + b"fine,positive\nbad \xff\xfe,negative\n", True, 3,
+        ("line 3", "0xff", "save the file as UTF-8"),
+    ),
     "a text without end": (
         "l.csv", f"{HEADER}{'x ' * 600_000},positive\n{TWO_EACH}".encode(), True, 3, ("row 1", "1,200,000", "shorten"),
     ),
@@ -145,7 +152,9 @@ def test_a_target_that_is_no_number(value: str, tmp_path: Path) -> None:
     path.write_text(f"text,label\na b,1.5\nc d,{value}\ne f,2.5\ng h,0.5\n")
     schema.write_text('{"type": "regression", "labels": ["0", "5"], "phrases": ["bad", "good"]}')
     for given in ([], ["--schema", schema]):
-        refused(learndock("spec", "task", path, *given, "-o", out), 3, path, "row 2", value, "finite", "leave the row out")
+        refused(
+            learndock("spec", "task", path, *given, "-o", out), 3, path, "row 2", value, "finite", "leave the row out"
+        )
     assert not out.exists()
 
 
@@ -158,7 +167,9 @@ def test_data_that_is_not_there(missing: str, tmp_path: Path, data: Path) -> Non
 
 def test_a_folder_that_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    refused(learndock("spec", "task", tmp_path / "folder", "-o", tmp_path / "s"), 3, tmp_path / "folder", "save_to_disk")
+    refused(
+        learndock("spec", "task", tmp_path / "folder", "-o", tmp_path / "s"), 3, tmp_path / "folder", "save_to_disk"
+    )
 
 
 def test_a_very_long_text_is_a_warning(tmp_path: Path, tiny_space: Any) -> None:
@@ -167,10 +178,11 @@ def test_a_very_long_text_is_a_warning(tmp_path: Path, tiny_space: Any) -> None:
         more.write(json.dumps({"text": "good day " * 12_000, "label": "positive"}) + "\n")
     done = learndock("spec", "task", path, "--space", tiny_space.folder, "-o", out)
     assert done.code == 0
-    assert done.warnings == [
-        f"warning: {path}: 1 text of more than 20,000 characters (the first in row 17); "
+    (warning,) = done.warnings
+    assert warning == (
+        f"warning: {path}: 1 text (the first in row 17) of more than 20,000 characters; "
         "only the beginning is read by the helper"
-    ]
+    )
     assert out.exists()
 
 
@@ -270,7 +282,9 @@ def test_get_into_a_place_that_is_taken(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("which", ["no/body", "../../etc", "a", "", "a/b/c", "x" * 5000, "a/\x1b[31mb", "ann/öne", "ann/one@000000"])
+@pytest.mark.parametrize(
+    "which", ["no/body", "../../etc", "a", "", "a/b/c", "x" * 5000, "a/\x1b[31mb", "ann/öne", "ann/one@000000"]
+)
 @pytest.mark.parametrize("command", ["show", "remove", "verify", "get", "predict", "evaluate"])
 def test_ids_that_are_in_no_dock(command: str, which: str, tmp_path: Path, data: Path) -> None:
     assert learndock("add", make_learnware(tmp_path / "lw", "ann/one")).code == 0
@@ -292,6 +306,14 @@ def test_names_that_may_not_be(tmp_path: Path, data: Path, tiny_space: Any) -> N
         )
         refused(ended, 20, "owner/name")
     assert not (tmp_path / "out").exists()
+
+
+def test_threads_that_are_no_number(
+    tmp_path: Path, data: Path, tiny_space: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEARNDOCK_THREADS", "two")
+    refused(learndock("spec", "task", data, "--space", tiny_space.folder, "-o", tmp_path / "s"), 2, "LEARNDOCK_THREADS")
+    assert not (tmp_path / "s").exists()
 
 
 def test_unknown_recipe(tmp_path: Path, data: Path) -> None:
@@ -389,7 +411,9 @@ def test_vectors_that_cannot_be_true(change: str, tmp_path: Path, tiny_spec: Pat
     refused(learndock("spec", "show", path), 14, path, "behaviour")
 
 
-def test_a_spec_of_another_space(tmp_path: Path, tiny_spec: Path, minilm: Any, data: Path, tiny_learnware: Path) -> None:
+def test_a_spec_of_another_space(
+    tmp_path: Path, tiny_spec: Path, minilm: Any, data: Path, tiny_learnware: Path
+) -> None:
     other = tmp_path / "minilm.spec"
     assert learndock("spec", "task", data, "-o", other).code == 0
     refused(learndock("spec", "compare", tiny_spec, other), 13, "tiny", "minilm-l6")
@@ -454,24 +478,31 @@ def test_learnwares_that_were_altered(tmp_path: Path, data: Path, own_dock: Path
         content[-1] ^= 1
         (folder / "model.safetensors").write_bytes(content)
 
+    def without_specs(folder: Path) -> None:
+        shutil.rmtree(folder / "specs")
+        manifest = Manifest.from_folder(folder)
+        files = tuple(f for f in manifest.files if not f.path.startswith("specs/"))
+        changed = manifest.model_copy(update={"specs": (), "files": files})
+        (folder / "learnware.json").write_bytes(changed.to_bytes())
+
     cases: dict[str, tuple[Callable[[Path], object], int, str]] = {
         "extra": (lambda f: (f / "notes.txt").write_text("x"), 20, "notes.txt"),
         "missing": (lambda f: (f / "README.md").unlink(), 20, "README.md"),
         "flipped": (flip, 33, "model.safetensors"),
         "longer": (lambda f: (f / "config.json").write_text("{}   "), 33, "config.json"),
-        "manifest": (lambda f: (f / "learnware.json").write_text("{"), 20, "learnware.json"),
+        "manifest": (lambda f: (f / "learnware.json").write_text("{"), 22, "learnware.json"),
         "no manifest": (lambda f: (f / "learnware.json").unlink(), 20, "learndock pack"),
         "code": (lambda f: (f / "run.py").write_text("x = 1"), 21, "run.py"),
         "link": (lambda f: (f / "link").symlink_to("/etc/passwd"), 21, "link"),
-        "no spec": (lambda f: (shutil.rmtree(f / "specs"), seal(f, "ann/two", specs=())), 20, "spec"),
+        "no spec": (without_specs, 20, "no specification"),
     }
     for case, (change, code, word) in cases.items():
         ended = learndock("add", changed(change))
         assert ended.code == code, f"{case}: {ended.err}"
         refused(ended, code, word)
-        if case not in ("no spec",):
+        if case != "no spec":  # that one runs, though nobody could find it
             out = tmp_path / "out"
-            assert learndock("predict", tmp_path / "bad", data, "-o", out).code in (20, 21, 33), case
+            assert learndock("predict", tmp_path / "bad", data, "-o", out).code in (20, 21, 22, 33), case
             assert not out.exists()
     refused(learndock("add", tmp_path / "nowhere"), 20, "nowhere")
     refused(learndock("add", data), 20, data)
@@ -580,7 +611,9 @@ def test_a_dock_that_may_not_be_written(commoner: Path) -> None:
 
 
 @pytest.fixture(params=["disk", "limit"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
+def room(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Path, Callable[[], None], Callable[[], None]]]:
     """A folder, how to fill its disk to the brim, and how to make room again."""
     if request.param == "limit":
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -607,7 +640,8 @@ def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path,
                 while filler.write(b"\0" * 4096):
                     pass
         except OSError as error:
-            assert error.errno == errno.ENOSPC
+            if error.errno != errno.ENOSPC:
+                raise
 
     yield folder, fill, lambda: (folder / "filler").unlink()
     subprocess.run(["umount", folder], check=True)
@@ -674,7 +708,7 @@ def test_standard_output_on_a_full_disk(tmp_path: Path, tiny_spec: Path) -> None
     with Path("/dev/full").open("w") as full:
         ended = finish(start("spec", "show", tiny_spec, stdout=full))
     assert ended.code == 34
-    assert "No space left" in ended.complaint if ended.out is not None else True
+    assert "No space left" in ended.complaint
 
 
 # --- interruptions -------------------------------------------------------------------------------------------
@@ -755,7 +789,7 @@ def test_a_reader_who_has_gone(tmp_path: Path, own_dock: Path) -> None:
         process.stdout = None
         ended = finish(process)
         assert ended.err == ""
-        assert ended.code in (1, 141)
+        assert ended.code == 141
 
 
 # --- the edge itself -----------------------------------------------------------------------------------------
@@ -777,7 +811,9 @@ def test_a_bug_is_one_line_and_the_traceback_is_there_on_demand(
         raise ValueError("two\nlines")
 
     monkeypatch.setattr("learndock.data.read_examples", broken)
-    refused(learndock("spec", "task", data, "-o", tmp_path / "s"), 70, "bug in learndock", "LEARNDOCK_DEBUG=1", "two lines")
+    refused(
+        learndock("spec", "task", data, "-o", tmp_path / "s"), 70, "bug in learndock", "LEARNDOCK_DEBUG=1", "two lines"
+    )
     monkeypatch.setenv("LEARNDOCK_DEBUG", "1")
     with pytest.raises(ValueError, match="two"):
         learndock("spec", "task", data, "-o", tmp_path / "s")

@@ -222,7 +222,7 @@ def test_a_pickled_adapter(folder: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def large_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model of width 32 has more to learn than a pre-trained one."""
-    monkeypatch.setattr(module, "PLAN", dataclasses.replace(module.PLAN, rate=1e-2, head=1e-2))
+    monkeypatch.setattr(module, "PLAN", dataclasses.replace(module.PLAN, rate=1e-2, fresh=1e-2, head=1e-2))
 
 
 @pytest.mark.usefixtures("large_steps")

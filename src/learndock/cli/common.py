@@ -53,7 +53,7 @@ def file_to_write(out: Path) -> Path:
         raise UsageError(f"{out}: is a folder; name a file in it")
     if not out.parent.is_dir():
         raise UsageError(f"{out}: its folder {out.parent} does not exist; make it first")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
+    if not os.access(out.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"{out}: its folder {out.parent} may not be written; name another place")
     return out
 
@@ -70,7 +70,7 @@ def learnware(which: str, dock: Path | None) -> Iterator[Learnware]:
     from learndock.package import open_learnware
     from learndock.package.manifest import MANIFEST
 
-    if which and os.path.isfile(os.path.join(which, MANIFEST)):  # noqa: PTH - never raises, however odd the name
+    if which and os.path.isfile(os.path.join(which, MANIFEST)):  # noqa: PTH113, PTH118 - these never raise
         yield open_learnware(which)
         return
     try:

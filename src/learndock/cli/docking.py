@@ -148,7 +148,7 @@ def verify(
     else:
         for problem in problems:
             show.say(f"{problem.severity}: {problem.about}: {problem.message}")
-        show.say("sound" if not errors else f"{len(errors)} errors")
+        show.say("sound" if not errors else show.counted(len(errors), "error"))
     if errors:
         raise typer.Exit(STATUS[Corrupt][0])
 
@@ -160,7 +160,7 @@ def rebuild(dock: options.Dock = None, json: options.Json = False) -> None:
     if json:
         show.print_json({"learnwares": count})
     else:
-        show.say(f"rebuilt: {count} learnwares")
+        show.say(f"rebuilt: {show.counted(count, 'learnware')}")
 
 
 def collect(dock: options.Dock = None, json: options.Json = False) -> None:
@@ -169,7 +169,7 @@ def collect(dock: options.Dock = None, json: options.Json = False) -> None:
     if json:
         show.print_json({"blobs": found.blobs, "unfinished": found.unfinished})
     else:
-        show.say(f"deleted {found.blobs} files that nobody refers to and {found.unfinished} unfinished ones")
+        show.say(f"deleted {show.counted(found.blobs, 'file')} that nobody refers to, {found.unfinished} unfinished")
 
 
 def _record(record: Any) -> dict[str, Any]:

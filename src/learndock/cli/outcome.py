@@ -44,7 +44,7 @@ def outcome(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except KeyboardInterrupt:
         return _ended(STOPPED, "stopped")
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer makes the one of the other, and exits for nothing else
         return _reader_gone()
     except LearndockError as error:
         # A person wants the sentence; who wants the place sets LEARNDOCK_DEBUG and sees where it came from

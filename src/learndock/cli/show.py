@@ -91,6 +91,11 @@ def progress(what: str, *, quiet: bool = False) -> Iterator[Progress | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def counted(count: int, thing: str) -> str:
+    """``3 files``, ``1 file``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def megabytes(size: int) -> str:
     """A size for people."""
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -146,9 +146,11 @@ def check_raw(value: object, column: str, complain: Complain) -> str | float:
     raw = _scalar(value, column, complain)
     if not isinstance(raw, str):
         return raw
-    if raw.strip().lower().lstrip("+-") in ("nan", "inf", "infinity"):
+    text = raw.strip()
+    too_large = _NUMBER.fullmatch(text) and not math.isfinite(float(text))
+    if too_large or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise complain(_not_finite(raw))
-    return raw.strip()
+    return text
 
 
 def _scalar(value: object, column: str, complain: Complain) -> str | float:

@@ -93,7 +93,7 @@ class Schema:
             source = json.loads(Path(name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SchemaError(f"{name}: no such schema file") from None
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise SchemaError(f"{name}: not readable as JSON ({error})") from None
         if entry:
             if not isinstance(source, dict) or entry not in source:

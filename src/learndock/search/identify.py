@@ -9,19 +9,19 @@ fits      whether the best of all learnwares beats the best that permuted labels
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.dock import Dock, SpecTable
+from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
 from learndock.spec import Spec
 from learndock.spec.sketch import fold
-from learndock.spec.spec import Array, unit
+from learndock.spec.spec import Array
 from learndock.spec.statistics import projected_deviation, tail
 
 #: Weight of the domain beside the behaviour. Between 0.5 and 2 the ranking hardly moves (docs/research-log.md).
@@ -88,13 +88,6 @@ def joined(domain: Array, behaviour: Array) -> Array:
     return np.concatenate([domain * np.float32(weight**0.5), behaviour * np.float32((1 - weight) ** 0.5)], axis=1)
 
 
-def index_of(table: SpecTable) -> Index:
-    """An exact index over a dock's specs of one space."""
-    index = ExactIndex(table.domain.shape[1] + table.behaviour.shape[1])
-    index.add(list(table.ids), joined(_unit_rows(table.domain), _unit_rows(table.behaviour)))
-    return index
-
-
 def identify(
     dock: Dock, spec: Spec, *, top: int = 10, allowed: Collection[str] | None = None, seed: int = 0
 ) -> Identification:
@@ -112,12 +105,15 @@ def identify(
     if not len(table):
         _explain_empty(dock, spec)
         return Identification(False, (), None, 0)
+    domains, all_behaviours = _unit_rows(table.domain), _unit_rows(table.behaviour)
     query = joined(spec.unit_domain[None], spec.unit_behaviour[None])[0]
-    found = index_of(table).search(query, top, allowed=allowed)
+    index: Index = ExactIndex(len(query))
+    index.add(table.ids, joined(domains, all_behaviours))
+    found = index.search(query, top, allowed=allowed)
     rows = {name: row for row, name in enumerate(table.ids)}
     places = [rows[name] for name, _ in found]
-    domain = _unit_rows(table.domain[places]) @ spec.unit_domain
-    behaviours = _unit_rows(table.behaviour[places])
+    domain = domains[places] @ spec.unit_domain
+    behaviours = all_behaviours[places]
     behaviour = behaviours @ spec.unit_behaviour
     half = interval_halfwidth(spec, behaviours, behaviour)
     evidence = match_evidence(spec, behaviours, behaviour)
@@ -133,8 +129,8 @@ def identify(
         )
         for i, (full, score) in enumerate(found)
     )
-    family = [rows[name] for name in allowed if name in rows] if allowed is not None else list(range(len(table)))
-    chance = chance_of_best(spec, _unit_rows(table.behaviour), places, family, seed)
+    family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
+    chance = chance_of_best(spec, domains[family], all_behaviours[family], seed)
     return Identification(chance is None or chance <= FALSE_ALARM, matches, chance, len(family))
 
 
@@ -145,46 +141,54 @@ def interval_halfwidth(spec: Spec, behaviours: Array, cosines: Array) -> NDArray
     """
     if spec.spread is None or not len(behaviours):
         return None
-    width = spec.spread.shape[1]
-    along = fold(behaviours - cosines[:, None] * spec.unit_behaviour[None], width)
-    deviation = projected_deviation(spec.spread, along) / _length(spec)
-    return NORMAL_90 * deviation / (1 + DOMAIN_WEIGHT)
+    along = fold(behaviours - cosines[:, None] * spec.unit_behaviour[None], spec.spread.shape[1])
+    _, deviation = projected_deviation(spec.spread, along)
+    return np.asarray(NORMAL_90 * deviation / _length(spec) / (1 + DOMAIN_WEIGHT), np.float64)
 
 
 def match_evidence(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.float64] | None:
     """p-value of each cosine against behaviours of permuted labels, ``(m,)``, or None."""
     if spec.null is None or not len(behaviours):
         return None
-    deviation = projected_deviation(spec.null, fold(behaviours, spec.null.shape[1]))
-    return tail(cosines.astype(np.float64) * _length(spec) / np.maximum(deviation, 1e-12), len(spec.null))
+    _, deviation = projected_deviation(spec.null, fold(behaviours, spec.null.shape[1]))
+    return tail(cosines.astype(np.float64) * _length(spec) / deviation, len(spec.null))
 
 
-def chance_of_best(
-    spec: Spec, behaviours: Array, places: Sequence[int], family: Sequence[int], seed: int
-) -> float | None:
-    """How often permuted labels find, somewhere in the dock, a learnware as convincing as the ranked ones.
+def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0) -> float | None:
+    """How often the same search does as well with permuted labels, over the learnwares searched; None if unknown.
 
-    ``behaviours`` ``(N, k)`` are all of the dock's, ``places`` the ranked rows, ``family`` the rows searched.
-    The null rows of the spec span what permuted labels give; Gaussian mixtures of them stand for further
-    permutations, and the best of each over the family is compared (max-T, Westfall and Young 1993).
+    ``domains`` ``(N, width)`` and ``behaviours`` ``(N, k)`` are unit rows. Permuting labels leaves the domain as
+    it is and replaces the behaviour by one of the null. Two statistics are compared, each by its maximum over
+    all learnwares (max-T, Westfall and Young 1993): the score, in which learnwares of another domain hardly
+    compete, and the behaviour alone in units of its null deviation, for models of the same question asked of
+    other inputs. The smaller p-value counts twice. The null rows of the spec span what permuted labels give;
+    Gaussian mixtures of them stand for further permutations.
     """
-    if spec.null is None or not len(places):
+    if spec.null is None or not len(behaviours):
         return None
     generator = np.random.Generator(np.random.Philox(key=[seed, 51]))
-    if len(family) > FAMILY:
-        drawn = generator.permutation(len(family))[:FAMILY]
-        family = sorted({*(family[int(i)] for i in drawn), *places})
+    if len(behaviours) > FAMILY:
+        drawn = np.sort(generator.permutation(len(behaviours))[:FAMILY])
+        best = int((domains @ spec.unit_domain * DOMAIN_WEIGHT + behaviours @ spec.unit_behaviour).argmax())
+        drawn = np.union1d(drawn, [best])
+        domains, behaviours = domains[drawn], behaviours[drawn]
     draws, width = spec.null.shape
-    along = fold(behaviours[list(family)], width)
-    deviation = np.maximum(projected_deviation(spec.null, along), 1e-12)
-    cosines = behaviours[list(places)] @ spec.unit_behaviour
-    own = np.maximum(projected_deviation(spec.null, fold(behaviours[list(places)], width)), 1e-12)
-    best = float((cosines * _length(spec) / own).max())
+    along = fold(behaviours, width)
+    raw, deviation = projected_deviation(spec.null, along)
     mixtures = generator.standard_normal((CHANCES, draws)).astype(np.float32) / np.float32(draws**0.5)
     # Student's t in place of the normal: the deviation itself is known from a few draws only
     freedom = np.sqrt(draws / generator.chisquare(draws, CHANCES))
-    strongest = ((mixtures @ spec.null) @ along.T / deviation).max(1) * freedom
-    return float((1 + (strongest >= best).sum()) / (1 + CHANCES))
+    t = (mixtures @ spec.null) @ along.T / raw * freedom[:, None]
+    cosines = (behaviours @ spec.unit_behaviour).astype(np.float64)
+    alike = DOMAIN_WEIGHT * (domains @ spec.unit_domain).astype(np.float64)
+    unit_of_null = deviation / _length(spec)
+    by_score = _exceeds(float((alike + cosines).max()), (alike + t * unit_of_null).max(1))
+    by_behaviour = _exceeds(float((cosines / unit_of_null).max()), t.max(1))
+    return min(1.0, 2 * min(by_score, by_behaviour))
+
+
+def _exceeds(observed: float, chances: NDArray[np.float64]) -> float:
+    return float((1 + (chances >= observed).sum()) / (1 + len(chances)))
 
 
 def _length(spec: Spec) -> float:
@@ -193,7 +197,8 @@ def _length(spec: Spec) -> float:
 
 
 def _unit_rows(rows: Array) -> Array:
-    return np.stack([unit(r) for r in rows]) if len(rows) else rows
+    found: Array = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return found
 
 
 def _explain_empty(dock: Dock, spec: Spec) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.data.examples import Input
-from learndock.errors import SpaceError
+from learndock.errors import SpaceError, UsageError
 from learndock.spaces.space import Space
 from learndock.spaces.text import read_text_encoder
 
@@ -203,11 +203,18 @@ class _Weights:
         return [onnxruntime.OrtValue.ortvalue_from_numpy(self.tensors[n]) for n in names]
 
 
+def _threads() -> int:
+    given = os.environ.get("LEARNDOCK_THREADS") or "0"
+    if not (given.isascii() and given.isdigit()):
+        raise UsageError(f'LEARNDOCK_THREADS is "{given}"; set it to a number of threads, or 0 for all cores')
+    return int(given)
+
+
 def _session(space: Space, file: str, weights: _Weights) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("LEARNDOCK_THREADS", "0"))
+    options.intra_op_num_threads = _threads()
     # Waiting threads that spin starve whoever shares the machine, and a batch is too long to gain from it
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3

@@ -140,15 +140,20 @@ def get_space(name: str | Path | Space = DEFAULT) -> Space:
     """
     if isinstance(name, Space):
         return name
-    if (Path(name) / SPACE_FILE).is_file():
+    if _is_space(Path(name)):
         return read_space(Path(name))
     for root in search_path():
-        if (root / str(name) / SPACE_FILE).is_file():
+        if _is_space(root / str(name)):
             return read_space(root / str(name))
     known = ", ".join(s.name for s in list_spaces())
     raise SpaceError(
         f'no space "{name}"; installed: {known}. Author one with `learndock space build`, or pass the folder of one'
     )
+
+
+def _is_space(folder: Path) -> bool:
+    # Unlike Path.is_file this says no, and does not raise, where a name is too long for the file system
+    return os.path.isfile(folder / SPACE_FILE)  # noqa: PTH113
 
 
 def read_space(folder: Path) -> Space:

@@ -69,7 +69,7 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
     if KEY not in header.metadata:
         raise SpecError(f"{where}: a safetensors file, but no specification; make one with `learndock spec`")
     try:
-        about = json.loads(header.metadata[KEY])
+        about = json.loads(header.metadata[KEY], parse_constant=_no_constant)
         if about["spec"] != FILE_VERSION:
             raise SpecError(f"{where}: spec version {about['spec']!r} is not known here; update learndock")
         parts = _parts(data, header, where)
@@ -93,8 +93,12 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
         )
     except SpecError as error:
         raise SpecError(str(error) if where in str(error) else f"{where}: {error}") from None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise SpecError(f"{where}: its metadata is damaged ({error!r})") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _table(value: Any) -> dict[str, Any]:

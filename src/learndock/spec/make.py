@@ -93,6 +93,8 @@ def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDAr
     """
     values = np.asarray(predictions, np.float64)
     if schema.type == "classification" and values.ndim == 1:
+        if not np.isin(values, np.arange(schema.classes)).all():
+            raise ModelError(f"predictions are no class indices: whole numbers from 0 to {schema.classes - 1}")
         values = np.eye(schema.classes)[values.astype(np.int64)]
     expected = (n, schema.classes) if schema.type == "classification" else (n,)
     if values.shape != expected:
@@ -134,7 +136,7 @@ def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | No
     tested = found if relabel else _tested_part(space, common)
     permuted = statistics.permute(tested, common.schema, statistics.PERMUTATIONS, common.seed)
     evidence = statistics.evidence(tested.own.mean(0), permuted)
-    unit = _root_mean_square(behaviour)
+    unit = _length(behaviour)
     spread = null = None
     if task:
         moved = statistics.resample(found, common.schema, statistics.SPREAD_DRAWS, common.seed)
@@ -180,11 +182,7 @@ def _paper(
 def _assemble(
     space: Space, recipe: str, common: _Common, features: Array, behaviour: Array, vector: Array | None
 ) -> Spec:
-    length = _root_mean_square(behaviour)
-    if not np.isfinite(length) or length <= 0:
-        raise ModelError(
-            "the behaviour is zero: outputs do not depend on the inputs in any way that the helper can see"
-        )
+    length = _length(behaviour)
     domain = features.mean(0) - space.center
     return Spec(
         kind=common.kind,
@@ -196,6 +194,15 @@ def _assemble(
         vector=None if vector is None else (vector / np.float32(_root_mean_square(vector))).astype(np.float16),
         version=VERSION,
     )
+
+
+def _length(behaviour: Array) -> float:
+    length = _root_mean_square(behaviour)
+    if not np.isfinite(length) or length <= 0:
+        raise ModelError(
+            "the behaviour is zero: outputs do not depend on the inputs in any way that the helper can see"
+        )
+    return length
 
 
 def _root_mean_square(values: Array) -> float:

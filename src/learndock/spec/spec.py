@@ -79,6 +79,14 @@ class Spec:
         for name in ("domain", "behaviour"):
             if not np.any(getattr(self, name)):
                 raise SpecError(f"{name} is zero")
+        if self.n < 0:
+            raise SpecError(f"n is {self.n}; it counts examples")
+        if self.evidence is not None and not 0 <= self.evidence <= 1:
+            raise SpecError(f"evidence is {self.evidence}; a p-value lies between 0 and 1")
+        try:
+            canonical({"space": self.space, "schema": self.schema, "settings": self.settings})
+        except UnicodeEncodeError as error:
+            raise SpecError(f"a description holds text that is not Unicode ({error.reason})") from None
 
     def canonical(self) -> Spec:
         """The spec as its file will give it back: parts rounded to what the file keeps."""

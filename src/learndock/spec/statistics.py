@@ -59,8 +59,9 @@ def permute(found: Contributions, schema: Schema, draws: int, seed: int) -> NDAr
     known = ~np.isnan(found.by_label[:, :, 0])
     complete = bool(known.all())
     weights = np.zeros((draws, n, columns), np.float32)
+    relabelled = None if complete else _relabel(found.shares, known, draws, generator)
     for draw in range(draws):
-        shares = found.shares[generator.permutation(n)] if complete else _relabel(found.shares, known, generator)
+        shares = found.shares[generator.permutation(n)] if relabelled is None else np.eye(columns)[relabelled[draw]]
         weights[draw] = balanced_weights(schema, shares)
     flat = np.nan_to_num(found.by_label, nan=0.0)
     if complete:
@@ -74,15 +75,28 @@ def permute(found: Contributions, schema: Schema, draws: int, seed: int) -> NDAr
     return scaled
 
 
-def _relabel(shares: Shares, known: NDArray[np.bool_], generator: np.random.Generator) -> Shares:
+def _relabel(shares: Shares, known: NDArray[np.bool_], draws: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    """Labels ``(draws, n)`` among those in ``known`` ``(n, columns)``, each class about as often as it really is.
+
+    Examples choose one after the other, in random order and in all draws at once: other labels in proportion to
+    how many of them are left. Were classes of other sizes than in truth, behaviours would be longer.
+    """
     n, columns = shares.shape
     own = shares.argmax(1)
-    keep = generator.random(n) < shares.mean(0)[own]
-    drawn = np.zeros((n, columns))
-    for i in range(n):
-        others = np.flatnonzero(known[i] & (np.arange(columns) != own[i]))
-        drawn[i, own[i] if keep[i] else generator.choice(others)] = 1
-    return drawn
+    keep = generator.random((draws, n)) < shares.mean(0)[own]
+    order = np.argsort(generator.random((draws, n)), axis=1)
+    left = np.tile(np.bincount(own, minlength=columns).astype(float), (draws, 1))
+    places = np.arange(draws)
+    chosen = np.zeros((draws, n), np.intp)
+    for rows in order.T:
+        chance = known[rows] * np.maximum(left, 1e-6)
+        chance[places, own[rows]] = 0
+        steps = chance.cumsum(1)
+        drawn = (steps <= (generator.random(draws) * steps[:, -1])[:, None]).sum(1)
+        label = np.where(keep[places, rows], own[rows], drawn)
+        chosen[places, rows] = label
+        left[places, label] -= 1
+    return chosen
 
 
 def evidence(behaviour: NDArray[np.float32], permuted: NDArray[np.float32]) -> float:
@@ -100,15 +114,19 @@ def folded(rows: NDArray[np.float32], unit: float) -> NDArray[np.float32]:
     return fold(rows, min(FOLDED, rows.shape[1])) / np.float32(unit)
 
 
-def projected_deviation(rows: NDArray[np.float32], along: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Standard deviation of ``rows`` ``(draws, f)`` along each of ``along`` ``(m, f)``, all folded: ``(m,)``.
+def projected_deviation(
+    rows: NDArray[np.float32], along: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard deviation of ``rows`` ``(draws, f)`` along each of ``along`` ``(m, f)``, all folded.
 
-    A folded inner product has noise of variance |row|^2 |along|^2 / f of its own; its expectation is taken off.
+    Returns ``(m,)`` twice: as it is, and less the noise of folding. A folded inner product has noise of variance
+    |row|^2 |along|^2 / f of its own; its expectation is taken off, but never more than four fifths.
     """
     width = rows.shape[1]
     square = ((rows @ along.T) ** 2).mean(0).astype(np.float64)
     noise = float((rows**2).sum(1).mean()) * (along.astype(np.float64) ** 2).sum(1) / width
-    return np.asarray(np.sqrt(np.maximum(square - noise, 0.2 * square)), np.float64)
+    raw = np.maximum(square, 1e-24)
+    return np.sqrt(raw), np.sqrt(np.maximum(raw - noise, 0.2 * raw))
 
 
 def tail(t: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:

@@ -227,8 +227,11 @@ class Plan:
     """How a model is tuned: AdamW, a linear warm-up, then linearly down to nothing."""
 
     rate: float
+    """Where the output layer stays: the model knows the task, large steps only spoil it."""
+    fresh: float
+    """Where the output layer starts anew: what lies below has a new task to learn."""
     head: float
-    """The rate of an output layer that starts anew."""
+    """Of the new output layer itself."""
     epochs: int = 20
     batch: int = 8
     steps: int = 1_500
@@ -317,7 +320,7 @@ def tune(
     parameters = [p for p in network.parameters() if p.requires_grad]
     new = {id(p) for p in layer.parameters()} if fresh else set()
     groups = [
-        {"params": [p for p in parameters if id(p) not in new], "lr": plan.rate},
+        {"params": [p for p in parameters if id(p) not in new], "lr": plan.fresh if fresh else plan.rate},
         {"params": [p for p in parameters if id(p) in new], "lr": plan.head},
     ]
     optimiser = torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=0.01)

@@ -36,7 +36,7 @@ from learndock.package.safety import check_settings, header_of
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 #: Tuning A, B and the output layer; chosen on 16 examples a class (docs say how).
-PLAN = torch_models.Plan(rate=1e-3, head=2e-3)
+PLAN = torch_models.Plan(rate=5e-4, fresh=2e-3, head=2e-3)
 
 #: Settings that only say which numbers go where; every other one must be off.
 _KNOWN = frozenset(

@@ -27,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 #: Tuning all weights; chosen on 16 examples a class (docs say how).
-PLAN = torch_models.Plan(rate=2e-5, head=1e-3)
+PLAN = torch_models.Plan(rate=2e-5, fresh=1e-4, head=1e-3)
 
 
 class TransformersFormat:
