@@ -1,8 +1,8 @@
 """What all tests share: no network, and two tiny spaces that are authored once a session.
 
-    tiny_space         a two-layer BERT of width 32, mean of its hidden states, word pieces
-    tiny_masked_space  a one-layer RoBERTa of width 32, read at the mask of a template, byte pairs
-    minilm             the published space, for tests that need real weights; skips where they are absent
+tiny_space         a two-layer BERT of width 32, mean of its hidden states, word pieces
+tiny_masked_space  a one-layer RoBERTa of width 32, read at the mask of a template, byte pairs
+minilm             the published space, for tests that need real weights; skips where they are absent
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def write_encoder(folder: Path, *, masked: bool = False, seed: int = 0) -> Path:
             model = transformers.RobertaForMaskedLM(config)
         else:
             words = write_word_pieces(folder)
-            model = transformers.BertModel(transformers.BertConfig(vocab_size=words, max_position_embeddings=64, **sizes))
+            model = transformers.BertModel(
+                transformers.BertConfig(vocab_size=words, max_position_embeddings=64, **sizes)
+            )
         model.save_pretrained(folder)
     return folder
 

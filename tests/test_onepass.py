@@ -185,9 +185,7 @@ def test_the_sketch_of_the_vector_is_the_behaviour(tiny_space: Space) -> None:
     from learndock.spec.sketch import space_sketch
 
     inputs, labels = texts(12)
-    found = contribute(
-        tiny_space, SENTIMENT, inputs, indicators(SENTIMENT, labels), head="phrases", relabel=True
-    )
+    found = contribute(tiny_space, SENTIMENT, inputs, indicators(SENTIMENT, labels), head="phrases", relabel=True)
     assert relative(space_sketch(tiny_space)(found.vector[None])[0], found.own.mean(0)) < 1e-4
 
 

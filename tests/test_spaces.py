@@ -358,7 +358,17 @@ def test_long_texts_are_cut(tiny_space: Space) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no", "word " * 400, "é" * 300, "x" * (MAX_CHARACTERS + 7), "日本語 " * 100, "\n\t " * 200, "🙂🙃 " * 90, "ab" * 31],
+    [
+        "",
+        "no",
+        "word " * 400,
+        "é" * 300,
+        "x" * (MAX_CHARACTERS + 7),
+        "日本語 " * 100,
+        "\n\t " * 200,
+        "🙂🙃 " * 90,
+        "ab" * 31,
+    ],
 )
 def test_a_template_keeps_its_mask(tiny_masked_space: Space, text: str) -> None:
     mask = tiny_masked_space.description["encoder"]["mask"]

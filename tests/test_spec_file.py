@@ -342,5 +342,7 @@ def test_similarity_is_two_cosines() -> None:
 def test_a_label_that_is_no_unicode_stays_inside_our_errors(tiny_space: Space, tmp_path: Path) -> None:
     odd = Schema("classification", ("bad", "g\ud800d"), ("bad", "good"), "accuracy")
     with pytest.raises(LearndockError):
-        write_spec(make_spec(Examples(["good", "bad"] * 4, np.array([1, 0] * 4), odd), space=tiny_space), tmp_path / "s")
+        write_spec(
+            make_spec(Examples(["good", "bad"] * 4, np.array([1, 0] * 4), odd), space=tiny_space), tmp_path / "s"
+        )
     assert list(tmp_path.iterdir()) == []

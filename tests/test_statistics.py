@@ -169,7 +169,7 @@ def test_deviations_survive_the_folding() -> None:
         rows = (draw.normal(size=(40, 4096)) * scales).astype(np.float32)
         folded = statistics.folded(rows, 2.0)
         assert folded.shape == (40, 128)
-        ways = statistics.projected_deviation(folded, statistics.folded(along, 1.0))
+        _, ways = statistics.projected_deviation(folded, statistics.folded(along, 1.0))
         ratios.append(2 * ways / truth)
     # Folding adds noise of about the size of the row itself where rows point nowhere; it is taken off, to a fifth
     assert 0.3 < np.median(ratios)
@@ -181,7 +181,7 @@ def test_deviation_along_the_common_direction() -> None:
     line = draw.normal(size=4096).astype(np.float32)
     line /= np.linalg.norm(line)
     rows = (3 * draw.normal(size=(400, 1)) * line[None] + 0.01 * draw.normal(size=(400, 4096))).astype(np.float32)
-    found = statistics.projected_deviation(statistics.folded(rows, 1.0), statistics.folded(line[None], 1.0))
+    _, found = statistics.projected_deviation(statistics.folded(rows, 1.0), statistics.folded(line[None], 1.0))
     assert found[0] == pytest.approx(3, rel=0.15)
 
 

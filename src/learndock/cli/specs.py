@@ -121,7 +121,7 @@ def _report(file: Path, json: bool) -> None:
         "privacy": spec.privacy,
         "parts": {
             name: list(part.shape)
-            for name in ("domain", "behaviour", "spread", "null", "vector")
+            for name in ("domain", "behaviour", "contrasts", "vector")
             if (part := getattr(spec, name)) is not None
         },
         "bytes": size,

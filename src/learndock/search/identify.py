@@ -2,7 +2,7 @@
 
 score     mean of the two cosines, domain and behaviour: one inner product of joined vectors, so that an
           index needs to know neither
-interval  90% bootstrap interval of the score over the user's examples (behaviour part)
+interval  90% interval of the score over resampled examples of the user (behaviour part)
 evidence  p-value of the behaviour's similarity against permuted labels, for this learnware alone
 fits      whether the best of all learnwares beats the best that permuted labels find in this dock
 """
@@ -20,19 +20,16 @@ from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
 from learndock.spec import Spec
-from learndock.spec.sketch import fold
 from learndock.spec.spec import Array
-from learndock.spec.statistics import projected_deviation, tail
+from learndock.spec.statistics import critical, deviation, tail
 
 #: Weight of the domain beside the behaviour. Between 0.5 and 2 the ranking hardly moves (docs/research-log.md).
 DOMAIN_WEIGHT = 1.0
 #: Chance of naming a learnware where none has anything to do with the task.
 FALSE_ALARM = 0.05
-#: Standard deviations on either side of a 90% interval.
-NORMAL_90 = 1.645
 #: Learnwares on which the best of chance is simulated; more are sampled down to this many.
 FAMILY = 20_000
-CHANCES = 999
+CHANCES = 1999
 
 
 @dataclass(frozen=True)
@@ -131,40 +128,40 @@ def identify(
     )
     family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
     chance = chance_of_best(spec, domains[family], all_behaviours[family], seed)
-    return Identification(chance is None or chance <= FALSE_ALARM, matches, chance, len(family))
+    fits = bool(matches) and (chance is None or chance <= FALSE_ALARM)
+    return Identification(fits, matches, chance, len(family))
 
 
 def interval_halfwidth(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.float64] | None:
     """Half of the 90% interval of the score for unit ``behaviours`` ``(m, k)``: ``(m,)``, or None.
 
-    The cosine moves, to first order, by what a resampled behaviour adds along v - cos * tau.
+    The cosine moves, to first order, by what resampled examples add along v - cos * tau.
     """
-    if spec.spread is None or not len(behaviours):
+    if spec.contrasts is None or not len(behaviours):
         return None
-    along = fold(behaviours - cosines[:, None] * spec.unit_behaviour[None], spec.spread.shape[1])
-    _, deviation = projected_deviation(spec.spread, along)
-    return np.asarray(NORMAL_90 * deviation / _length(spec) / (1 + DOMAIN_WEIGHT), np.float64)
+    along = behaviours - cosines[:, None] * spec.unit_behaviour[None]
+    width = critical(0.05, len(spec.contrasts)) * deviation(spec.contrasts, along) / _length(spec)
+    return np.asarray(width / (1 + DOMAIN_WEIGHT), np.float64)
 
 
 def match_evidence(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.float64] | None:
     """p-value of each cosine against behaviours of permuted labels, ``(m,)``, or None."""
-    if spec.null is None or not len(behaviours):
+    if spec.contrasts is None or not len(behaviours):
         return None
-    _, deviation = projected_deviation(spec.null, fold(behaviours, spec.null.shape[1]))
-    return tail(cosines.astype(np.float64) * _length(spec) / deviation, len(spec.null))
+    t = cosines.astype(np.float64) * _length(spec) / deviation(spec.contrasts, behaviours)
+    return tail(t, len(spec.contrasts))
 
 
 def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0) -> float | None:
     """How often the same search does as well with permuted labels, over the learnwares searched; None if unknown.
 
     ``domains`` ``(N, width)`` and ``behaviours`` ``(N, k)`` are unit rows. Permuting labels leaves the domain as
-    it is and replaces the behaviour by one of the null. Two statistics are compared, each by its maximum over
-    all learnwares (max-T, Westfall and Young 1993): the score, in which learnwares of another domain hardly
-    compete, and the behaviour alone in units of its null deviation, for models of the same question asked of
-    other inputs. The smaller p-value counts twice. The null rows of the spec span what permuted labels give;
-    Gaussian mixtures of them stand for further permutations.
+    it is and replaces the behaviour by a mixture of the contrasts. Two statistics are compared, each by its
+    maximum over all learnwares (max-T, Westfall and Young 1993): the score, in which learnwares of another domain
+    hardly compete, and the behaviour alone in units of its deviation, for models of the same question asked of
+    other inputs. The smaller p-value counts twice.
     """
-    if spec.null is None or not len(behaviours):
+    if spec.contrasts is None or not len(behaviours):
         return None
     generator = np.random.Generator(np.random.Philox(key=[seed, 51]))
     if len(behaviours) > FAMILY:
@@ -172,16 +169,15 @@ def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0)
         best = int((domains @ spec.unit_domain * DOMAIN_WEIGHT + behaviours @ spec.unit_behaviour).argmax())
         drawn = np.union1d(drawn, [best])
         domains, behaviours = domains[drawn], behaviours[drawn]
-    draws, width = spec.null.shape
-    along = fold(behaviours, width)
-    raw, deviation = projected_deviation(spec.null, along)
+    draws = len(spec.contrasts)
+    unit_of_null = deviation(spec.contrasts, behaviours)
     mixtures = generator.standard_normal((CHANCES, draws)).astype(np.float32) / np.float32(draws**0.5)
-    # Student's t in place of the normal: the deviation itself is known from a few draws only
+    # Student's t in place of the normal: the deviation itself is known from a few contrasts only
     freedom = np.sqrt(draws / generator.chisquare(draws, CHANCES))
-    t = (mixtures @ spec.null) @ along.T / raw * freedom[:, None]
+    t = mixtures @ (spec.contrasts @ behaviours.T) / unit_of_null * freedom[:, None]
+    unit_of_null = unit_of_null / _length(spec)
     cosines = (behaviours @ spec.unit_behaviour).astype(np.float64)
     alike = DOMAIN_WEIGHT * (domains @ spec.unit_domain).astype(np.float64)
-    unit_of_null = deviation / _length(spec)
     by_score = _exceeds(float((alike + cosines).max()), (alike + t * unit_of_null).max(1))
     by_behaviour = _exceeds(float((cosines / unit_of_null).max()), t.max(1))
     return min(1.0, 2 * min(by_score, by_behaviour))
@@ -192,7 +188,7 @@ def _exceeds(observed: float, chances: NDArray[np.float64]) -> float:
 
 
 def _length(spec: Spec) -> float:
-    """Length of ``behaviour`` in the units of spread and null (unit root mean square)."""
+    """Length of ``behaviour`` in the units of the contrasts (unit root mean square)."""
     return float(np.sqrt(spec.behaviour.shape[0]))
 
 

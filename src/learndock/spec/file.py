@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from learndock.errors import SpecError
 from learndock.files import SafetensorsHeader, atomic_write, safetensors_header
-from learndock.spec.spec import Spec, canonical, dequantised, quantised
+from learndock.spec.spec import Spec, canonical
+from learndock.spec.statistics import pack_bits, unpack_bits
 
 KEY = "learndock"
 FILE_VERSION = 1
@@ -22,11 +23,11 @@ MAX_BYTES = 64 << 20
 PARTS = {
     "domain": ("F16", 1, True),
     "behaviour": ("F16", 1, True),
-    "spread": ("I8", 2, False),
-    "null": ("I8", 2, False),
+    "contrasts": ("U8", 2, False),
+    "contrast_scales": ("F32", 1, False),
     "vector": ("F16", 1, False),
 }
-_DTYPES: dict[str, Any] = {"F16": np.float16, "I8": np.int8}
+_DTYPES: dict[str, Any] = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
 
 
 def spec_to_bytes(spec: Spec) -> bytes:
@@ -37,11 +38,8 @@ def spec_to_bytes(spec: Spec) -> bytes:
         "domain": spec.domain.astype(np.float16),
         "behaviour": spec.behaviour.astype(np.float16),
     }
-    scales = {}
-    for name in ("spread", "null"):
-        rows = getattr(spec, name)
-        if rows is not None:
-            tensors[name], scales[name] = quantised(rows)
+    if spec.contrasts is not None:
+        tensors["contrasts"], tensors["contrast_scales"] = pack_bits(spec.contrasts)
     if spec.vector is not None:
         tensors["vector"] = spec.vector.astype(np.float16)
     about = {
@@ -53,7 +51,6 @@ def spec_to_bytes(spec: Spec) -> bytes:
         "settings": dict(spec.settings),
         "evidence": spec.evidence,
         "privacy": None if spec.privacy is None else dict(spec.privacy),
-        "scales": scales,
         "version": spec.version,
     }
     return save(tensors, metadata={KEY: canonical(about).decode()})
@@ -73,9 +70,6 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
         if about["spec"] != FILE_VERSION:
             raise SpecError(f"{where}: spec version {about['spec']!r} is not known here; update learndock")
         parts = _parts(data, header, where)
-        for name in ("spread", "null"):
-            if name in parts:
-                parts[name] = dequantised(parts[name], float(about["scales"][name]))
         return Spec(
             kind=about["kind"],
             space=_table(about["space"]),
@@ -86,8 +80,7 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
             settings=_table(about["settings"]),
             evidence=None if about["evidence"] is None else float(about["evidence"]),
             privacy=about["privacy"] and _table(about["privacy"]),
-            spread=parts.get("spread"),
-            null=parts.get("null"),
+            contrasts=_contrasts(parts, where),
             vector=parts.get("vector"),
             version=str(about["version"]),
         )
@@ -99,6 +92,17 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _contrasts(parts: dict[str, NDArray[Any]], where: str) -> NDArray[np.float32] | None:
+    bits, scales = parts.get("contrasts"), parts.get("contrast_scales")
+    if bits is None and scales is None:
+        return None
+    if bits is None or scales is None or len(bits) != len(scales) or bits.shape[1] * 8 != len(parts["behaviour"]):
+        raise SpecError(f"{where}: its contrasts do not belong to its behaviour")
+    if not (np.isfinite(scales).all() and (scales > 0).all()):
+        raise SpecError(f"{where}: a scale of its contrasts is not a positive number")
+    return unpack_bits(bits, scales)
 
 
 def _table(value: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
 from learndock.spaces.space import DEFAULT, Space, get_space
 from learndock.spec import statistics
-from learndock.spec.onepass import Contributions, Shares, contribute, indicators
+from learndock.spec.onepass import Shares, contribute, indicators
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Array, Kind, Spec
 
@@ -25,8 +25,6 @@ RECIPES = ("one-pass", "paper")
 
 #: Predictions of a model that say the same of every input carry no behaviour.
 LEAST_VARIATION = 1e-9
-#: Examples of a model spec on which its evidence is tested where that costs passes of its own.
-EVIDENCE_EXAMPLES = 96
 
 
 def make_spec(
@@ -125,34 +123,19 @@ class _Common:
 
 
 def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | None) -> Spec:
-    task = common.kind == "task"
-    # With two anchors a relabelled example's gradient is its own with the other sign: free for models too
-    relabel = task or common.shares.shape[1] == 2
     found = contribute(
-        space, common.schema, common.inputs, common.shares,
-        head=common.head, relabel=relabel, seed=common.seed, progress=progress,
-    )  # fmt: skip
-    behaviour = found.own.mean(0)
-    tested = found if relabel else _tested_part(space, common)
-    permuted = statistics.permute(tested, common.schema, statistics.PERMUTATIONS, common.seed)
-    evidence = statistics.evidence(tested.own.mean(0), permuted)
-    unit = _length(behaviour)
-    spread = null = None
-    if task:
-        moved = statistics.resample(found, common.schema, statistics.SPREAD_DRAWS, common.seed)
-        spread = statistics.folded(moved, unit)
-        null = statistics.folded(permuted[: statistics.NULL_DRAWS], unit)
+        space, common.schema, common.inputs, common.shares, head=common.head, seed=common.seed, progress=progress
+    )
+    behaviour = found.behaviour
+    rows = statistics.contrasts(found.groups, common.seed) if common.kind == "task" else None
     spec = _assemble(space, "one-pass", common, found.features, behaviour, found.vector if full else None)
-    return replace(spec, settings={"head": common.head}, evidence=evidence, spread=spread, null=null).canonical()
-
-
-def _tested_part(space: Space, common: _Common) -> Contributions:
-    """A sample on which permuted labels are affordable."""
-    n = len(common.examples)
-    generator = np.random.Generator(np.random.Philox(key=[common.seed, 31]))
-    rows = np.sort(generator.permutation(n)[:EVIDENCE_EXAMPLES])
-    part = [common.examples.inputs[int(i)] for i in rows]
-    return contribute(space, common.schema, part, common.shares[rows], head=common.head, relabel=True, seed=common.seed)
+    return replace(
+        spec,
+        settings={"head": common.head},
+        evidence=statistics.evidence(found.groups, common.seed),
+        # A contrast varies as one group does; the mean of G groups varies by 1/sqrt(G) of that
+        contrasts=None if rows is None else rows / np.float32(_length(behaviour) * len(found.groups) ** 0.5),
+    ).canonical()
 
 
 def _paper(

