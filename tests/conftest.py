@@ -32,11 +32,11 @@ os.environ.setdefault("LEARNDOCK_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 LOOPBACK = ("127.", "::1", "localhost")
-WORDS = (
-    "the a of in it was is very and not no film food day nurse wrote down temperature twice interest rates rose who "
-    "painted ceiling when restored after long rain that winter good fine great bad awful poor blood pain heart bank "
-    "loan money team goal match rain sun cold patient doctor review positive negative question answer one two three"
-).split()
+WORDS = """
+    the a of in it was is very and not no film food day nurse wrote down temperature twice interest rates rose who
+    painted ceiling when restored after long rain that winter good fine great bad awful poor blood pain heart bank
+    loan money team goal match rain sun cold patient doctor review positive negative question answer one two three
+""".split()
 
 
 class NetworkUse(RuntimeError):

@@ -113,7 +113,7 @@ def test_every_example_has_its_turn() -> None:
 
 
 def test_unknown_settings_are_refused(tiny_space: Space) -> None:
-    with pytest.raises(UsageError, match="unknown settings for paper.*momentum"):
+    with pytest.raises(UsageError, match=r"unknown settings for paper.*momentum"):
         make_spec(Examples(INPUTS, LABELS, SENTIMENT), space=tiny_space, recipe="paper", momentum=0.9)
 
 

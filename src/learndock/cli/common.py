@@ -24,8 +24,10 @@ def read_schema(source: str | None) -> Schema | None:
     return None if source is None else Schema.from_file(source)
 
 
-def read_data(path: Path, schema: Schema | None, text: str, pair: str, label: str, *, labels: bool = True) -> Examples:
-    """Read DATA and pass the reader's warnings on."""
+def read_data(
+    path: Path, schema: Schema | None, text: str, pair: str, label: str, *, labels: bool | None = True
+) -> Examples:
+    """Read DATA and pass the reader's warnings on; ``labels=None`` takes labels where they are."""
     from learndock.data import read_examples
 
     examples = read_examples(path, schema=schema, labels=labels, text=text, text_pair=pair, label=label)

@@ -34,7 +34,8 @@ def pack(
     """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
     from learndock.package import pack as make
 
-    examples = read_data(data, read_schema(schema), text, text_pair, label)
+    # Labels only score the card: an owner who has none left needs none
+    examples = read_data(data, read_schema(schema), text, text_pair, label, labels=None)
     assert examples.schema is not None
     with show.progress(f"packing {name}") as bar:
         manifest = make(
@@ -123,8 +124,10 @@ def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -
 
 
 def remove(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
-    """Take a learnware out of the dock; its name never stands for other content again."""
-    record = open_existing(dock).remove(which)
+    """Take a learnware out of the dock and delete its files; its name never stands for other content again."""
+    opened = open_existing(dock)
+    record = opened.remove(which)
+    opened.collect()
     if json:
         show.print_json(_record(record))
     else:

@@ -59,7 +59,7 @@ def read_examples(
     path: str | Path,
     *,
     schema: Schema | None = None,
-    labels: bool = True,
+    labels: bool | None = True,
     text: str = "text",
     text_pair: str = "text_pair",
     label: str = "label",
@@ -69,7 +69,7 @@ def read_examples(
 
     Inputs are ``str``, or ``(str, str)`` where the column ``text_pair`` exists and is not empty throughout.
     Targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, None without
-    ``labels``. Without a ``schema`` one is made from the labels and comes back in ``Examples.schema``.
+    ``labels``; with ``labels=None`` they are read where the column is there. Without a ``schema`` one is made from the labels and comes back in ``Examples.schema``.
     ``text``, ``text_pair`` and ``label`` name the columns; ``limit`` stops after that many rows.
 
     Raises:
@@ -80,6 +80,8 @@ def read_examples(
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")
     table = open_table(path)
+    if labels is None:
+        labels = schema is None or label in table.columns
     columns = _find_columns(table, text, text_pair, label if labels else None)
     known, read_label, remark = _labelling(table, schema, columns.label)
     found = _read_rows(table, columns, read_label, limit)

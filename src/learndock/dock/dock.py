@@ -16,9 +16,10 @@ from learndock.dock.export import export
 from learndock.dock.home import Home, default_folder, settle
 from learndock.dock.rebuild import rebuild
 from learndock.dock.records import Row
+from learndock.dock.specs import stored_spec
 from learndock.dock.verify import Problem, verify
 from learndock.dock.write import publish, reconcile, remove
-from learndock.errors import Corrupt, PackageError, StorageFull
+from learndock.errors import Corrupt, NotFound, PackageError, StorageFull
 from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import Array
@@ -177,6 +178,20 @@ class Dock:
         with self._home.read() as records:
             ids, domain, behaviour = records.table(space_id)
         return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour))
+
+    def spec(self, which: str, space_id: str) -> Spec:
+        """The whole spec of a learnware in one space.
+
+        Raises:
+            NotFound: no such learnware, or none of its specs is of that space.
+            Corrupt: the stored bytes are damaged.
+        """
+        manifest = self.get_record(which).manifest
+        for entry in manifest.specs:
+            if entry.space_id == space_id:
+                file = next(f for f in manifest.files if f.path == entry.path)
+                return stored_spec(self._home.blobs, manifest, entry, file)
+        raise NotFound(f"{which}: has no spec of the space {space_id[:12]}")
 
     def _matrix(self, rows: list[bytes]) -> NDArray[np.float32]:
         width = len(rows[0]) if rows else 0

@@ -13,6 +13,7 @@ from learndock.dock.records import SpecRow
 from learndock.errors import Corrupt, NotFound
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.spec.file import check_shape, spec_from_bytes
+from learndock.spec.spec import Spec
 
 
 def spec_rows(blobs: BlobStore, manifest: Manifest) -> list[SpecRow]:
@@ -28,6 +29,17 @@ def spec_rows(blobs: BlobStore, manifest: Manifest) -> list[SpecRow]:
 
 
 def _spec_row(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> SpecRow:
+    spec = stored_spec(blobs, manifest, entry, file)
+    return SpecRow(entry.space_id, entry.space, file.sha256, spec.domain, spec.behaviour)
+
+
+def stored_spec(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> Spec:
+    """One spec of a learnware, from its blob.
+
+    Raises:
+        Corrupt: the blob is missing or damaged.
+        SpecError: it is no spec, or not the one that the manifest says.
+    """
     where = f"{manifest.name}: {file.path}"
     source = io.BytesIO()
     try:
@@ -36,5 +48,4 @@ def _spec_row(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File)
     except NotFound:
         raise Corrupt(f"{where}: its blob {file.sha256[:12]} is missing") from None
     spec = check_shape(spec_from_bytes(source.getvalue(), where=where), where=where)
-    check_spec(spec, entry, where=where)
-    return SpecRow(entry.space_id, entry.space, file.sha256, spec.domain, spec.behaviour)
+    return check_spec(spec, entry, where=where)

@@ -20,7 +20,7 @@ from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
 from learndock.spec import Spec
-from learndock.spec.spec import Array
+from learndock.spec.spec import Array, difference
 from learndock.spec.statistics import critical, deviation, tail
 
 #: Weight of the domain beside the behaviour. Between 0.5 and 2 the ranking hardly moves (docs/research-log.md).
@@ -203,9 +203,10 @@ def _explain_empty(dock: Dock, spec: Spec) -> None:
     Raises:
         SpaceMismatch
     """
-    for space_id, (name, count) in dock.spaces().items():
-        raise SpaceMismatch(
-            f"no learnware of this dock has a spec of this task's space ({spec.space.get('name')}, recipe "
-            f"{spec.space.get('recipe')}, id {spec.space_id[:12]}); {count} have one of {name} (id {space_id[:12]}). "
-            "Make the task's spec with the dock's space and recipe"
-        )
+    for record in dock.records():
+        for entry in record.manifest.specs:
+            what = "; ".join(difference(spec.space, dock.spec(record.id, entry.space_id).space))
+            raise SpaceMismatch(
+                f"no learnware of this dock has a spec of this task's space: for one, {record.name} differs in {what}. "
+                "Make the task's spec with the dock's space and recipe"
+            )

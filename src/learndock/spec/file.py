@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -42,7 +43,7 @@ def spec_to_bytes(spec: Spec) -> bytes:
         tensors["contrasts"], tensors["contrast_scales"] = pack_bits(spec.contrasts)
     if spec.vector is not None:
         tensors["vector"] = spec.vector.astype(np.float16)
-    about = {
+    about: dict[str, Any] = {
         "spec": FILE_VERSION,
         "kind": spec.kind,
         "space": dict(spec.space),
@@ -53,6 +54,7 @@ def spec_to_bytes(spec: Spec) -> bytes:
         "privacy": None if spec.privacy is None else dict(spec.privacy),
         "version": spec.version,
     }
+    about["sha256"] = _digest(about, tensors)
     return save(tensors, metadata={KEY: canonical(about).decode()})
 
 
@@ -70,6 +72,8 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
         if about["spec"] != FILE_VERSION:
             raise SpecError(f"{where}: spec version {about['spec']!r} is not known here; update learndock")
         parts = _parts(data, header, where)
+        if about.pop("sha256") != _digest(about, parts):
+            raise SpecError(f"{where}: damaged: its content is not what was written; get or make it again")
         return Spec(
             kind=about["kind"],
             space=_table(about["space"]),
@@ -92,6 +96,14 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _digest(about: dict[str, Any], parts: dict[str, NDArray[Any]]) -> str:
+    """SHA-256 over metadata and numbers: no protection against a forger, but against a flipped bit."""
+    found = hashlib.sha256(canonical(about))
+    for name in sorted(parts):
+        found.update(name.encode() + np.ascontiguousarray(parts[name]).tobytes())
+    return found.hexdigest()
 
 
 def _contrasts(parts: dict[str, NDArray[Any]], where: str) -> NDArray[np.float32] | None:

@@ -62,22 +62,21 @@ USERS = (
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """What one user found, and what it was worth. Scores are on the user's own test texts."""
+    """What one user found, and what it was worth; ``best`` is the match that was taken.
+
+    Scores are on the user's own test texts.
+    """
 
     user: User
     spec: Spec
     found: Identification
     metric: str
+    best: Match | None = None
     reused: float | None = None
     tuned: float | None = None
     scratch: float | None = None
     others: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-
-    @property
-    def best(self) -> Match | None:
-        """The match that was taken."""
-        return self.found.matches[0] if self.found.fits and self.found.matches else None
 
 
 def take_tour(
@@ -191,13 +190,22 @@ def _visit(
     scratch = score(task.schema, from_scratch(task.schema, examples)(list(task.test.inputs)), task.test.targets)
     others = {} if user.tune else _scores(out, dock, task)
     reused = tuned = None
-    if found.fits and found.matches:
-        chosen = out / "learnwares" / found.matches[0].name.replace("/", "--")
-        reused = others.get(found.matches[0].name)
+    chosen = _choose(dock, user, found)
+    if chosen is not None:
+        reused = others.get(chosen.name)
         if user.tune:
-            reused = evaluate(open_learnware(chosen), task.test, task.schema).score
-            tuned = _tune(out, chosen, task, examples, progress)
-    return Visit(user, spec, found, task.schema.metric, reused, tuned, scratch, others, seconds)
+            folder = out / "learnwares" / chosen.name.replace("/", "--")
+            reused = evaluate(open_learnware(folder), task.test, task.schema).score
+            tuned = _tune(out, folder, task, examples, progress)
+    return Visit(user, spec, found, task.schema.metric, chosen, reused, tuned, scratch, others, seconds)
+
+
+def _choose(dock: Dock, user: User, found: Identification) -> Match | None:
+    """The best match; for who wants to tune it, the best one of a format with gradients."""
+    if not found.fits:
+        return None
+    formats = {r.id: r.manifest.format for r in dock.records()}
+    return next((m for m in found.matches if not user.tune or formats[m.id] == "transformers"), None)
 
 
 def _visit_of_nothing(dock: Dock, task: TourTask, user: User, space: Space) -> Visit:
@@ -245,8 +253,9 @@ def _tell(visit: Visit, say: Callable[[str], None]) -> None:
             + ("" if known is None else f"   ({visit.metric} {known:.2f})")
         )
     tuned = "" if visit.tuned is None else f", tuned on the {SHOTS}-shot texts {visit.tuned:.2f}"
+    which = f" ({visit.best.name}, which can be tuned)" if visit.user.tune else ""
     say(
-        f"     found in {visit.seconds:.1f} s; {visit.metric}: reused {visit.reused:.2f}{tuned}, "
+        f"     found in {visit.seconds:.1f} s; {visit.metric}: reused {visit.reused:.2f}{which}{tuned}, "
         f"trained from scratch on the same texts {visit.scratch:.2f}"
     )
 
