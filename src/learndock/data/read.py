@@ -68,8 +68,9 @@ def read_examples(
     """Read the examples of ``path``: csv, tsv or jsonl (each also ``.gz``), parquet, or a saved dataset.
 
     Inputs are ``str``, or ``(str, str)`` where the column ``text_pair`` exists and is not empty throughout.
-    Targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, None without
-    ``labels``; with ``labels=None`` they are read where the column is there. Without a ``schema`` one is made from the labels and comes back in ``Examples.schema``.
+    Targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, None without ``labels``;
+    with ``labels=None`` they are read where the column is there. Without a ``schema`` one is made from the labels
+    and comes back in ``Examples.schema``.
     ``text``, ``text_pair`` and ``label`` name the columns; ``limit`` stops after that many rows.
 
     Raises:

@@ -22,7 +22,7 @@ from learndock.dock.write import publish, reconcile, remove
 from learndock.errors import Corrupt, NotFound, PackageError, StorageFull
 from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
-from learndock.spec.spec import Array
+from learndock.spec.spec import Array, Spec
 
 
 @dataclass(frozen=True)
