@@ -15,18 +15,10 @@ from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces import Space
-from learndock.spaces.heads import Anchors, mean_anchors, phrase_anchors
 from learndock.spaces.torch_helper import Recipe
-from learndock.spec import make_spec, similarity
-from learndock.spec.onepass import (
-    OTHER_LABELS,
-    _every_label,
-    _own_only,
-    _some_labels,
-    balanced_weights,
-    contribute,
-    indicators,
-)
+from learndock.spec import make_spec, similarity, spec_from_bytes, spec_to_bytes
+from learndock.spec.onepass import balanced_weights, centre_within, contribute, deal, indicators
+from learndock.spec.sketch import space_sketch
 
 WORDS = {
     "bad": ("bad", "awful", "poor", "pain"),
@@ -55,6 +47,10 @@ def texts(n: int, classes: Sequence[str] = ("bad", "good"), seed: int = 0) -> tu
         words = [*draw.choice(REST, size=int(draw.integers(2, 9))), draw.choice(WORDS[classes[label]])]
         found.append(" ".join(draw.permutation(words)))
     return found, labels
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -131,62 +127,69 @@ def test_the_vector_is_the_sum_that_the_formula_says(kind: str, tiny_space: Spac
             points[i] = [features[others & (labels == c)].mean(0) for c in (0, 1)]
     else:
         points = np.repeat(reference.features(list(asked.phrases))[None], n, 0)
-    expected = np.zeros(768)
+    if kind == "regression":
+        weights = shares - shares.mean(0)
+    else:
+        weights = shares / shares.mean(0)
+        weights = weights - weights.mean(1, keepdims=True)
+    groups = deal(asked, shares, 0)
+    for group in range(n // 2):
+        weights[groups == group] -= weights[groups == group].mean(0)
+    expected = np.zeros((n // 2, 768))
     for i in range(n):
-        if kind == "regression":
-            weights = shares[i] - shares.mean(0)
-        else:
-            weights = shares[i] / shares.mean(0)
-            weights = weights - weights.mean()
         centred = points[i] - points[i].mean(0)
-        expected += reference.gradient(inputs[i], (weights @ centred).astype(np.float32)) / n
+        expected[groups[i]] += reference.gradient(inputs[i], (weights[i] @ centred).astype(np.float32))
     head: Any = "means" if kind == "means" else "phrases"
-    for relabel in (True, False):
-        found = contribute(tiny_space, asked, inputs, shares, head=head, relabel=relabel)
-        assert relative(found.vector, expected) < 2e-5
+    found = contribute(tiny_space, asked, inputs, shares, head=head)
+    assert relative(found.vector, expected.sum(0) / n) < 2e-5
+    sketched = space_sketch(tiny_space)(expected.astype(np.float32)) * (n // 2) / n
+    assert relative(found.groups, sketched) < 2e-5
+    assert relative(found.behaviour, space_sketch(tiny_space)(found.vector[None])[0]) < 1e-4
 
 
-# --- one behaviour, three ways -------------------------------------------------------------------------------
+# --- groups --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("classes", "head"), [(2, "phrases"), (4, "phrases"), (4, "means"), (4, "soft")])
-def test_all_ways_give_the_same_behaviour(classes: int, head: str, tiny_space: Space) -> None:
-    names = list(WORDS)[:classes]
-    inputs, labels = texts(24, names)
-    asked = schema(*names)
-    shares: np.ndarray = np.eye(classes)[labels]
-    if head == "soft":
-        shares = 0.7 * shares + 0.3 * np.random.default_rng(0).dirichlet(np.ones(classes), size=24)
-    weights = balanced_weights(asked, shares)
-    anchors: Anchors = (
-        mean_anchors(tiny_space.helper.features(inputs), shares)
-        if head == "means"
-        else phrase_anchors(tiny_space.helper, asked)
-    )
-    own = _own_only(tiny_space, inputs, shares, anchors.direct(weights)[:, None, :], None)
-    every = _every_label(tiny_space, inputs, shares, weights, anchors, None)
-    ways = [every]
-    if classes > OTHER_LABELS:
-        ways.append(_some_labels(tiny_space, inputs, shares, weights, anchors, 0, None))
-    for found in ways:
-        assert relative(found.own, own.own) < 1e-4
-        assert relative(found.own.mean(0), own.own.mean(0)) < 1e-4
-        assert relative(found.vector, own.vector) < 1e-4
-        np.testing.assert_allclose(found.features, own.features, atol=1e-5)
-    # What single labels add is the same too, where it was computed
-    if len(ways) == 2:
-        known = ~np.isnan(ways[1].by_label)
-        assert known[:, :, 0].sum(1).tolist() == [1 + OTHER_LABELS] * 24
-        assert known[np.arange(24), labels].all()
-        assert relative(ways[1].by_label[known], every.by_label[known]) < 1e-4
+@settings(deadline=None)
+@given(st.integers(4, 150), st.integers(2, 12), st.integers(0, 2**32 - 1))
+def test_groups_hold_every_label_alike(n: int, classes: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(classes, size=n)
+    found = deal(schema(*map(str, range(classes))), np.eye(classes)[labels], seed % 1000)
+    sizes = np.bincount(found)
+    assert len(sizes) == min(16, n // 2)
+    assert sizes.min() >= 2
+    assert sizes.max() - sizes.min() <= 1
+    for c in range(classes):
+        counts = np.bincount(found[labels == c], minlength=len(sizes))
+        assert counts.max() - counts.min() <= 2
 
 
-def test_the_sketch_of_the_vector_is_the_behaviour(tiny_space: Space) -> None:
-    from learndock.spec.sketch import space_sketch
+def test_groups_of_a_scale_hold_low_and_high() -> None:
+    values = np.random.default_rng(0).permutation(64.0 + np.arange(64))
+    groups = deal(SCALE, indicators(SCALE, values), 0)
+    means = [values[groups == g].mean() for g in range(16)]
+    assert np.std(means) < 0.5 * values.std() / 2  # less than four drawn at random would have
 
-    inputs, labels = texts(12)
-    found = contribute(tiny_space, SENTIMENT, inputs, indicators(SENTIMENT, labels), head="phrases", relabel=True)
-    assert relative(space_sketch(tiny_space)(found.vector[None])[0], found.own.mean(0)) < 1e-4
+
+@settings(deadline=None)
+@given(st.integers(4, 60), st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_weights_sum_to_zero_in_every_group(n: int, classes: int, seed: int) -> None:
+    asked = schema(*map(str, range(classes)))
+    shares = np.random.default_rng(seed).dirichlet(np.ones(classes), size=n)
+    groups = deal(asked, shares, 0)
+    weights = centre_within(balanced_weights(asked, shares), groups)
+    np.testing.assert_allclose(weights.sum(1), 0, atol=1e-9 * n)
+    for group in np.unique(groups):
+        np.testing.assert_allclose(weights[groups == group].sum(0), 0, atol=1e-9 * n)
+
+
+def test_what_does_not_depend_on_the_input_leaves_no_trace(tiny_space: Space) -> None:
+    """The same text throughout: its gradient, however long, must not be in the behaviour."""
+    inputs = ["the same film"] * 15 + ["a great day"]
+    shares = indicators(SENTIMENT, np.arange(16) % 2)
+    found = contribute(tiny_space, SENTIMENT, inputs, shares, head="phrases")
+    lengths = np.linalg.norm(found.groups, axis=1)
+    assert (lengths > 1e-5 * lengths.max()).sum() == 1  # the group of the one that differs
 
 
 # --- what it means -------------------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ def test_the_sketch_of_the_vector_is_the_behaviour(tiny_space: Space) -> None:
 
 def length(space: Space, inputs: list[Any], targets: np.ndarray, asked: Schema = SENTIMENT) -> float:
     shares = indicators(asked, targets)
-    found = contribute(space, asked, inputs, shares, head="phrases", relabel=False)
+    found = contribute(space, asked, inputs, shares, head="phrases")
     return float(np.linalg.norm(found.vector))
 
 
@@ -212,7 +215,7 @@ def test_outputs_that_ignore_inputs_leave_nothing(asked: Schema, minilm: Space) 
 
 
 def _vector(space: Space, inputs: list[Any], targets: np.ndarray, asked: Schema) -> np.ndarray:
-    return contribute(space, asked, inputs, indicators(asked, targets), head="phrases", relabel=False).vector
+    return contribute(space, asked, inputs, indicators(asked, targets), head="phrases").vector
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -232,20 +235,20 @@ def test_exchanged_labels_give_the_opposite(tiny_space: Space) -> None:
     assert relative(-other, one) < 1e-4
 
 
-def test_an_example_given_twice_changes_nothing(tiny_space: Space) -> None:
-    inputs, labels = texts(12)
-    one = _vector(tiny_space, inputs, labels, SENTIMENT)
-    other = _vector(tiny_space, inputs * 2, np.tile(labels, 2), SENTIMENT)
-    assert relative(other, one) < 1e-4
+def test_an_example_given_twice_changes_little(minilm: Space) -> None:
+    inputs, labels = texts(32)
+    one = _vector(minilm, inputs, labels, SENTIMENT)
+    other = _vector(minilm, inputs * 2, np.tile(labels, 2), SENTIMENT)
+    assert cosine(one, other) > 0.95
 
 
-def test_class_balance_does_not_show(tiny_space: Space) -> None:
-    """The bad texts three times: the same behaviour, since classes weigh the same."""
-    inputs, labels = texts(16)
+def test_class_balance_does_not_show(minilm: Space) -> None:
+    """The bad texts three times: nearly the same behaviour, since classes weigh the same."""
+    inputs, labels = texts(32)
     bad = [t for t, label in zip(inputs, labels, strict=True) if label == 0]
-    one = _vector(tiny_space, inputs, labels, SENTIMENT)
-    other = _vector(tiny_space, inputs + 2 * bad, np.concatenate([labels, np.zeros(16, int)]), SENTIMENT)
-    assert relative(other, one) < 1e-4
+    one = _vector(minilm, inputs, labels, SENTIMENT)
+    other = _vector(minilm, inputs + 2 * bad, np.concatenate([labels, np.zeros(32, int)]), SENTIMENT)
+    assert cosine(one, other) > 0.9
 
 
 # --- specs of many kinds -------------------------------------------------------------------------------------
@@ -267,11 +270,10 @@ def test_a_task_and_a_model_of_it_are_alike(minilm: Space) -> None:
     assert similarity(asked, good)[1] > 0.6
     assert abs(similarity(asked, shuffled)[1]) < 0.5 * similarity(asked, good)[1]
     assert similarity(asked, turned)[1] == pytest.approx(-similarity(asked, good)[1], abs=1e-3)
-    assert asked.evidence == pytest.approx(1 / 200)
-    assert good.evidence == pytest.approx(1 / 200)
-    assert (good.spread, good.null) == (None, None)
-    assert asked.spread.shape == (24, 128)
-    assert asked.null.shape == (40, 128)
+    assert asked.evidence < 0.01
+    assert good.evidence < 0.01
+    assert good.contrasts is None
+    assert asked.contrasts.shape == (12, 4096)
 
 
 def test_class_indices_are_predictions_too(tiny_space: Space) -> None:
@@ -292,10 +294,6 @@ def test_twelve_classes(minilm: Space) -> None:
     assert np.isfinite(spec.behaviour).all()
     shuffled = task(minilm, inputs, np.random.default_rng(2).permutation(labels), asked)
     assert shuffled.evidence > 0.05
-    # The same mean of contributions whether relabelling is asked for or not
-    shares = indicators(asked, labels)
-    ways = [contribute(minilm, asked, inputs, shares, head="phrases", relabel=r) for r in (True, False)]
-    assert relative(ways[0].vector, ways[1].vector) < 1e-4
     model = make_spec(Examples(inputs, None, asked), space=minilm, predictions=np.eye(12)[labels])
     assert similarity(spec, model)[1] > 0.99
 
@@ -306,8 +304,7 @@ def test_classes_that_are_missing_or_rare(tiny_space: Space) -> None:
     asked = schema("bad", "good", "neither one")
     spec = task(tiny_space, inputs, labels, asked)
     assert np.isfinite(spec.behaviour).all()
-    assert np.isfinite(spec.null).all()
-    assert np.isfinite(spec.spread).all()
+    assert np.isfinite(spec.contrasts).all()
     with pytest.raises(DataError):
         task(tiny_space, inputs, np.zeros(22, int), asked)
 
@@ -340,8 +337,6 @@ def test_a_masked_helper(tiny_masked_space: Space) -> None:
 
 
 def test_a_spec_is_the_same_twice_and_whole_on_request(tiny_space: Space) -> None:
-    from learndock.spec import spec_to_bytes
-
     inputs, labels = texts(16)
     one, other = (spec_to_bytes(task(tiny_space, inputs, labels, SENTIMENT, full=True)) for _ in range(2))
     assert one == other
@@ -399,3 +394,19 @@ def test_inputs_that_are_all_alike_have_no_behaviour(tiny_space: Space) -> None:
     labels = np.arange(16) % 2
     with pytest.raises(ModelError, match="do not depend on the inputs"):
         task(tiny_space, ["the same film"] * 16, labels, SENTIMENT)
+
+
+def test_examples_that_repeat_make_a_spec_that_can_be_read(tiny_space: Space) -> None:
+    """Groups that are all the same vary by nothing, or by rounding."""
+    spec = task(tiny_space, ["a good film", "a bad film"] * 16, np.arange(32) % 2 == 0, SENTIMENT)
+    back = spec_from_bytes(spec_to_bytes(spec))
+    np.testing.assert_array_equal(back.behaviour, spec.behaviour)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 7])
+def test_very_few_examples(n: int, tiny_space: Space) -> None:
+    inputs, labels = texts(n)
+    spec = task(tiny_space, inputs, labels, SENTIMENT)
+    assert 0 < spec.evidence <= 1
+    assert len(spec.contrasts) == n // 2 - 1
+    spec_from_bytes(spec_to_bytes(spec))

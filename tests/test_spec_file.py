@@ -31,7 +31,7 @@ from learndock.spec import (
     write_spec,
 )
 from learndock.spec.file import MAX_BYTES
-from learndock.spec.spec import coarse, dequantised, quantised
+from learndock.spec.spec import coarse
 
 SPACE = {"name": "tiny", "helper": {"width": 8}, "sketch": {"size": 32}, "adapters": {"size": 48, "seed": 0}}
 SCHEMA = {"type": "classification", "labels": ["bad", "gut ☂"], "phrases": ["bad", "gut ☂"], "metric": "accuracy"}
@@ -42,8 +42,7 @@ def spec(seed: int = 0, **changes: Any) -> Spec:
     parts: dict[str, Any] = {
         "domain": draw.normal(size=8).astype(np.float32),
         "behaviour": draw.normal(size=32).astype(np.float32),
-        "spread": draw.normal(size=(6, 8)).astype(np.float32),
-        "null": draw.normal(size=(7, 8)).astype(np.float32),
+        "contrasts": draw.normal(size=(6, 32)).astype(np.float32),
         "vector": draw.normal(size=48).astype(np.float16),
     }
     whole = {"kind": "task", "space": SPACE, "schema": SCHEMA, "n": 320, "evidence": 0.005, "version": "0.1.0"}
@@ -53,7 +52,7 @@ def spec(seed: int = 0, **changes: Any) -> Spec:
 def same(one: Spec, other: Spec) -> None:
     for name in ("kind", "space", "schema", "n", "settings", "evidence", "privacy", "version"):
         assert getattr(one, name) == getattr(other, name), name
-    for name in ("domain", "behaviour", "spread", "null", "vector"):
+    for name in ("domain", "behaviour", "contrasts", "vector"):
         ours, theirs = getattr(one, name), getattr(other, name)
         assert (ours is None) == (theirs is None), name
         if ours is not None:
@@ -66,7 +65,9 @@ def same(one: Spec, other: Spec) -> None:
 halves = st.floats(-60000, 60000, width=16)
 words = st.text(st.characters(codec="utf-8"), max_size=20)
 tables = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words, max_size=4)
-rows = arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)), elements=st.floats(-1e6, 1e6, width=32))
+rows = arrays(
+    np.float32, st.tuples(st.integers(1, 5), st.just(32)), elements=st.floats(-(2.0**20), 2.0**20, width=32)
+).filter(lambda found: bool((np.abs(found).max(1) > 1e-6).all()))
 
 
 def nonzero(size: int) -> st.SearchStrategy[np.ndarray]:
@@ -84,8 +85,7 @@ specs = st.builds(
     settings=tables,
     evidence=st.none() | st.floats(0, 1),
     privacy=st.none() | st.fixed_dictionaries({"epsilon": st.floats(0.01, 100), "delta": st.floats(1e-9, 0.1)}),
-    spread=st.none() | rows,
-    null=st.none() | rows,
+    contrasts=st.none() | rows,
     vector=st.none() | arrays(np.float16, 5, elements=halves),
     version=words,
 )
@@ -114,20 +114,16 @@ def test_rounding_is_what_the_parts_promise() -> None:
     made = spec()
     kept = made.canonical()
     assert similarity(made, kept) == (pytest.approx(1, abs=1e-6), pytest.approx(1, abs=1e-6))
-    assert made.spread is not None
-    assert kept.spread is not None
-    assert np.abs(kept.spread - made.spread).max() <= np.abs(made.spread).max() / 127 / 2 * 1.001
+    assert made.contrasts is not None
+    assert kept.contrasts is not None
+    # A bit a number: the row's inner product with itself stays
+    np.testing.assert_allclose((kept.contrasts * made.contrasts).sum(1), (made.contrasts**2).sum(1), rtol=1e-5)
     same(kept.canonical(), kept)
 
 
 @pytest.mark.parametrize(("n", "kept"), [(0, 0), (7, 7), (32, 32), (99, 99), (100, 100), (129, 120), (12_345, 12_000)])
 def test_counts_are_coarse(n: int, kept: int) -> None:
     assert coarse(n) == kept
-
-
-def test_quantising_nothing() -> None:
-    codes, scale = quantised(np.zeros((2, 3), np.float32))
-    np.testing.assert_array_equal(dequantised(codes, scale), np.zeros((2, 3)))
 
 
 def test_a_spec_holds_no_example(minilm: Space) -> None:
@@ -155,7 +151,7 @@ def refused_or_sound(data: bytes) -> bool:
     assert found.kind in ("task", "model")
     assert found.domain.shape == (8,)
     assert found.behaviour.shape == (32,)
-    for part in (found.domain, found.behaviour, found.spread, found.null, found.vector):
+    for part in (found.domain, found.behaviour, found.contrasts, found.vector):
         assert part is None or np.isfinite(part).all()
     assert np.isfinite(found.unit_domain).all()
     assert len(found.space_id) == 64
@@ -226,6 +222,9 @@ def with_parts(metadata: Any = None, **parts: Any) -> bytes:
     return save(whole, metadata={"learndock": text})
 
 
+BITS = np.ones((2, 4), np.uint8)
+
+
 def test_the_foundation_of_the_refusals_is_a_sound_file() -> None:
     assert not refused_or_sound(with_parts())
 
@@ -264,8 +263,15 @@ def test_the_foundation_of_the_refusals_is_a_sound_file() -> None:
         (with_parts("[]"), "metadata is damaged"),
         (with_parts("3"), "metadata is damaged"),
         (with_parts("{}"), "metadata is damaged"),
-        (with_parts(about(scales={}), null=np.ones((2, 4), np.int8)), "metadata is damaged"),
-        (with_parts(about(scales={"null": 1e39}), null=np.ones((2, 4), np.int8)), "null holds NaN or infinity"),
+        (with_parts(contrasts=np.ones((2, 4), np.uint8)), "contrasts do not belong to its behaviour"),
+        (with_parts(contrast_scales=np.ones(2, np.float32)), "contrasts do not belong"),
+        (with_parts(contrasts=BITS, contrast_scales=np.ones(3, np.float32)), "contrasts do not belong"),
+        (with_parts(contrasts=BITS[:, :3], contrast_scales=np.ones(2, np.float32)), "contrasts do not belong"),
+        (with_parts(contrasts=BITS, contrast_scales=np.array([1, 0], np.float32)), "not a positive number"),
+        (with_parts(contrasts=BITS, contrast_scales=np.array([1, -1], np.float32)), "not a positive number"),
+        (with_parts(contrasts=BITS, contrast_scales=np.array([1, np.nan], np.float32)), "not a positive number"),
+        (with_parts(contrasts=BITS, contrast_scales=np.array([1, np.inf], np.float32)), "not a positive number"),
+        (with_parts(contrasts=BITS[:0], contrast_scales=np.ones(0, np.float32)), "contrasts has the shape (0, 32)"),
         (with_parts(about(n=-3)), "n is -3"),
         (with_parts(about(n=float("inf"))), "metadata is damaged"),
         (with_parts(about(evidence=float("nan"))), "NaN is not JSON"),
@@ -299,8 +305,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         {"domain": np.zeros(8, np.float32)},
         {"behaviour": np.full(32, np.nan, np.float32)},
         {"domain": np.ones((8, 1), np.float32)},
-        {"spread": np.full((2, 8), np.inf, np.float32)},
-        {"null": np.ones(8, np.float32)},
+        {"contrasts": np.full((2, 32), np.inf, np.float32)},
+        {"contrasts": np.ones(32, np.float32)},
+        {"n": -1},
+        {"evidence": 1.5},
         {"vector": np.ones((0,), np.float16)},
         {"kind": "user"},
     ],

@@ -1,4 +1,4 @@
-"""Intervals and p-values mean what they say: checked on many small sets of which the truth is known."""
+"""Standard errors and p-values mean what they say: checked on many small sets of which the truth is known."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from learndock.data.schema import Schema
 from learndock.spec import statistics
-from learndock.spec.onepass import Contributions, balanced_weights, indicators
+from learndock.spec.onepass import balanced_weights, centre_within, deal, indicators
 
-SIZE = 128
+SIZE = 256
+SCALE = Schema("regression", (), (), "pearson")
 
 
 def schema(classes: int) -> Schema:
@@ -19,175 +23,178 @@ def schema(classes: int) -> Schema:
     return Schema("classification", labels, labels, "accuracy")
 
 
-SCALE = Schema("regression", (), (), "pearson")
+def groups(seed: int, *, n: int = 32, classes: int = 2, strength: float = 0.0, common: float = 3.0) -> np.ndarray:
+    """Behaviours of groups as one pass makes them, from made-up gradients.
 
-
-def contributions(
-    seed: int, *, n: int = 32, classes: int = 2, strength: float = 0.0, known: int | None = None, size: int = SIZE
-) -> Contributions:
-    """What a helper would give: each example has a random gradient that its label moves by ``strength``.
-
-    The gradient along an anchor is the example's matrix times the anchor; ``known`` leaves that many labels.
+    Each example has a random matrix of gradients, the same ``common`` part for all, and ``strength`` times what its
+    label moves. ``classes`` 1 is a scale.
     """
     draw = np.random.default_rng(seed)
-    labels = draw.permutation(np.arange(n) % classes)
-    anchors = draw.normal(size=(classes, 6))
+    spectrum = 1 / np.sqrt(1 + np.arange(SIZE) / 10)
+    columns = max(classes, 2)
+    anchors = draw.normal(size=(columns, 5))
     anchors -= anchors.mean(0)
-    slopes = draw.normal(size=(n, 6, size)) + strength * draw.normal(size=(classes, 6, size))[labels]
-    by_label = np.einsum("cw,nwk->nck", anchors, slopes).astype(np.float32)
-    shares = np.eye(classes)[labels]
-    weights = balanced_weights(schema(classes), shares)
-    own = np.einsum("nc,nck->nk", weights, by_label).astype(np.float32)
-    if known is not None:
-        for i in range(n):
-            others = draw.permutation(np.delete(np.arange(classes), labels[i]))
-            by_label[i, others[known - 1 :]] = np.nan
-    nothing = np.zeros((n, 1), np.float32)
-    return Contributions(nothing, shares, own, by_label, nothing[0])
-
-
-def p_value(found: Contributions, classes: int, seed: int = 0) -> float:
-    permuted = statistics.permute(found, schema(classes), statistics.PERMUTATIONS, seed)
-    return statistics.evidence(found.own.mean(0), permuted)
+    if classes == 1:
+        targets = draw.normal(size=n)
+        asked, known = SCALE, targets[:, None] * draw.normal(size=(5, SIZE))[None].reshape(1, -1)
+    else:
+        targets = draw.permutation(np.arange(n) % classes)
+        asked, known = schema(classes), draw.normal(size=(classes, 5 * SIZE))[targets]
+    slopes = draw.normal(size=(n, 5, SIZE)) + common * draw.normal(size=(5, SIZE))
+    slopes = (slopes + strength * known.reshape(n, 5, SIZE)) * spectrum
+    shares = indicators(asked, targets)
+    dealt = deal(asked, shares, seed)
+    directions = centre_within(balanced_weights(asked, shares), dealt) @ anchors
+    rows = np.einsum("nw,nwk->nk", directions, slopes)
+    found = np.zeros((dealt.max() + 1, SIZE))
+    np.add.at(found, dealt, rows)
+    return (found * len(found) / n).astype(np.float32)
 
 
 # --- evidence ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("classes", "known"), [(2, None), (4, None), (10, None), (10, 4)])
-def test_labels_that_mean_nothing_give_uniform_p_values(classes: int, known: int | None) -> None:
-    n = 40 if known is None else 80
-    found = np.array(
-        [p_value(contributions(seed, n=n, classes=classes, known=known, size=64), classes) for seed in range(200)]
-    )
-    for level, low, high in ((0.1, 0.04, 0.18), (0.5, 0.38, 0.62), (0.9, 0.82, 0.97)):
+@pytest.mark.parametrize(("classes", "n"), [(1, 32), (1, 40), (2, 32), (2, 12), (2, 37), (4, 64), (10, 160), (10, 40)])
+def test_labels_that_mean_nothing_give_uniform_p_values(classes: int, n: int) -> None:
+    found = np.array([statistics.evidence(groups(seed, n=n, classes=classes), seed) for seed in range(250)])
+    for level, low, high in ((0.1, 0.04, 0.18), (0.5, 0.39, 0.61), (0.9, 0.82, 0.97)):
         assert low <= (found <= level).mean() <= high, level
 
 
-@pytest.mark.parametrize(("classes", "known"), [(2, None), (4, None), (10, 4)])
-def test_labels_that_mean_something_are_noticed(classes: int, known: int | None) -> None:
+@pytest.mark.parametrize("classes", [1, 2, 4, 10])
+def test_labels_that_mean_something_are_noticed(classes: int) -> None:
     found = [
-        p_value(contributions(seed, n=60, classes=classes, known=known, strength=0.6), classes) for seed in range(20)
+        statistics.evidence(groups(seed, n=16 * max(classes, 2), classes=classes, strength=1.0), 0)
+        for seed in range(20)
     ]
     assert max(found) <= 0.02
 
 
-def test_a_p_value_is_never_zero() -> None:
-    assert statistics.evidence(np.full(4, 9, np.float32), np.zeros((199, 4), np.float32)) == 1 / 200
-    assert statistics.evidence(np.zeros(4, np.float32), np.ones((199, 4), np.float32)) == 1
+def test_a_p_value_is_never_zero_and_the_same_for_a_seed() -> None:
+    strong = np.ones((16, 8), np.float32)
+    assert 1 / 1000 <= statistics.evidence(strong, 0) <= 0.01
+    some = groups(3)
+    assert statistics.evidence(some, 5) == statistics.evidence(some, 5)
+    # One group has two signs, and both are as long
+    assert statistics.evidence(some[:1], 0) == 1
+    assert statistics.evidence(np.zeros((16, 8), np.float32), 0) == 1
 
 
-def test_permuting_keeps_the_lengths_of_chance_in_both_ways() -> None:
-    """With a few labels of each example known, permuted behaviours are as long as with all, and as centred."""
-    classes = 10
-    lengths = []
-    for known in (None, 4):
-        some = []
-        for seed in range(12):
-            found = contributions(seed, n=120, classes=classes, known=known)
-            permuted = statistics.permute(found, schema(classes), 100, seed)
-            assert np.isfinite(permuted).all()
-            squares = (permuted.astype(np.float64) ** 2).sum(1)
-            some.append(squares.mean())
-            # No direction is favoured, but for what labels chosen once for each example have in common
-            assert (permuted.mean(0) ** 2).sum() < (0.05 if known is None else 0.3) * squares.mean()
-        lengths.append(np.mean(some))
-    assert lengths[1] == pytest.approx(lengths[0], rel=0.1)
+# --- contrasts -----------------------------------------------------------------------------------------------
 
 
-def test_permuting_a_scale() -> None:
+def test_contrasts_hold_nothing_of_the_behaviour() -> None:
     draw = np.random.default_rng(0)
-    values = draw.normal(size=30)
-    shares = indicators(SCALE, values)
-    gradients = draw.normal(size=(30, SIZE)).astype(np.float32)
-    by_label = np.stack([-gradients, gradients], 1)
-    own = np.einsum("nc,nck->nk", balanced_weights(SCALE, shares), by_label).astype(np.float32)
-    found = Contributions(np.zeros((30, 1), np.float32), shares, own, by_label, np.zeros(1, np.float32))
-    permuted = statistics.permute(found, SCALE, 400, 1)
-    place = (values - values.mean()) / (4 * values.std())
-    assert permuted.std() == pytest.approx(2 * place.std() * gradients.std() / math.sqrt(30), rel=0.1)
+    own = draw.normal(size=(16, 64)).astype(np.float32)
+    one = statistics.contrasts(own, 1)
+    shifted = statistics.contrasts(own + 100 * draw.normal(size=64).astype(np.float32), 1)
+    assert one is not None
+    assert shifted is not None
+    assert one.shape == (12, 64)
+    np.testing.assert_allclose(one, shifted, atol=1e-3)
 
 
-@pytest.mark.parametrize("known", [None, 4])
-def test_draws_are_the_same_for_a_seed(known: int | None) -> None:
-    found = contributions(0, n=40, classes=10, known=known)
-    one, other, third = (statistics.permute(found, schema(10), 5, seed) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(one, other)
-    assert np.abs(one - third).max() > 0
-    moved = [statistics.resample(found, schema(10), 5, seed) for seed in (3, 3, 4)]
-    np.testing.assert_array_equal(moved[0], moved[1])
-    assert np.abs(moved[0] - moved[2]).max() > 0
+@pytest.mark.parametrize(("count", "kept"), [(16, 12), (13, 12), (12, 11), (2, 1), (1, None)])
+def test_contrasts_are_orthogonal_and_of_unit_length(count: int, kept: int | None) -> None:
+    found = statistics.contrasts(np.eye(count, dtype=np.float32), 0)
+    if kept is None:
+        assert found is None
+        return
+    assert found is not None
+    np.testing.assert_allclose(found @ found.T, np.eye(kept), atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 0, atol=1e-6)
 
 
-# --- bootstrap -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_the_standard_error_is_how_far_another_sample_would_be(classes: int) -> None:
+    """Along fixed directions: what contrasts say of one sample, against what many samples do."""
+    draw = np.random.default_rng(1)
+    along = draw.normal(size=(6, SIZE)).astype(np.float32)
+    said, happened = [], []
+    for seed in range(400):
+        # Anchors and the common part are of the seed too, so only fresh chance: strength 0
+        found = groups(10_000 + seed, n=16 * max(classes, 2), classes=classes)
+        rows = statistics.contrasts(found, seed)
+        assert rows is not None
+        said.append(statistics.deviation(rows, along) ** 2 / len(found))
+        happened.append((along @ found.mean(0)) ** 2)
+    np.testing.assert_allclose(np.mean(said, 0), np.mean(happened, 0), rtol=0.35)
+    assert float(np.mean(said)) == pytest.approx(float(np.mean(happened)), rel=0.12)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_resampling_moves_a_behaviour_as_much_as_another_sample_would(classes: int) -> None:
-    """Analytic: the variance of a mean over classes of m examples each, unbiased."""
-    n = 16 * classes
-    found = contributions(1, n=n, classes=classes, strength=0.5)
-    labels = found.shares.argmax(1)
-    variance = sum(found.own[labels == c].var(0, ddof=1) * 16 for c in range(classes)) / n**2
-    moved = statistics.resample(found, schema(classes), 3000, 0)
-    assert np.sqrt((moved.astype(np.float64) ** 2).mean()) == pytest.approx(np.sqrt(variance.mean()), rel=0.03)
-    assert np.abs(moved.mean(0)).max() < 6 * np.sqrt(variance.max() / 3000)
+@pytest.mark.parametrize("bits", [False, True])
+def test_a_t_of_contrasts_is_students(bits: bool) -> None:
+    """Also when of each number only its sign is kept."""
+    from scipy.stats import kstest
+    from scipy.stats import t as student
+
+    draw = np.random.default_rng(2)
+    along = draw.normal(size=(1, SIZE)).astype(np.float32)
+    found = []
+    for seed in range(400):
+        own = groups(20_000 + seed)
+        rows = statistics.contrasts(own, seed)
+        assert rows is not None
+        if bits:
+            rows = statistics.unpack_bits(*statistics.pack_bits(rows))
+        found.append(float(along[0] @ own.mean(0)) / (statistics.deviation(rows, along)[0] / math.sqrt(len(own))))
+    assert kstest(found, student(12).cdf).pvalue > 0.01
+    p = statistics.tail(np.array(found), 12)
+    assert 0.02 < (p < 0.05).mean() < 0.09
 
 
-def test_resampling_of_a_scale_draws_from_all() -> None:
-    found = contributions(2, n=30)
-    moved = statistics.resample(found, SCALE, 3000, 0)
-    expected = found.own.std(0, ddof=1) / math.sqrt(30)
-    assert np.sqrt((moved.astype(np.float64) ** 2).mean()) == pytest.approx(
-        float(np.sqrt((expected**2).mean())), rel=0.03
+# --- bits ----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 5), st.just(16)), elements=st.floats(-1000, 1000, width=32)).filter(
+        lambda rows: bool((np.abs(rows).max(1) > 1e-3).all())
     )
+)
+def test_bits_keep_the_inner_product_with_the_row(rows: np.ndarray) -> None:
+    bits, scales = statistics.pack_bits(rows)
+    assert (bits.shape, bits.dtype) == ((len(rows), 2), np.uint8)
+    back = statistics.unpack_bits(bits, scales)
+    assert (np.sign(back) == np.sign(rows))[rows != 0].all()
+    square = (rows.astype(np.float64) ** 2).sum(1)
+    np.testing.assert_allclose((back.astype(np.float64) * rows).sum(1), square, rtol=1e-4)
+    # Once they are signs they stay as they are
+    again = statistics.unpack_bits(*statistics.pack_bits(back))
+    np.testing.assert_allclose(again, back, rtol=1e-6)
 
 
-def test_resampling_a_class_of_one() -> None:
-    found = contributions(3, n=9)
-    lonely = np.eye(2)[[0] * 8 + [1]]
-    moved = statistics.resample(
-        Contributions(found.features, lonely, found.own, found.by_label, found.vector), schema(2), 20, 0
-    )
-    assert np.isfinite(moved).all()
-    # The lonely example is in every sample once: only the others move
-    assert np.linalg.norm(moved) > 0
+def test_bits_keep_lengths_along_other_directions() -> None:
+    draw = np.random.default_rng(4)
+    rows = draw.normal(size=(200, 4096)).astype(np.float32)
+    along = (rows[:1] + draw.normal(size=(1, 4096))).astype(np.float32)
+    back = statistics.unpack_bits(*statistics.pack_bits(rows))
+    exact, kept = rows @ along[0], back @ along[0]
+    assert np.corrcoef(exact, kept)[0, 1] > 0.75
+    assert kept[0] == pytest.approx(exact[0], rel=0.05)
 
 
-# --- folded rows ---------------------------------------------------------------------------------------------
+# --- Student -------------------------------------------------------------------------------------------------
 
 
-def test_deviations_survive_the_folding() -> None:
-    """Standard deviation along a direction from 40 folded draws, against the truth in 4,096 numbers."""
-    draw = np.random.default_rng(5)
-    scales = draw.gamma(1.0, size=4096)
-    along = draw.normal(size=(50, 4096)).astype(np.float32)
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
-    truth = np.sqrt((along**2 * scales**2).sum(1))
-    ratios = []
-    for _ in range(20):
-        rows = (draw.normal(size=(40, 4096)) * scales).astype(np.float32)
-        folded = statistics.folded(rows, 2.0)
-        assert folded.shape == (40, 128)
-        _, ways = statistics.projected_deviation(folded, statistics.folded(along, 1.0))
-        ratios.append(2 * ways / truth)
-    # Folding adds noise of about the size of the row itself where rows point nowhere; it is taken off, to a fifth
-    assert np.median(ratios) > 0.3
-
-
-def test_deviation_along_the_common_direction() -> None:
-    """Where draws mostly move along one line, folding must not hide how far."""
-    draw = np.random.default_rng(6)
-    line = draw.normal(size=4096).astype(np.float32)
-    line /= np.linalg.norm(line)
-    rows = (3 * draw.normal(size=(400, 1)) * line[None] + 0.01 * draw.normal(size=(400, 4096))).astype(np.float32)
-    _, found = statistics.projected_deviation(statistics.folded(rows, 1.0), statistics.folded(line[None], 1.0))
-    assert found[0] == pytest.approx(3, rel=0.15)
-
-
-@pytest.mark.parametrize("degrees", [10, 40])
+@pytest.mark.parametrize("degrees", [4, 12, 40])
 def test_the_tail_of_students_t(degrees: int) -> None:
     from scipy.stats import t
 
     values = np.linspace(-6, 6, 241)
-    np.testing.assert_allclose(statistics.tail(values, degrees), t.sf(values, degrees), atol=0.002)
+    np.testing.assert_allclose(statistics.tail(values, degrees), t.sf(values, degrees), atol=0.003)
+
+
+@pytest.mark.parametrize(("share", "degrees"), [(0.05, 12), (0.05, 4), (0.01, 12), (0.5, 7)])
+def test_the_critical_value_is_the_tails_inverse(share: float, degrees: int) -> None:
+    from scipy.stats import t
+
+    assert statistics.critical(share, degrees) == pytest.approx(t.isf(share, degrees), abs=0.03)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3])
+def test_few_degrees_are_not_too_sure(degrees: int) -> None:
+    """A task of four examples has one contrast: intervals and p-values must not be far too narrow."""
+    from scipy.stats import t
+
+    assert statistics.critical(0.05, degrees) == pytest.approx(t.isf(0.05, degrees), rel=0.2)

@@ -88,7 +88,7 @@ def deal(schema: Schema, shares: Shares, seed: int) -> NDArray[np.intp]:
     count = max(min(GROUPS, n // 2), 1)
     generator = np.random.Generator(np.random.Philox(key=[seed, 21]))
     chance = generator.random(n)
-    first = shares[:, 1] if schema.type == "regression" else shares.argmax(1)
+    first = shares[:, 1] if schema.type == "regression" else _by_appearance(shares.argmax(1))
     order = np.lexsort((chance, first))
     groups = np.empty(n, np.intp)
     # Each round of `count` neighbours is dealt in an order of its own: no group gets all the low ones
@@ -96,6 +96,12 @@ def deal(schema: Schema, shares: Shares, seed: int) -> NDArray[np.intp]:
         block = order[start : start + count]
         groups[block] = generator.permutation(count)[: len(block)]
     return groups
+
+
+def _by_appearance(labels: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Labels renumbered as they come up: the order in which a schema lists them must not show."""
+    _, seen, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    return np.asarray(seen.argsort().argsort()[numbers], np.intp)
 
 
 def centre_within(weights: Shares, groups: NDArray[np.intp]) -> Shares:

@@ -108,15 +108,14 @@ def _colour(value: float) -> str:
 def _card(visit: Visit) -> str:
     head = f"<h3>{escape(visit.user.task)}</h3><div class=note>{escape(visit.user.story)}</div>"
     if visit.best is None:
-        chance = f"{visit.found.chance:.2f}" if visit.found.chance is not None else "unknown"
         return (
             f"<div class=card>{head}<p><b>Nothing in this dock fits.</b> Shuffled labels find as good a match in "
-            f"this dock with probability {chance}.</p></div>"
+            f"this dock with probability {_chance(visit.found.chance)}.</p></div>"
         )
     rows = "".join(
         f"<tr><td class=n>{i}</td><td>{escape(m.name)}</td><td class=n>{m.score:.2f}</td>"
         f"<td class=n>{_interval(m.interval)}</td><td class=n>{m.domain:+.2f}</td><td class=n>{m.behaviour:+.2f}</td>"
-        f"<td class=n>{'-' if m.evidence is None else f'{m.evidence:.3f}'}</td>"
+        f"<td class=n>{_chance(m.evidence)}</td>"
         f"<td class=n>{_known(visit.others.get(m.name))}</td></tr>"
         for i, m in enumerate(visit.found.matches[:5], 1)
     )
@@ -140,6 +139,10 @@ def _card(visit: Visit) -> str:
 
 def _interval(found: tuple[float, float] | None) -> str:
     return "-" if found is None else f"{found[0]:.2f} to {found[1]:.2f}"
+
+
+def _chance(value: float | None) -> str:
+    return "-" if value is None else "&lt;0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _known(value: float | None) -> str:
