@@ -22,7 +22,6 @@ from learndock.package.manifest import SpecFile
 from learndock.search import identify
 from learndock.search.identify import chance_of_best, match_evidence
 from learndock.spec import Spec, read_spec, write_spec
-from learndock.spec.spec import identity
 from learndock.spec.statistics import contrasts
 
 WIDTH, SIZE = 8, 1024
@@ -145,7 +144,7 @@ def test_a_spec_of_another_space(dock: Dock) -> None:
     other = replace(task(0), space={**SPACE, "name": "elsewhere", "recipe": "paper"})
     with pytest.raises(SpaceMismatch) as caught:
         identify(dock, other)
-    for part in ("elsewhere", "recipe paper", "12 have one of made-up", identity(SPACE)[:12], other.space_id[:12]):
+    for part in ("lab/m0", "name (elsewhere / made-up)", "recipe (paper / one-pass)", "with the dock's space"):
         assert part in str(caught.value)
 
 
@@ -235,7 +234,8 @@ def test_p_values_of_one_learnware_are_uniform_under_chance() -> None:
         assert evidence is not None
         found.append(evidence)
     values = np.concatenate(found)
-    assert 0.06 < (values <= 0.1).mean() < 0.15
+    # One bit a number makes deviations look larger than they are: rather too careful than too sure
+    assert 0.02 < (values <= 0.1).mean() < 0.15
     assert 0.42 < (values <= 0.5).mean() < 0.58
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from dataclasses import replace
@@ -165,17 +166,11 @@ HEADER = 8 + struct.unpack("<Q", DATA[:8])[0]
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_one_flipped_bit(bit: int) -> None:
-    refused = 0
-    for place in range(HEADER):
+def test_every_flipped_bit_is_noticed(bit: int) -> None:
+    for place in range(len(DATA)):
         data = bytearray(DATA)
         data[place] ^= 1 << bit
-        refused += refused_or_sound(bytes(data))
-    assert refused > HEADER / 4
-    for place in range(HEADER, len(DATA), 3):
-        data = bytearray(DATA)
-        data[place] ^= 1 << bit
-        refused_or_sound(bytes(data))
+        assert refused_or_sound(bytes(data)), place
 
 
 def test_truncated_or_longer() -> None:
@@ -211,6 +206,7 @@ def about(**changes: Any) -> dict[str, Any]:
 
 
 def with_parts(metadata: Any = None, **parts: Any) -> bytes:
+    """A spec file made by hand, with the digest of what it holds: whoever forges one can do that."""
     draw = np.random.default_rng(0)
     whole = {
         "domain": draw.normal(size=8).astype(np.float16),
@@ -218,8 +214,16 @@ def with_parts(metadata: Any = None, **parts: Any) -> bytes:
         **parts,
     }
     whole = {name: part for name, part in whole.items() if part is not None}
-    text = metadata if isinstance(metadata, str) else json.dumps(about() if metadata is None else metadata)
-    return save(whole, metadata={"learndock": text})
+    told = about() if metadata is None else metadata
+    if isinstance(told, dict):
+        told = {key: value for key, value in told.items() if key != "sha256"}
+        found = hashlib.sha256(
+            json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+        )
+        for name in sorted(whole):
+            found.update(name.encode() + np.ascontiguousarray(whole[name]).tobytes())
+        told = json.dumps({**told, "sha256": found.hexdigest()})
+    return save(whole, metadata={"learndock": told})
 
 
 BITS = np.ones((2, 4), np.uint8)
@@ -276,7 +280,7 @@ def test_the_foundation_of_the_refusals_is_a_sound_file() -> None:
         (with_parts(about(n=float("inf"))), "metadata is damaged"),
         (with_parts(about(evidence=float("nan"))), "NaN is not JSON"),
         (with_parts(about(evidence=-1.0)), "evidence is -1.0"),
-        (with_parts(about(space={**SPACE, "note": "\ud800"})), "not Unicode"),
+        (with_parts(about(space={**SPACE, "note": "\ud800"})), "metadata is damaged"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(data: bytes, message: str, tmp_path: Path) -> None:
@@ -308,6 +312,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         {"contrasts": np.full((2, 32), np.inf, np.float32)},
         {"contrasts": np.ones(32, np.float32)},
         {"n": -1},
+        {"schema": {"labels": ["\ud800"]}},
         {"evidence": 1.5},
         {"vector": np.ones((0,), np.float16)},
         {"kind": "user"},

@@ -7,6 +7,7 @@ Everything made is kept in one folder; a second tour finds it there and goes on 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -21,12 +22,14 @@ from learndock.data import Examples, Schema
 from learndock.data.choose import few_shot
 from learndock.data.metrics import score
 from learndock.dock import Dock, open_dock
-from learndock.errors import PackageError
+from learndock.errors import Corrupt, NotFound, PackageError, SpecError
 from learndock.package import open_learnware, pack
+from learndock.package.extras import need
 from learndock.reuse import evaluate, finetune
 from learndock.search import Identification, Match, identify
 from learndock.spaces import Space, get_space
 from learndock.spec import Spec, make_spec
+from learndock.spec.spec import identity
 from learndock.tour.data import TourTask, load_tour_data
 from learndock.tour.report import write_report
 from learndock.tour.train import OWNERS, Owner, degrade, from_scratch, train_model
@@ -93,6 +96,8 @@ def take_tour(
         LearndockError: the data cannot be fetched.
     """
     started = time.perf_counter()
+    for module in ("sklearn", "skops.io", "torch", "transformers", "onnx"):
+        need(module, extra="sklearn,torch", why="the tour")
     space = get_space()
     say("1. Data: real texts from two packages, split into owners', users' and test parts")
     with bar("data") as progress:
@@ -138,12 +143,11 @@ def _pack_owner(
     out: Path, owner: Owner, task: TourTask, space: Space, place: str, say: Callable[[str], None], bar: Bar
 ) -> None:
     folder = out / "learnwares" / owner.name.replace("/", "--")
-    try:
-        manifest = open_learnware(folder).manifest
-        say(f"{place} {owner.name:32s} packed already")
-        return
-    except PackageError:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(PackageError, SpecError, Corrupt, NotFound):
+        if open_learnware(folder).spec(space.name).space_id == identity(space.describe("one-pass")):
+            say(f"{place} {owner.name:32s} packed already")
+            return
+    shutil.rmtree(folder, ignore_errors=True)
     training, own = owner_part(task)
     model = out / "models" / folder.name
     shutil.rmtree(model, ignore_errors=True)
@@ -166,6 +170,8 @@ def _pack_owner(
 
 
 def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> Dock:
+    # Made anew: its learnwares may have been packed anew, and a dock keeps its word about names
+    shutil.rmtree(out / "dock", ignore_errors=True)
     dock = open_dock(out / "dock")
     for owner in OWNERS:
         with bar(f"adding {owner.name}") as progress:
