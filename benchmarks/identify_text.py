@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from learndock import Examples, Schema, Spec, get_space, make_spec, read_examples, similarity
 from learndock.data.choose import few_shot
 from learndock.data.metrics import score
-from learndock.search.identify import DOMAIN_WEIGHT
+from learndock.search.ranking import DOMAIN_WEIGHT
 
 OWNER_TRAINING = 800
 OWNER_EXAMPLES = 384
@@ -126,7 +126,7 @@ def main() -> None:
         scores = {}
         for w in learnwares:
             domain, behaviour = similarity(spec, w.spec)
-            scores[w.name] = (DOMAIN_WEIGHT * domain + behaviour) / (1 + DOMAIN_WEIGHT)
+            scores[w.name] = (DOMAIN_WEIGHT * domain + w.spec.reliability * behaviour) / (1 + DOMAIN_WEIGHT)
         ranked = sorted(scores, key=lambda w: -scores[w])
         ranking[name] = [[w, round(scores[w], 4)] for w in ranked]
         first = ranked[0].split("/")

@@ -38,6 +38,7 @@ from learndock.errors import (
 from learndock.files import safetensors_header, sha256_bytes
 from learndock.package.manifest import MANIFEST, Manifest, SpecFile
 from learndock.spec import read_spec, write_spec
+from learndock.spec.file import _digest
 
 
 @pytest.fixture
@@ -229,7 +230,10 @@ def spoil(path: Path, how: str) -> None:
         value = {"NaN": np.nan, "infinite": np.inf, "zero": 0}[how]
         parts = {"domain": np.ones(8, np.float16), "behaviour": np.full(24, value, np.float16)}
         note = safetensors_header(io.BytesIO(path.read_bytes()), path.stat().st_size, where="", error=SpecError)
-        save_file(parts, path, metadata=note.metadata)
+        about = json.loads(note.metadata["learndock"])
+        del about["sha256"]
+        about["sha256"] = _digest(about, parts)
+        save_file(parts, path, metadata={"learndock": json.dumps(about)})
 
 
 @pytest.mark.parametrize(

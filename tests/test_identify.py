@@ -20,7 +20,7 @@ from learndock.dock import Dock, open_dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.package.manifest import SpecFile
 from learndock.search import identify
-from learndock.search.identify import chance_of_best, match_evidence
+from learndock.search.ranking import chance_of_best, match_evidence
 from learndock.spec import Spec, read_spec, write_spec
 from learndock.spec.statistics import contrasts
 
@@ -36,7 +36,8 @@ def scaled(rows: np.ndarray) -> np.ndarray:
 
 def model(draw: np.random.Generator, behaviour: np.ndarray | None = None, space: dict[str, Any] = SPACE) -> Spec:
     own = draw.normal(size=SIZE) if behaviour is None else behaviour
-    return Spec("model", space, SCHEMA, 100, scaled(draw.normal(size=WIDTH)), scaled(own))
+    worth = float(np.float32(draw.uniform(0.5, 1.0)))
+    return Spec("model", space, SCHEMA, 100, scaled(draw.normal(size=WIDTH)), scaled(own), reliability=worth)
 
 
 def task(seed: int, towards: np.ndarray | None = None, *, strength: float = 0.0, n: int = 32) -> Spec:
@@ -90,14 +91,14 @@ def dock(place: Path, stock: dict[str, Spec]) -> Dock:
 
 
 def naive(stock: dict[str, Spec], asked: Spec) -> list[tuple[str, float, float, float]]:
-    """The ranking by its definition: the mean of the two cosines."""
+    """The ranking by its definition: the mean of the domain's cosine and the reliable part of the behaviour's."""
     found = []
     for name, spec in stock.items():
         cosines = [
             float(np.dot(a, b) / math.sqrt(np.dot(a, a) * np.dot(b, b)))
             for a, b in ((asked.domain, spec.domain), (asked.behaviour, spec.behaviour))
         ]
-        found.append((name, sum(cosines) / 2, *cosines))
+        found.append((name, (cosines[0] + spec.reliability * cosines[1]) / 2, *cosines))
     return sorted(found, key=lambda row: -row[1])
 
 
@@ -187,7 +188,9 @@ def test_a_real_find(dock: Dock, stock: dict[str, Spec]) -> None:
     told = json.loads(json.dumps(found.to_dict()))
     assert told["fits"] is True
     assert told["closest"] == []
-    assert {"id", "name", "score", "domain", "behaviour", "interval", "evidence"} == set(told["matches"][0])
+    assert {"id", "name", "score", "domain", "behaviour", "reliability", "interval", "evidence"} == set(
+        told["matches"][0]
+    )
 
 
 def test_nothing_fits_and_the_closest_are_no_answer(dock: Dock) -> None:
@@ -265,7 +268,7 @@ def test_a_large_family_is_sampled_with_the_best_in_it(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("strength", [0.15, 0.5])
 def test_intervals_cover_what_more_examples_would_say(strength: float) -> None:
     """90% intervals of the behaviour cosine, against the cosine of a hundred times as many examples."""
-    from learndock.search.identify import interval_halfwidth
+    from learndock.search.ranking import interval_halfwidth
     from learndock.spec.statistics import critical
 
     draw = np.random.default_rng(13)
@@ -275,7 +278,7 @@ def test_intervals_cover_what_more_examples_would_say(strength: float) -> None:
     for seed in range(120):
         asked = task(5000 + seed, towards, strength=strength)
         cosine = target @ asked.unit_behaviour
-        half = interval_halfwidth(asked, target, cosine)
+        half = interval_halfwidth(asked, target, cosine, np.ones(1))
         assert half is not None
         estimates.append(float(cosine[0]))
         halves.append(2 * float(half[0]))  # of the cosine, which is half of the score

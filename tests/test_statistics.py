@@ -201,3 +201,24 @@ def test_few_degrees_are_not_too_sure(degrees: int) -> None:
     from scipy.stats import t
 
     assert statistics.critical(0.05, degrees) == pytest.approx(t.isf(0.05, degrees), rel=0.2)
+
+
+def test_reliability_is_the_share_that_repeats() -> None:
+    """Against the truth: a fixed behaviour of known length in noise of known variance."""
+    draw = np.random.default_rng(3)
+    for signal in (0.0, 0.5, 1.0, 4.0):
+        towards = np.full(SIZE, signal, np.float32)
+        found = [
+            statistics.reliability((towards + draw.normal(size=(16, SIZE)) * 2).astype(np.float32)) for _ in range(40)
+        ]
+        noise = 4 / 16
+        assert np.mean(found) == pytest.approx(signal**2 / (signal**2 + noise), abs=0.06)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((4, 8), np.float32), np.ones((1, 8), np.float32)])
+def test_reliability_of_nothing_is_nothing(rows: np.ndarray) -> None:
+    assert statistics.reliability(rows) == 0.0
+
+
+def test_reliability_of_what_always_repeats_is_one() -> None:
+    assert statistics.reliability(np.ones((4, 8), np.float32)) == 1.0

@@ -118,6 +118,7 @@ def _report(file: Path, json: bool) -> None:
         "n": spec.n,
         "settings": dict(spec.settings),
         "evidence": spec.evidence,
+        "reliability": spec.reliability,
         "privacy": spec.privacy,
         "parts": {
             name: list(part.shape)

@@ -42,11 +42,15 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class SpecTable:
-    """The specs of a space in order of addition: ``domain`` ``(N, D)``, ``behaviour`` ``(N, k)``, float32."""
+    """The specs of a space in order of addition.
+
+    ``domain`` ``(N, D)`` and ``behaviour`` ``(N, k)`` are float32, ``reliability`` ``(N,)`` float64.
+    """
 
     ids: tuple[str, ...]
     domain: Array
     behaviour: Array
+    reliability: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -176,8 +180,8 @@ class Dock:
             Corrupt: the database is damaged.
         """
         with self._home.read() as records:
-            ids, domain, behaviour = records.table(space_id)
-        return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour))
+            ids, domain, behaviour, reliability = records.table(space_id)
+        return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour), np.array(reliability, np.float64))
 
     def spec(self, which: str, space_id: str) -> Spec:
         """The whole spec of a learnware in one space.

@@ -32,6 +32,7 @@ STEPS: tuple[str, ...] = (
         sha256     TEXT NOT NULL,
         domain     BLOB NOT NULL,
         behaviour  BLOB NOT NULL,
+        reliability REAL NOT NULL,
         PRIMARY KEY (name, space_id)
     ) STRICT;
     CREATE INDEX specs_by_space ON specs (space_id);

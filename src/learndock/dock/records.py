@@ -38,13 +38,14 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class SpecRow:
-    """One spec as the database has it: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)``, float32."""
+    """One spec as the database has it: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)``, float32, and reliability."""
 
     space_id: str
     space: str
     sha256: str
     domain: Array
     behaviour: Array
+    reliability: float
 
 
 @dataclass(frozen=True)
@@ -96,20 +97,21 @@ class Records:
     def specs(self, name: str) -> list[SpecRow]:
         """The specs of one learnware, by space."""
         found = self._database.execute(
-            "SELECT space_id, space, sha256, domain, behaviour FROM specs WHERE name = ? ORDER BY space_id",
+            "SELECT space_id, space, sha256, domain, behaviour, reliability FROM specs WHERE name = ? "
+            "ORDER BY space_id",
             (name,),
         )
-        return [SpecRow(i, s, h, _vector(d), _vector(b)) for i, s, h, d, b in found]
+        return [SpecRow(i, s, h, _vector(d), _vector(b), r) for i, s, h, d, b, r in found]
 
-    def table(self, space_id: str) -> tuple[list[str], list[bytes], list[bytes]]:
-        """Ids, domains and behaviours (raw float32) of the visible specs in a space, in order of addition."""
+    def table(self, space_id: str) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
+        """Ids, domains, behaviours (raw float32) and reliabilities of the visible specs of a space, as added."""
         found = self._database.execute(
-            "SELECT l.name || '@' || l.digest, s.domain, s.behaviour "
+            "SELECT l.name || '@' || l.digest, s.domain, s.behaviour, s.reliability "
             "FROM specs s JOIN learnwares l USING (name) "
             f"WHERE s.space_id = ? AND l.{VISIBLE} ORDER BY l.sequence, l.name",
             (space_id,),
         ).fetchall()
-        return [r[0] for r in found], [r[1] for r in found], [r[2] for r in found]
+        return [r[0] for r in found], [r[1] for r in found], [r[2] for r in found], [r[3] for r in found]
 
     def spaces(self) -> dict[str, tuple[str, int]]:
         """Space id -> its name and the number of visible specs."""
@@ -162,8 +164,12 @@ class Records:
             ),
         )
         self._database.executemany(
-            "INSERT INTO specs (name, space_id, space, sha256, domain, behaviour) VALUES (?, ?, ?, ?, ?, ?)",
-            [(row.name, s.space_id, s.space, s.sha256, _bytes(s.domain), _bytes(s.behaviour)) for s in specs],
+            "INSERT INTO specs (name, space_id, space, sha256, domain, behaviour, reliability) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (row.name, s.space_id, s.space, s.sha256, _bytes(s.domain), _bytes(s.behaviour), s.reliability)
+                for s in specs
+            ],
         )
 
     def set_state(self, name: str, state: str) -> None:

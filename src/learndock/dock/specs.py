@@ -30,7 +30,7 @@ def spec_rows(blobs: BlobStore, manifest: Manifest) -> list[SpecRow]:
 
 def _spec_row(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> SpecRow:
     spec = stored_spec(blobs, manifest, entry, file)
-    return SpecRow(entry.space_id, entry.space, file.sha256, spec.domain, spec.behaviour)
+    return SpecRow(entry.space_id, entry.space, file.sha256, spec.domain, spec.behaviour, spec.reliability)
 
 
 def stored_spec(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> Spec:

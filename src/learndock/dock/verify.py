@@ -166,7 +166,8 @@ def _specs(home: Home, each: _Name) -> Iterator[Problem]:
 
 def _equal(one: SpecRow, other: SpecRow) -> bool:
     return (
-        (one.space_id, one.space, one.sha256) == (other.space_id, other.space, other.sha256)
+        (one.space_id, one.space, one.sha256, one.reliability)
+        == (other.space_id, other.space, other.sha256, other.reliability)
         and np.array_equal(one.domain, other.domain)
         and np.array_equal(one.behaviour, other.behaviour)
     )

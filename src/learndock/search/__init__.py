@@ -1,5 +1,5 @@
 """Finding the learnware that fits, and saying how sure that is."""
 
-from learndock.search.identify import Identification, Match, identify
+from learndock.search.ranking import Identification, Match, identify
 
 __all__ = ["Identification", "Match", "identify"]

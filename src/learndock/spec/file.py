@@ -51,6 +51,7 @@ def spec_to_bytes(spec: Spec) -> bytes:
         "n": spec.n,
         "settings": dict(spec.settings),
         "evidence": spec.evidence,
+        "reliability": spec.reliability,
         "privacy": None if spec.privacy is None else dict(spec.privacy),
         "version": spec.version,
     }
@@ -83,6 +84,7 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
             behaviour=parts["behaviour"].astype(np.float32),
             settings=_table(about["settings"]),
             evidence=None if about["evidence"] is None else float(about["evidence"]),
+            reliability=float(about["reliability"]),
             privacy=about["privacy"] and _table(about["privacy"]),
             contrasts=_contrasts(parts, where),
             vector=parts.get("vector"),
@@ -112,8 +114,8 @@ def _contrasts(parts: dict[str, NDArray[Any]], where: str) -> NDArray[np.float32
         return None
     if bits is None or scales is None or len(bits) != len(scales) or bits.shape[1] * 8 != len(parts["behaviour"]):
         raise SpecError(f"{where}: its contrasts do not belong to its behaviour")
-    if not (np.isfinite(scales).all() and (scales > 0).all()):
-        raise SpecError(f"{where}: a scale of its contrasts is not a positive number")
+    if not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise SpecError(f"{where}: a scale of its contrasts is negative or not finite")
     return unpack_bits(bits, scales)
 
 

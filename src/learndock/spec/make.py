@@ -133,6 +133,7 @@ def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | No
         spec,
         settings={"head": common.head},
         evidence=statistics.evidence(found.groups, common.seed),
+        reliability=statistics.reliability(found.groups),
         # A contrast varies as one group does; the mean of G groups varies by 1/sqrt(G) of that
         contrasts=None if rows is None else rows / np.float32(_length(behaviour) * len(found.groups) ** 0.5),
     ).canonical()

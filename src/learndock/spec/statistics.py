@@ -52,6 +52,21 @@ def evidence(groups: Float, seed: int) -> float:
     return float((1 + (lengths >= gram.sum() * (1 - 1e-9)).sum()) / (1 + PERMUTATIONS))
 
 
+def reliability(groups: Float) -> float:
+    """Share of the behaviour's squared length that other examples would repeat, from 0 to 1.
+
+    One minus the squared standard error of the mean of ``groups`` ``(G, k)`` over its squared length. A behaviour
+    made of chance points somewhere too; its cosines are worth this much of what they seem.
+    """
+    count = len(groups)
+    if count < 2:
+        return 0.0
+    mean = groups.mean(0, dtype=np.float64)
+    noise = float(((groups - mean) ** 2).sum()) / (count - 1) / count
+    length = float(mean @ mean)
+    return min(max(1.0 - noise / length, 0.0), 1.0) if length > 0 else 0.0
+
+
 def deviation(rows: Float, along: Float) -> NDArray[np.float64]:
     """Standard deviation of one group's behaviour along each of ``along`` ``(m, k)``, from contrasts: ``(m,)``."""
     square = ((rows @ along.T).astype(np.float64) ** 2).mean(0)

@@ -44,8 +44,9 @@ td.own { outline: 2px solid var(--ink); outline-offset: -2px; }
 """
 
 _MAP_NOTE = (
-    "<p class=note>Outlined: the same task. The score is the mean of two cosines, shown apart below: the domain sees "
-    "what texts are about and cannot tell two questions on the same texts apart; the behaviour can.</p>"
+    "<p class=note>Outlined: the same task. The score is the mean of two cosines, shown apart below, the "
+    "behaviour weighted by how reliable the model's is. The domain sees what texts are about and cannot tell two "
+    "questions on the same texts apart; the behaviour can.</p>"
 )
 _LEAD = (
     "<p class=lead>{learnwares} learnwares, {users} users, {seconds:.0f} seconds. No text left its owner or user: the "
@@ -85,7 +86,7 @@ def _map(dock: Dock, visits: Sequence[Visit], what: str) -> str:
     rows = []
     for visit in visits:
         parts = {"domain": domain @ visit.spec.unit_domain, "behaviour": behaviour @ visit.spec.unit_behaviour}
-        values = (parts["domain"] + parts["behaviour"]) / 2 if what == "score" else parts[what]
+        values = (parts["domain"] + parts["behaviour"] * table.reliability) / 2 if what == "score" else parts[what]
         own = visit.user.task.replace("_", "-")
         cells = [
             f"<td{' class=own' if name.split('@')[0].endswith('/' + own) else ''} style='{_colour(float(v))}' "

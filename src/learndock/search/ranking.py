@@ -1,7 +1,7 @@
 """Identify: rank the learnwares of a dock for a task spec, and say honestly when nothing fits.
 
-score     mean of the two cosines, domain and behaviour: one inner product of joined vectors, so that an
-          index needs to know neither
+score     mean of the domain's cosine and of the behaviour's times the model's reliability: one inner product
+          of joined vectors, so that an index needs to know neither
 interval  90% interval of the score over resampled examples of the user (behaviour part)
 evidence  p-value of the behaviour's similarity against permuted labels, for this learnware alone
 fits      whether the best of all learnwares beats the best that permuted labels find in this dock
@@ -36,8 +36,9 @@ CHANCES = 1999
 class Match:
     """One learnware, beside the task it was asked for.
 
-    ``score``, ``domain`` and ``behaviour`` are cosines in [-1, 1]; ``interval`` is (low, high) of the score,
-    ``evidence`` a p-value; both are None where the task's spec carries no resampling.
+    ``domain`` and ``behaviour`` are cosines in [-1, 1], ``reliability`` in [0, 1] is of the model's behaviour, and
+    ``score`` is (domain + reliability * behaviour) / 2. ``interval`` is (low, high) of the score, ``evidence`` a
+    p-value of the behaviour; both are None where the task's spec carries no contrasts.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Match:
     score: float
     domain: float
     behaviour: float
+    reliability: float
     interval: tuple[float, float] | None
     evidence: float | None
 
@@ -80,7 +82,10 @@ class Identification:
 
 
 def joined(domain: Array, behaviour: Array) -> Array:
-    """``(n, width + k)`` unit rows whose inner products are scores, from unit parts ``(n, width)``, ``(n, k)``."""
+    """Rows ``(n, width + k)`` whose inner products are scores, from ``(n, width)`` and ``(n, k)``.
+
+    Domains are of unit length; behaviours too on the task's side, and as long as they are reliable on the models'.
+    """
     weight = DOMAIN_WEIGHT / (1 + DOMAIN_WEIGHT)
     return np.concatenate([domain * np.float32(weight**0.5), behaviour * np.float32((1 - weight) ** 0.5)], axis=1)
 
@@ -102,17 +107,19 @@ def identify(
     if not len(table):
         _explain_empty(dock, spec)
         return Identification(False, (), None, 0)
-    domains, all_behaviours = _unit_rows(table.domain), _unit_rows(table.behaviour)
+    domains = _unit_rows(table.domain)
+    trusted = _unit_rows(table.behaviour) * table.reliability[:, None].astype(np.float32)
     query = joined(spec.unit_domain[None], spec.unit_behaviour[None])[0]
     index: Index = ExactIndex(len(query))
-    index.add(table.ids, joined(domains, all_behaviours))
+    index.add(table.ids, joined(domains, trusted))
     found = index.search(query, top, allowed=allowed)
     rows = {name: row for row, name in enumerate(table.ids)}
     places = [rows[name] for name, _ in found]
     domain = domains[places] @ spec.unit_domain
-    behaviours = all_behaviours[places]
+    behaviours = _unit_rows(table.behaviour[places])
+    reliability = table.reliability[places]
     behaviour = behaviours @ spec.unit_behaviour
-    half = interval_halfwidth(spec, behaviours, behaviour)
+    half = interval_halfwidth(spec, behaviours, behaviour, reliability)
     evidence = match_evidence(spec, behaviours, behaviour)
     matches = tuple(
         Match(
@@ -121,18 +128,21 @@ def identify(
             score=float(score),
             domain=float(domain[i]),
             behaviour=float(behaviour[i]),
+            reliability=float(reliability[i]),
             interval=None if half is None else (float(score - half[i]), float(score + half[i])),
             evidence=None if evidence is None else float(evidence[i]),
         )
         for i, (full, score) in enumerate(found)
     )
     family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
-    chance = chance_of_best(spec, domains[family], all_behaviours[family], seed)
+    chance = chance_of_best(spec, domains[family], trusted[family], seed)
     fits = bool(matches) and (chance is None or chance <= FALSE_ALARM)
     return Identification(fits, matches, chance, len(family))
 
 
-def interval_halfwidth(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.float64] | None:
+def interval_halfwidth(
+    spec: Spec, behaviours: Array, cosines: Array, reliability: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
     """Half of the 90% interval of the score for unit ``behaviours`` ``(m, k)``: ``(m,)``, or None.
 
     The cosine moves, to first order, by what resampled examples add along v - cos * tau.
@@ -141,7 +151,7 @@ def interval_halfwidth(spec: Spec, behaviours: Array, cosines: Array) -> NDArray
         return None
     along = behaviours - cosines[:, None] * spec.unit_behaviour[None]
     width = critical(0.05, len(spec.contrasts)) * deviation(spec.contrasts, along) / _length(spec)
-    return np.asarray(width / (1 + DOMAIN_WEIGHT), np.float64)
+    return np.asarray(width * reliability / (1 + DOMAIN_WEIGHT), np.float64)
 
 
 def match_evidence(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.float64] | None:
@@ -155,11 +165,11 @@ def match_evidence(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.
 def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0) -> float | None:
     """How often the same search does as well with permuted labels, over the learnwares searched; None if unknown.
 
-    ``domains`` ``(N, width)`` and ``behaviours`` ``(N, k)`` are unit rows. Permuting labels leaves the domain as
-    it is and replaces the behaviour by a mixture of the contrasts. Two statistics are compared, each by its
-    maximum over all learnwares (max-T, Westfall and Young 1993): the score, in which learnwares of another domain
-    hardly compete, and the behaviour alone in units of its deviation, for models of the same question asked of
-    other inputs. The smaller p-value counts twice.
+    ``domains`` ``(N, width)`` and ``behaviours`` ``(N, k)`` are the rows that scores are made of. Permuting labels
+    leaves the domain as it is and replaces the behaviour by a mixture of the contrasts. Two statistics are
+    compared, each by its maximum over all learnwares (max-T, Westfall and Young 1993): the score, in which
+    learnwares of another domain hardly compete, and the behaviour alone in units of its deviation, for models of
+    the same question asked of other inputs. The smaller p-value counts twice.
     """
     if spec.contrasts is None or not len(behaviours):
         return None
