@@ -22,9 +22,10 @@ from terminal import executable, finish, learndock, start
 
 DOCS = Path(__file__).parent.parent / "docs"
 RECORD = {"id", "name", "version", "format", "task", "license", "description", "spaces", "bytes"}
-MATCH = {"id", "name", "score", "domain", "behaviour", "interval", "evidence"}
+MATCH = {"id", "name", "score", "domain", "behaviour", "reliability", "interval", "evidence"}
 SPEC = {
     *("file", "kind", "space", "space_id", "recipe", "task", "n", "settings", "evidence", "privacy", "parts"),
+    "reliability",
     *("bytes", "version"),
 }
 

@@ -61,7 +61,7 @@ def _print_matches(found: Any, asked: Any) -> None:
         )
         show.say("The closest, for what it is worth:")
     show.table(
-        ["", "learnware", "score", "90% interval", "domain", "behaviour", "evidence (p)"],
+        ["", "learnware", "score", "90% interval", "domain", "behaviour", "reliable", "evidence (p)"],
         [
             [
                 i + 1,
@@ -70,11 +70,12 @@ def _print_matches(found: Any, asked: Any) -> None:
                 "-" if m.interval is None else f"{m.interval[0]:.2f} to {m.interval[1]:.2f}",
                 f"{m.domain:+.2f}",
                 f"{m.behaviour:+.2f}",
+                f"{m.reliability:.2f}",
                 show.percent(m.evidence),
             ]
             for i, m in enumerate(found.matches)
         ],
-        right=["score", "domain", "behaviour", "evidence (p)"],
+        right=["score", "domain", "behaviour", "reliable", "evidence (p)"],
     )
     show.say("domain: knows your kind of inputs. behaviour: answers as your labels do. Both are cosines, 1 is alike.")
     if asked.evidence is not None and asked.evidence > 0.05:
