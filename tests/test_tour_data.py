@@ -170,6 +170,14 @@ def test_fetching_a_source_archive_runs_nothing_of_it(offline: Path, tmp_path: P
     assert fetch([package], cache) == [path]  # what is there is not fetched again
 
 
+def test_fetching_into_a_relative_folder(offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = source_archive(offline, tmp_path / "canary")
+    (tmp_path / "cache").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (path,) = fetch([package], Path("cache"))
+    assert path == tmp_path.resolve() / "cache" / package.file
+
+
 def test_a_changed_file_is_refused(offline: Path, tmp_path: Path) -> None:
     package = source_archive(offline, tmp_path / "canary")
     (offline / package.file).write_bytes((offline / package.file).read_bytes() + b"\0")

@@ -68,6 +68,8 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
         LearndockError: pip is missing, failed, or brought something else; the message says what to try.
         StorageFull: no room for the files.
     """
+    # pip runs in a folder of its own, from which a relative path would lead elsewhere
+    folder = folder.resolve()
     paths = [folder / p.file for p in packages]
     missing = [p for p, path in zip(packages, paths, strict=True) if not _is(p, path)]
     if not missing:
