@@ -137,7 +137,8 @@ def _report(file: Path, json: bool) -> None:
     show.say(f"  task      {spec.schema.get('type')}: {labels}")
     show.say(f"  examples  about {spec.n}")
     show.say(f"  evidence  {_evidence(spec)}")
-    show.say(f"  repeats   {100 * spec.reliability:.0f}% of the behaviour would come again with other examples")
+    if spec.evidence is not None:  # the recipe paper tells neither
+        show.say(f"  repeats   {100 * spec.reliability:.0f}% of the behaviour would come again with other examples")
     show.say(f"  privacy   {_privacy(spec)}")
     show.say("  holds     " + ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["parts"].items()))
 
