@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.spaces.helper import Float, Helper
 
@@ -81,3 +82,10 @@ def mean_anchors(features: Float, shares: NDArray[np.float64]) -> Anchors:
     # A label that only this example carries says nothing about it
     points[(mass[None] - shares) < 1e-9] = 0
     return Anchors((points - points.mean(1, keepdims=True)).astype(np.float32))
+
+
+def make_anchors(
+    helper: Helper, schema: Schema, inputs: Sequence[Input], shares: NDArray[np.float64], head: HeadName
+) -> Anchors:
+    """The anchors of ``head``, whichever recipe asks; ``means`` runs the helper over the inputs once."""
+    return phrase_anchors(helper, schema) if head == "phrases" else mean_anchors(helper.features(inputs), shares)

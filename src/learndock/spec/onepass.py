@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
-from learndock.spaces.heads import HeadName, mean_anchors, phrase_anchors
+from learndock.spaces.heads import HeadName, make_anchors
 from learndock.spaces.helper import Float, Progress
 from learndock.spaces.space import Space
 from learndock.spec.sketch import space_sketch
@@ -123,7 +123,7 @@ def contribute(
 ) -> Contributions:
     """Run the graph once over the examples."""
     helper, sketch = space.helper, space_sketch(space)
-    anchors = phrase_anchors(helper, schema) if head == "phrases" else mean_anchors(helper.features(inputs), shares)
+    anchors = make_anchors(helper, schema, inputs, shares, head)
     groups = deal(schema, shares, seed)
     directions = anchors.direct(centre_within(balanced_weights(schema, shares), groups))
     n, count = len(inputs), int(groups.max()) + 1

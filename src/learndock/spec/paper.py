@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UsageError
-from learndock.spaces.heads import Anchors, HeadName, mean_anchors, phrase_anchors
+from learndock.spaces.heads import Anchors, HeadName, make_anchors
 from learndock.spaces.helper import Float, Progress
 from learndock.spaces.space import Space
 from learndock.spec.onepass import indicators
@@ -71,8 +71,9 @@ def fit(
     helper = space_torch_helper(space)
     import torch
 
-    anchors = _anchors(space, schema, inputs, targets, head)
-    shares = torch.from_numpy(indicators(schema, targets).astype(np.float32))
+    belonging = indicators(schema, targets)
+    anchors = make_anchors(space.helper, schema, inputs, belonging, head)
+    shares = torch.from_numpy(belonging.astype(np.float32))
     encoded = helper.encoder(inputs)
     B = [torch.zeros(shape, requires_grad=True) for shape in helper.shapes]
     optimiser = torch.optim.Adam(B, lr=settings.learning_rate)
@@ -93,18 +94,11 @@ def fit(
     return vector
 
 
-def _anchors(space: Space, schema: Schema, inputs: list[Input], targets: NDArray[Any], head: HeadName) -> Anchors:
-    if head == "phrases":
-        return phrase_anchors(space.helper, schema)
-    return mean_anchors(space.helper.features(inputs), indicators(schema, targets))
-
-
 def _points(anchors: Anchors, rows: NDArray[np.intp]) -> torch.Tensor:
     """Anchors of a batch, ``(b, columns, width)``."""
     import torch
 
-    points = anchors.points if anchors.points.ndim == 3 else anchors.points[None].repeat(len(rows), 0)
-    return torch.from_numpy(points[rows] if anchors.points.ndim == 3 else points)
+    return torch.from_numpy(np.stack([anchors.of(column, rows) for column in range(anchors.columns)], 1))
 
 
 def _loss(
