@@ -17,7 +17,7 @@ from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
 from learndock.spaces.space import DEFAULT, Space, get_space
 from learndock.spec import statistics
-from learndock.spec.onepass import Shares, contribute, indicators
+from learndock.spec.onepass import Contributions, Shares, contribute, indicators
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Array, Kind, Spec
 
@@ -126,13 +126,34 @@ def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | No
     found = contribute(
         space, common.schema, common.inputs, common.shares, head=common.head, seed=common.seed, progress=progress
     )
+    return assemble(
+        space, common.kind, common.schema, len(common.examples), found, head=common.head, seed=common.seed, full=full
+    )
+
+
+def assemble(
+    space: Space,
+    kind: Kind,
+    schema: Schema,
+    n: int,
+    found: Contributions,
+    *,
+    head: HeadName,
+    seed: int = 0,
+    full: bool = False,
+) -> Spec:
+    """The one-pass spec of ``n`` examples from what they contribute.
+
+    Raises:
+        ModelError: the behaviour is zero.
+    """
     behaviour = found.behaviour
-    rows = statistics.contrasts(found.groups, common.seed) if common.kind == "task" else None
-    spec = _assemble(space, "one-pass", common, found.features, behaviour, found.vector if full else None)
+    rows = statistics.contrasts(found.groups, seed) if kind == "task" else None
+    spec = _assemble(space, "one-pass", kind, schema, n, found.features, behaviour, found.vector if full else None)
     return replace(
         spec,
-        settings={"head": common.head},
-        evidence=statistics.evidence(found.groups, common.seed),
+        settings={"head": head},
+        evidence=statistics.evidence(found.groups, seed),
         reliability=statistics.reliability(found.groups),
         # A contrast varies as one group does; the mean of G groups varies by 1/sqrt(G) of that
         contrasts=None if rows is None else rows / np.float32(_length(behaviour) * len(found.groups) ** 0.5),
@@ -159,20 +180,29 @@ def _paper(
     )  # fmt: skip
     behaviour = space_sketch(space)(vector[None])[0]
     features = space.helper.features(common.inputs)
-    spec = _assemble(space, "paper", common, features, behaviour, vector if full else None)
+    spec = _assemble(
+        space, "paper", common.kind, common.schema, len(common.examples), features, behaviour, vector if full else None
+    )
     return replace(spec, settings={"head": common.head, **chosen.to_dict()}).canonical()
 
 
 def _assemble(
-    space: Space, recipe: str, common: _Common, features: Array, behaviour: Array, vector: Array | None
+    space: Space,
+    recipe: str,
+    kind: Kind,
+    schema: Schema,
+    n: int,
+    features: Array,
+    behaviour: Array,
+    vector: Array | None,
 ) -> Spec:
     length = _length(behaviour)
     domain = features.mean(0) - space.center
     return Spec(
-        kind=common.kind,
+        kind=kind,
         space=space.describe(recipe),
-        schema=common.schema.to_dict(),
-        n=len(common.examples),
+        schema=schema.to_dict(),
+        n=n,
         domain=domain / np.float32(_root_mean_square(domain)),
         behaviour=behaviour / np.float32(length),
         vector=None if vector is None else (vector / np.float32(_root_mean_square(vector))).astype(np.float16),

@@ -1,0 +1,45 @@
+"""How much of everything a run takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers that make a run long or short; part of every cache key that they touch.
+
+    ``fit`` and ``spec`` count the owner's examples, ``shots`` are the user's a class, of ``pool_shots`` a class that
+    are set aside; ``test`` examples score a learnware on its own labels, ``cross_test`` of them on other tasks'.
+    ``network_qualities`` says which of the graded networks are trained, ``paper_tasks`` on how many tasks the
+    expensive recipe runs, with ``paper_steps`` steps.
+    """
+
+    tasks: int | None = None
+    seeds: int = 3
+    shots: int = 16
+    pool_shots: int = 64
+    fit: int = 800
+    spec: int = 256
+    test: int = 400
+    cross_test: int = 150
+    network_qualities: tuple[str, ...] = ("good", "little", "noisy30", "noisy60", "corrupted")
+    network_fit: int = 800
+    network_epochs: int = 2
+    paper_tasks: int = 5
+    paper_steps: int = 300
+    finetune: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """For results.json."""
+        return asdict(self)
+
+
+FULL = Size()
+#: On two busy cores: fewer networks, fewer examples.
+SHORT = Size(network_qualities=("good", "noisy60"), network_fit=400, network_epochs=2, cross_test=100, paper_tasks=3)
+QUICK = Size(
+    tasks=3, seeds=1, pool_shots=16, fit=160, spec=64, test=80, cross_test=40,
+    network_qualities=(), paper_tasks=0, finetune=False,
+)  # fmt: skip
