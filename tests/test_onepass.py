@@ -410,3 +410,11 @@ def test_very_few_examples(n: int, tiny_space: Space) -> None:
     assert 0 < spec.evidence <= 1
     assert len(spec.contrasts) == n // 2 - 1
     spec_from_bytes(spec_to_bytes(spec))
+
+
+def test_the_domain_is_of_all_examples_also_of_those_without_a_direction(tiny_space: Space) -> None:
+    inputs = ["good film", "bad film", "rain that winter", "the nurse wrote", "blood pain", "money loan"]
+    # Five of one label and one of the other: most groups hold one label and say nothing of behaviour
+    few = Examples(inputs, np.array([0, 0, 0, 0, 0, 1]), SENTIMENT)
+    found = contribute(tiny_space, SENTIMENT, inputs, indicators(SENTIMENT, few.targets), head="phrases")  # type: ignore[arg-type]
+    assert np.allclose(found.features, tiny_space.helper.features(inputs), atol=1e-5)

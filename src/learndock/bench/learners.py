@@ -1,8 +1,8 @@
 """Models of several kinds and of graded quality, as owners train them.
 
-A learner is fitted on a task's examples and then answers any inputs. Its *outputs* are ``(n, classes)`` probabilities or
-``(n,)`` values; its *codes* ``(n, d)`` are what a read-out for another task may use: the features of a network, the
-log-probabilities of a model that has nothing else to show.
+A learner is fitted on a task's examples and then answers any inputs. Its *outputs* are ``(n, classes)``
+probabilities or ``(n,)`` values; its *codes* ``(n, d)`` are what a read-out for another task may use: the features of
+a network, the log-probabilities of a model that has nothing else to show.
 
     good        all the data
     little      5% of it

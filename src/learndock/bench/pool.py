@@ -62,6 +62,8 @@ class Bench:
 
     ``user`` and ``owner`` hold the helper's responses to each task's user and spec examples; ``rows[task]`` are the
     user's examples that any seed draws; ``scores[task]`` is ``(seeds, learnwares)``.
+    ``seconds`` says what a user's query costs beyond comparing: ``spec``, ``features``, and each kind of model run on
+    the few examples (see ``costs``).
     """
 
     space: Space
@@ -74,6 +76,7 @@ class Bench:
     features: Features
     rows: Mapping[str, NDArray[np.int64]]
     scores: Mapping[str, Float]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def task_spec(self, task: str, seed: int, shots: int | None = None) -> Spec:
         """The spec of a user who drew ``shots`` a class."""
@@ -111,9 +114,7 @@ def build(
         owner[t.name] = respond(cache, space, t.schema, t.spec)
     report("helper's responses", len(tasks), len(tasks))
     _encode(features, tasks, cache, size, report)
-    rows = {
-        t.name: np.unique(np.concatenate([t.draw(size.shots, s) for s in range(size.seeds)])) for t in tasks
-    }
+    rows = {t.name: np.unique(np.concatenate([t.draw(size.shots, s) for s in range(size.seeds)])) for t in tasks}
     wanted = [
         (t, kind, quality)
         for t in tasks

@@ -47,9 +47,7 @@ class Responses:
         weights = centre_within(balanced_weights(schema, shares), groups)
         weights = (weights[:, :-1] - weights[:, -1:]).astype(np.float32)
         count, n = int(groups.max()) + 1, len(shares)
-        sums = np.stack(
-            [np.tensordot(weights[groups == g], self.sketches[groups == g], axes=2) for g in range(count)]
-        )
+        sums = np.stack([np.tensordot(weights[groups == g], self.sketches[groups == g], axes=2) for g in range(count)])
         return Contributions(self.features, sums * np.float32(count / n), np.zeros(0, np.float32))
 
     def spec(self, space: Space, kind: Kind, schema: Schema, targets: NDArray[np.generic], seed: int = 0) -> Spec:
@@ -62,7 +60,11 @@ def respond(
     cache: Cache, space: Space, schema: Schema, examples: Examples, progress: Progress | None = None
 ) -> Responses:
     """Run the helper over ``examples``, or read what it said before."""
-    key = {"space": identity(space.describe("one-pass")), "phrases": list(schema.phrases), "inputs": repr(list(examples.inputs))}
+    key = {
+        "space": identity(space.describe("one-pass")),
+        "phrases": list(schema.phrases),
+        "inputs": repr(list(examples.inputs)),
+    }
     found = cache.get("responses", key, lambda: _run(space, schema, examples, progress))
     return Responses(found["features"], found["sketches"])
 

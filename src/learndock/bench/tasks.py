@@ -83,9 +83,11 @@ def _load(data: Path, name: str, entry: dict[str, str], size: Size) -> Task:
     schema = Schema.from_file(f"{data / 'tasks.json'}#{name}")
     train = read_examples(_file(data, name, "train"), schema=schema, limit=MOST_ROWS)
     test = read_examples(_file(data, name, "test"), schema=schema, limit=MOST_ROWS)
-    card = f"{name.replace('_', ' ')}: {', '.join(schema.phrases)}. {entry.get('domain', '')}"
-    family = f"{entry.get('domain', name)}|{'|'.join(schema.phrases)}" if schema.phrases else name
-    return split(name, schema, train, test, size, family=family, domain=entry.get("domain", ""), card=card)
+    # Tasks that say of no domain are neighbours where they come from one source
+    domain = entry.get("domain") or entry.get("source") or name
+    card = f"{name.replace('_', ' ')}: {', '.join(schema.phrases)}. {domain}"
+    family = f"{domain}|{'|'.join(schema.phrases)}" if schema.phrases else name
+    return split(name, schema, train, test, size, family=family, domain=domain, card=card)
 
 
 def split(

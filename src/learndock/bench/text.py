@@ -112,7 +112,7 @@ class Network:
                     wanted = torch.from_numpy(np.asarray(examples.targets, np.int64)[rows])
                     loss = torch.nn.functional.cross_entropy(logits, wanted)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimiser.step()
                 schedule.step()
@@ -158,5 +158,7 @@ def train_network(
         return network
     data = degrade(quality, examples.take(range(min(size.network_fit, len(examples)))), seed)
     # Few examples get as many steps as a quarter of the full data would
-    epochs = size.network_epochs if quality != "little" else max(size.network_epochs, size.network_fit // 4 // len(data))
+    epochs = (
+        size.network_epochs if quality != "little" else max(size.network_epochs, size.network_fit // 4 // len(data))
+    )
     return network.tune(data, epochs, seed, progress)

@@ -91,6 +91,28 @@ def progress(what: str, *, quiet: bool = False) -> Iterator[Progress | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage of long work, on standard error; where nobody watches, a line when a stage ends."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: note(f"{what}: done") if done == total else None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
 def counted(count: int, thing: str) -> str:
     """``3 files``, ``1 file``."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

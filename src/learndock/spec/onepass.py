@@ -135,5 +135,9 @@ def contribute(
         # because a matrix product would wake other threads that then wait on those of the graph
         for row, gradient in zip(batch.rows, batch.gradients, strict=True):
             sums[groups[row]] += gradient
+    # An example whose group holds its label alone has no direction, but is part of what the inputs are about
+    still = np.flatnonzero(~np.any(directions != 0, axis=1))
+    if len(still):
+        features[still] = helper.features([inputs[int(i)] for i in still])
     vector = sums.sum(0, dtype=np.float64) / n
     return Contributions(features, sketch(sums) * np.float32(count / n), vector.astype(np.float32))

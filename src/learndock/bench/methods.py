@@ -1,0 +1,110 @@
+"""Who chooses: methods that rank a pool's learnwares for a task, and what each may look at.
+
+A method gives one number for each learnware, the larger the better; equal numbers share their place (the chosen score
+is then the mean over those in front). Specs are compared as ``search.ranking`` compares them; variants differ in one
+thing each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learndock.bench.baselines import BASELINES
+from learndock.bench.pool import Bench
+from learndock.search.ranking import DOMAIN_WEIGHT
+from learndock.spec.spec import Spec
+
+Float = NDArray[np.float64]
+Choose = Callable[[Bench, str, int, Sequence[int]], Float]
+
+#: The method that ``learndock identify`` is.
+DEFAULT = "one-pass"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose. ``sees_data``: it needs the user's examples themselves and runs every model on them."""
+
+    choose: Choose
+    sees_data: bool = False
+    note: str = ""
+    pays: Literal["spec", "features", "models", "nothing"] = "spec"
+
+    def seconds(self, bench: Bench, places: Sequence[int]) -> float:
+        """What a query costs before anything is compared: a spec, features, or every model run on the examples."""
+        if self.pays == "models":
+            return sum(bench.seconds.get(bench.entries[p].kind, 0.0) for p in places)
+        return bench.seconds.get(self.pays, 0.0)
+
+
+def parts(task: Spec, specs: Sequence[Spec]) -> tuple[Float, Float, Float]:
+    """Cosine of domains, of behaviours, and reliability, ``(m,)`` each."""
+    domain = np.array([s.unit_domain for s in specs]) @ task.unit_domain
+    behaviour = np.array([s.unit_behaviour for s in specs]) @ task.unit_behaviour
+    return domain.astype(np.float64), behaviour.astype(np.float64), np.array([s.reliability for s in specs])
+
+
+def by_specs(weight: float = DOMAIN_WEIGHT, power: float = 1.0, labels: bool = False, own: float = 1.0) -> Choose:
+    """Score specs: (weight * domain + own * reliability^power * behaviour) / (weight + own)."""
+
+    def choose(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
+        specs = [bench.entries[p].label_spec if labels else bench.entries[p].spec for p in places]
+        domain, behaviour, reliability = parts(bench.task_spec(task, seed), specs)
+        found: Float = (weight * domain + own * reliability**power * behaviour) / (weight + own)
+        return found
+
+    return choose
+
+
+def shrunk(prior: float) -> Choose:
+    """Behaviour shrunk by the user's own reliability r towards ``prior``: what a good model would show on average."""
+
+    def choose(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
+        spec = bench.task_spec(task, seed)
+        domain, behaviour, reliability = parts(spec, [bench.entries[p].spec for p in places])
+        trust = spec.reliability
+        found: Float = domain + reliability * (trust * behaviour + (1 - trust) * prior)
+        return found
+
+    return choose
+
+
+def oracle(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
+    """The best there is."""
+    return bench.scores[task][seed, list(places)]
+
+
+def chance(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
+    """Everyone alike: the chosen score is the pool's mean."""
+    return np.zeros(len(places))
+
+
+def _pays(name: str, sees_data: bool) -> Literal["features", "models", "nothing"]:
+    return "models" if sees_data else "nothing" if name in ("card", "best_single") else "features"
+
+
+METHODS: Mapping[str, Method] = {
+    "random": Method(chance, note="mean over the pool", pays="nothing"),
+    "oracle": Method(oracle, note="best of the pool on the test examples", pays="nothing"),
+    DEFAULT: Method(by_specs(), note="domain and behaviour, as `learndock identify` ranks"),
+    **{name: Method(b.choose, b.sees_data, b.note, _pays(name, b.sees_data)) for name, b in BASELINES.items()},
+}
+
+PARTS: Mapping[str, Method] = {
+    "random": METHODS["random"],
+    "oracle": METHODS["oracle"],
+    "domain": Method(by_specs(1, 1, own=0)),
+    "behaviour": Method(by_specs(0, 0)),
+    "behaviour x reliability": Method(by_specs(0, 1)),
+    "domain 0.5": Method(by_specs(0.5)),
+    DEFAULT: Method(by_specs()),
+    "domain 2": Method(by_specs(2)),
+    "no reliability": Method(by_specs(power=0)),
+    "reliability squared": Method(by_specs(power=2)),
+    **{f"user's reliability, prior {p}": Method(shrunk(p)) for p in (0.0, 0.1, 0.2, 0.3)},
+}

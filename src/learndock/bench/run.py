@@ -1,0 +1,160 @@
+"""One command: build the pool, ask every question, write every table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from learndock._version import VERSION
+from learndock.bench.cache import Cache
+from learndock.bench.costs import costs, measure
+from learndock.bench.experiments import EXPERIMENTS, Finding
+from learndock.bench.learners import Features
+from learndock.bench.phrases import phrases
+from learndock.bench.pool import Bench, Report, Trainer, build, logistic
+from learndock.bench.recipes import recipes
+from learndock.bench.report import markdown, write_finding, write_results
+from learndock.bench.semantics import semantics
+from learndock.bench.size import Size
+from learndock.bench.tasks import Task, load_tasks
+from learndock.errors import UsageError
+from learndock.files import storage_errors
+from learndock.spaces.space import get_space
+
+Experiment = Callable[[Bench, Report], Finding]
+
+
+def bench_text(
+    data: Path, out: Path, *, size: Size, report: Report, space: str = "minilm-l6", only: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Run the text bench on the folder ``data``; return what ``OUT/results.json`` holds.
+
+    A run that was cut off goes on: pools and responses stand in ``OUT/cache``, findings in ``OUT``.
+
+    Raises:
+        DataError: ``data`` is no folder of tasks. UsageError: an experiment that does not exist. MissingExtra
+    """
+    from learndock.bench import text
+    from learndock.package.extras import need
+
+    for module in ("sklearn", "matplotlib", "statsmodels"):
+        need(module, extra="bench", why="the bench")
+    chosen = get_space(space)
+    tasks = load_tasks(data, size)
+    features = Features(chosen)
+    kinds: dict[str, Trainer] = {
+        "logistic": logistic(features),
+        "tfidf": lambda task, quality, _: text.train_tfidf(task.schema, task.fit, quality, 0),
+    }
+    if size.network_qualities:
+        need("torch", extra="bench", why="training networks")
+        kinds["network"] = lambda task, quality, bar: text.train_network(
+            chosen, task.schema, task.fit, quality, size, 0, bar
+        )
+    experiments = _experiments(size)
+    unknown = [n for n in only or () if n not in experiments]
+    if unknown:
+        raise UsageError(f"no experiment {', '.join(unknown)}; there are {', '.join(experiments)}")
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        bench = build(chosen, tasks, size, Cache(out / "cache"), kinds, features, report)
+        built = time.perf_counter() - start
+        bench = replace(bench, seconds=measure(bench, list(kinds), _runner(bench, kinds)))
+        asked = {n: e for n, e in experiments.items() if only is None or n in only}
+        return _ask(bench, asked, out, report, {"pool": built})
+
+
+def _ask(
+    bench: Bench, experiments: Mapping[str, Experiment], out: Path, report: Report, seconds: dict[str, float]
+) -> dict[str, Any]:
+    results: dict[str, Any] = {
+        "experiments": {},
+        "recipe": "one-pass",
+        "version": VERSION,
+        "machine": machine(),
+        "space": bench.space.name,
+        "size": bench.size.to_dict(),
+        "seeds": list(range(bench.size.seeds)),
+        "tasks": list(bench.tasks),
+        "learnwares": len(bench.entries),
+        "seconds": seconds,
+    }
+    sections = []
+    for place, (name, ask) in enumerate(experiments.items()):
+        report("experiments", place, len(experiments))
+        start = time.perf_counter()
+        finding = ask(bench, report)
+        seconds[name] = time.perf_counter() - start
+        results["experiments"][name] = finding.result
+        write_finding(out, name, finding)
+        sections.append(markdown(name, finding))
+        # After each one: a run that ends early leaves what it found
+        (out / "report.md").write_text(_head(results) + "\n" + "\n".join(sections), encoding="utf-8")
+        write_results(out, results)
+    report("experiments", len(experiments), len(experiments))
+    return results
+
+
+def _experiments(size: Size) -> dict[str, Experiment]:
+    found: dict[str, Experiment] = {n: _plain(e) for n, e in EXPERIMENTS.items()}
+    found["semantics"] = semantics
+    found["phrases"] = phrases
+    found["costs"] = _plain(costs)
+    if size.paper_tasks:
+        found["recipes"] = recipes
+    return found
+
+
+def _plain(ask: Callable[[Bench], Finding]) -> Experiment:
+    return lambda bench, _: ask(bench)
+
+
+def _runner(bench: Bench, kinds: Mapping[str, Trainer]) -> Callable[[str, Task, list[Any]], float]:
+    """Seconds that one learnware takes for inputs it has never seen."""
+
+    def run(kind: str, task: Task, inputs: list[Any]) -> float:
+        # Untrained ones run as long as trained ones
+        model = kinds[kind](task, "corrupted", None)
+        known, bench.features.known = bench.features.known, {}
+        try:
+            start = time.perf_counter()
+            model.answer(inputs)
+            return time.perf_counter() - start
+        finally:
+            bench.features.known = known
+
+    return run
+
+
+def _head(results: Mapping[str, Any]) -> str:
+    size, m = results["size"], results["machine"]
+    return (
+        f"# Evidence\n\nlearndock {results['version']}, space {results['space']}, {len(results['tasks'])} tasks, "
+        f"{results['learnwares']} learnwares, {size['seeds']} draw{'s' if size['seeds'] > 1 else ''} of the user, "
+        f"{size['shots']} examples a class. {m['cores']} cores, {m['processor']}, Python {m['python']}. Pool "
+        f"{results['seconds']['pool']:.0f} s.\n"
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What the run ran on."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return {
+        "processor": name,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }

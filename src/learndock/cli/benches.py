@@ -1,0 +1,63 @@
+"""Commands of researchers: the tables, made by one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from learndock.cli import options, show
+from learndock.cli.help import Grouped
+
+app = typer.Typer(help="The evidence: does the specification find the right model?", no_args_is_help=True, cls=Grouped,
+                  rich_markup_mode=None)  # fmt: skip
+
+
+@app.callback()
+def root() -> None:
+    """The evidence: does the specification find the right model?"""
+
+
+@app.command("text")
+def text(
+    data: Annotated[Path, typer.Option(help="Folder with tasks.json and NAME.train.jsonl.gz, NAME.test.jsonl.gz.")],
+    out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
+    quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed, no networks; under two minutes.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="All tasks, fewer networks; under an hour.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
+    space: options.Space = "minilm-l6",
+    json: options.Json = False,
+) -> None:
+    """Build graded learnwares of every task, let every method choose, and write what it shows."""
+    from dataclasses import replace
+
+    from learndock.bench.run import bench_text
+    from learndock.bench.size import FULL, QUICK, SHORT
+    from learndock.errors import UsageError
+
+    if quick and short:
+        raise UsageError("--quick and --short are two sizes; give one")
+    size = QUICK if quick else SHORT if short else FULL
+    size = replace(size, seeds=seeds or size.seeds)
+    with show.stages() as report:
+        results = bench_text(data, out, size=size, report=report, space=space, only=only)
+    if json:
+        show.print_json(results)
+        return
+    _print(results)
+    show.say(f"\nAll tables and figures: {out / 'report.md'}")
+
+
+def _print(results: dict[str, Any]) -> None:
+    for name, found in results["experiments"].items():
+        rows = [
+            [method, *(m.get(k) for k in ("mean_score", "gap_closed", "top1_own_dataset", "regret"))]
+            for method, m in found["methods"].items()
+            if isinstance(m.get("gap_closed"), float)
+        ]
+        if rows:
+            show.say(f"\n{name}")
+            cells = [[r[0], *("" if v is None else f"{v:.3f}" for v in r[1:])] for r in rows]
+            show.table(["method", "mean score", "gap closed", "own first", "regret"], cells)
