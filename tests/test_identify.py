@@ -102,6 +102,19 @@ def naive(stock: dict[str, Spec], asked: Spec) -> list[tuple[str, float, float, 
     return sorted(found, key=lambda row: -row[1])
 
 
+def test_without_evidence_the_domain_and_the_others_decide(dock: Dock, stock: dict[str, Spec]) -> None:
+    asked = replace(task(77), evidence=0.6)
+    found = identify(dock, asked, top=5)
+    assert all(m.peers is not None for m in found.matches)
+    for m in found.matches:
+        expected = (8 * m.domain + 0.25 * m.behaviour + 0.75 * (m.peers or 0)) / 9
+        assert m.score == pytest.approx(expected, abs=1e-6)
+    assert [m.score for m in found.matches] == sorted((m.score for m in found.matches), reverse=True)
+    nearest = max(stock, key=lambda n: float(stock[n].unit_domain @ asked.unit_domain))
+    assert found.matches[0].domain >= float(stock[nearest].unit_domain @ asked.unit_domain) - 0.25
+    assert all(m.peers is None for m in identify(dock, replace(asked, evidence=0.01), top=5).matches)
+
+
 # --- ranking -------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +201,7 @@ def test_a_real_find(dock: Dock, stock: dict[str, Spec]) -> None:
     told = json.loads(json.dumps(found.to_dict()))
     assert told["fits"] is True
     assert told["closest"] == []
-    assert {"id", "name", "score", "domain", "behaviour", "reliability", "interval", "evidence"} == set(
+    assert {"id", "name", "score", "domain", "behaviour", "reliability", "peers", "interval", "evidence"} == set(
         told["matches"][0]
     )
 
@@ -278,7 +291,7 @@ def test_intervals_cover_what_more_examples_would_say(strength: float) -> None:
     for seed in range(120):
         asked = task(5000 + seed, towards, strength=strength)
         cosine = target @ asked.unit_behaviour
-        half = interval_halfwidth(asked, target, cosine, np.ones(1))
+        half = interval_halfwidth(asked, target, cosine, np.full(1, 0.5))
         assert half is not None
         estimates.append(float(cosine[0]))
         halves.append(2 * float(half[0]))  # of the cosine, which is half of the score

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.compare import Comparison, compare
-from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, by_specs, parts
+from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, by_specs, parts, rank_entries
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
 from learndock.search.ranking import chance_of_best
@@ -154,9 +154,7 @@ def shots(bench: Bench) -> Finding:
             break
 
         def choose(bench: Bench, task: str, seed: int, places: Sequence[int], k: int = k) -> Float:
-            domain, behaviour, trust = parts(bench.task_spec(task, seed, k), [bench.entries[p].spec for p in places])
-            found: Float = (domain + trust * behaviour) / 2
-            return found
+            return rank_entries(bench, bench.task_spec(task, seed, k), places)
 
         methods = {"random": METHODS["random"], "oracle": METHODS["oracle"], DEFAULT: Method(choose)}
         summary = compare(bench, methods, lambda task: everyone).summary()["methods"][DEFAULT]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from learndock.bench.baselines import BASELINES
 from learndock.bench.pool import Bench
-from learndock.search.ranking import DOMAIN_WEIGHT
+from learndock.search.ranking import DOMAIN_WEIGHT, rank
 from learndock.spec.spec import Spec
 
 Float = NDArray[np.float64]
@@ -61,6 +61,19 @@ def by_specs(weight: float = DOMAIN_WEIGHT, power: float = 1.0, labels: bool = F
     return choose
 
 
+def rank_entries(bench: Bench, spec: Spec, places: Sequence[int]) -> Float:
+    """What ``identify`` ranks by for ``spec``; in a pool every learnware is of an owner of its own."""
+    specs = [bench.entries[p].spec for p in places]
+    domains, behaviours = np.array([s.unit_domain for s in specs]), np.array([s.unit_behaviour for s in specs])
+    reliability = np.array([s.reliability for s in specs])
+    return rank(spec, domains, behaviours, reliability, [bench.entries[p].name for p in places]).score
+
+
+def identified(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
+    """The default method: the user's spec, ranked."""
+    return rank_entries(bench, bench.task_spec(task, seed), places)
+
+
 def shrunk(prior: float) -> Choose:
     """Behaviour shrunk by the user's own reliability r towards ``prior``: what a good model would show on average."""
 
@@ -91,7 +104,7 @@ def _pays(name: str, sees_data: bool) -> Literal["features", "models", "nothing"
 METHODS: Mapping[str, Method] = {
     "random": Method(chance, note="mean over the pool", pays="nothing"),
     "oracle": Method(oracle, note="best of the pool on the test examples", pays="nothing"),
-    DEFAULT: Method(by_specs(), note="domain and behaviour, as `learndock identify` ranks"),
+    DEFAULT: Method(identified, note="as `learndock identify` ranks"),
     **{name: Method(b.choose, b.sees_data, b.note, _pays(name, b.sees_data)) for name, b in BASELINES.items()},
 }
 
@@ -102,7 +115,8 @@ PARTS: Mapping[str, Method] = {
     "behaviour": Method(by_specs(0, 0)),
     "behaviour x reliability": Method(by_specs(0, 1)),
     "domain 0.5": Method(by_specs(0.5)),
-    DEFAULT: Method(by_specs()),
+    DEFAULT: Method(identified),
+    "without peers": Method(by_specs()),
     "domain 2": Method(by_specs(2)),
     "no reliability": Method(by_specs(power=0)),
     "reliability squared": Method(by_specs(power=2)),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from learndock.bench.compare import compare
 from learndock.bench.experiments import Finding
-from learndock.bench.methods import DEFAULT, METHODS, Method, parts
+from learndock.bench.methods import DEFAULT, METHODS, Method, rank_entries
 from learndock.bench.pool import Bench, Report
 from learndock.bench.responses import respond
 from learndock.bench.tasks import Task
@@ -77,9 +77,7 @@ def phrases(bench: Bench, report: Report) -> Finding:
             continue
 
         def choose(bench: Bench, task: str, seed: int, places: Sequence[int], name: str = name) -> Float:
-            domain, behaviour, trust = parts(specs[name, task, seed], [bench.entries[p].spec for p in places])
-            found: Float = (domain + trust * behaviour) / 2
-            return found
+            return rank_entries(bench, specs[name, task, seed], places)
 
         asked = {"random": METHODS["random"], "oracle": METHODS["oracle"], DEFAULT: Method(choose)}
         m = compare(bench, asked, lambda task: range(len(bench.entries)), tasks=tasks).summary()["methods"][DEFAULT]

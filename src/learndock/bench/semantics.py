@@ -22,6 +22,7 @@ from learndock.bench.tasks import Task
 from learndock.data import Examples, Schema
 from learndock.data.examples import Input
 from learndock.data.metrics import score
+from learndock.search.ranking import rank
 from learndock.spec.spec import Spec
 
 Float = NDArray[np.float64]
@@ -163,8 +164,10 @@ def _first(specs: Sequence[Spec], answers: Sequence[Answer], task: str) -> dict[
     good = np.array([a.meaning == task and a.quality == "good" for a in answers])
     sums = {"one-pass": 0.0, "good first": 0.0, "behaviour": 0.0, "domain": 0.0}
     for spec in specs:
-        domain, behaviour = domains @ spec.unit_domain, behaviours @ spec.unit_behaviour
-        best = int((domain + trust * behaviour).argmax())
+        owners = [f"{a.meaning}/{a.quality}" for a in answers]
+        ranked = rank(spec, domains, behaviours, trust, owners)
+        domain, behaviour = ranked.domain, ranked.behaviour
+        best = int(ranked.score.argmax())
         sums["one-pass"] += right[best]
         sums["good first"] += good[best]
         sums["behaviour"] += right[int(behaviour.argmax())]

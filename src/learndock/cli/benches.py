@@ -24,7 +24,7 @@ def text(
     data: Annotated[Path, typer.Option(help="Folder with tasks.json and NAME.train.jsonl.gz, NAME.test.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
     quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed, no networks; under two minutes.")] = False,
-    short: Annotated[bool, typer.Option("--short", help="All tasks, fewer networks; under an hour.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="All tasks, no networks; about half an hour.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
     space: options.Space = "minilm-l6",

@@ -79,6 +79,7 @@ def _print_matches(found: Any, asked: Any) -> None:
     )
     show.say("domain: knows your kind of inputs. behaviour: answers as your labels do. Both are cosines, 1 is alike.")
     if asked.evidence is not None and asked.evidence > 0.05:
+        show.say("Your examples alone say little, so the order is by domain and by what learnwares of it agree on.")
         show.warn(
             f"your {asked.n} examples alone do not show that labels depend on texts (p = {asked.evidence:.2f}); "
             "add examples, or say in --schema what the labels mean"

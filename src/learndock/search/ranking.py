@@ -1,7 +1,8 @@
 """Identify: rank the learnwares of a dock for a task spec, and say honestly when nothing fits.
 
 score     mean of the domain's cosine and of the behaviour's times the model's reliability: one inner product
-          of joined vectors, so that an index needs to know neither
+          of joined vectors, so that an index needs to know neither; where the user's examples carry no evidence,
+          see ``peers``
 interval  90% interval of the score over resampled examples of the user (behaviour part)
 evidence  p-value of the behaviour's similarity against permuted labels, for this learnware alone
 fits      whether the best of all learnwares beats the best that permuted labels find in this dock
@@ -9,7 +10,7 @@ fits      whether the best of all learnwares beats the best that permuted labels
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
+from learndock.search import peers
 from learndock.spec import Spec
 from learndock.spec.spec import Array, difference
 from learndock.spec.statistics import critical, deviation, tail
@@ -37,7 +39,9 @@ class Match:
     """One learnware, beside the task it was asked for.
 
     ``domain`` and ``behaviour`` are cosines in [-1, 1], ``reliability`` in [0, 1] is of the model's behaviour, and
-    ``score`` is (domain + reliability * behaviour) / 2. ``interval`` is (low, high) of the score, ``evidence`` a
+    ``score`` is (domain + reliability * behaviour) / 2. ``peers`` is None but for a task whose examples carry no
+    evidence: there it is the cosine with what other learnwares of the domain do, and the score that of ``peers``.
+    ``interval`` is (low, high) of the score, ``evidence`` a
     p-value of the behaviour; both are None where the task's spec carries no contrasts.
     """
 
@@ -47,6 +51,7 @@ class Match:
     domain: float
     behaviour: float
     reliability: float
+    peers: float | None
     interval: tuple[float, float] | None
     evidence: float | None
 
@@ -109,30 +114,40 @@ def identify(
         return Identification(False, (), None, 0)
     domains = _unit_rows(table.domain)
     trusted = _unit_rows(table.behaviour) * table.reliability[:, None].astype(np.float32)
-    query = joined(spec.unit_domain[None], spec.unit_behaviour[None])[0]
+    silent = peers.without_evidence(spec)
+    query = joined(spec.unit_domain[None], spec.unit_behaviour[None] * np.float32(not silent))[0]
     index: Index = ExactIndex(len(query))
     index.add(table.ids, joined(domains, trusted))
-    found = index.search(query, top, allowed=allowed)
+    found = index.search(query, max(top, peers.SHORTLIST) if silent else top, allowed=allowed)
     rows = {name: row for row, name in enumerate(table.ids)}
     places = [rows[name] for name, _ in found]
-    domain = domains[places] @ spec.unit_domain
-    behaviours = _unit_rows(table.behaviour[places])
-    reliability = table.reliability[places]
-    behaviour = behaviours @ spec.unit_behaviour
-    half = interval_halfwidth(spec, behaviours, behaviour, reliability)
+    ranked = rank(
+        spec,
+        domains[places],
+        _unit_rows(table.behaviour[places]),
+        table.reliability[places],
+        [table.ids[p].split("/")[0] for p in places],
+    )
+    order = np.argsort(-ranked.score, kind="stable")[:top]
+    places, ranked = [places[i] for i in order], ranked.take(order)
+    behaviours, reliability = _unit_rows(table.behaviour[places]), table.reliability[places]
+    behaviour = ranked.behaviour
+    weight = reliability / (1 + DOMAIN_WEIGHT) if not silent else np.full(len(places), peers.BEHAVIOUR_WEIGHT)
+    half = interval_halfwidth(spec, behaviours, behaviour, weight)
     evidence = match_evidence(spec, behaviours, behaviour)
     matches = tuple(
         Match(
-            id=full,
-            name=full.split("@")[0],
-            score=float(score),
-            domain=float(domain[i]),
+            id=table.ids[place],
+            name=table.ids[place].split("@")[0],
+            score=float(ranked.score[i]),
+            domain=float(ranked.domain[i]),
             behaviour=float(behaviour[i]),
             reliability=float(reliability[i]),
-            interval=None if half is None else (float(score - half[i]), float(score + half[i])),
+            peers=None if ranked.peers is None else float(ranked.peers[i]),
+            interval=None if half is None else (float(ranked.score[i] - half[i]), float(ranked.score[i] + half[i])),
             evidence=None if evidence is None else float(evidence[i]),
         )
-        for i, (full, score) in enumerate(found)
+        for i, place in enumerate(places)
     )
     family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
     chance = chance_of_best(spec, domains[family], trusted[family], seed)
@@ -140,21 +155,51 @@ def identify(
     return Identification(fits, matches, chance, len(family))
 
 
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """What a task's spec says of m learnwares: ``(m,)`` each, ``peers`` only where it was asked for."""
+
+    score: NDArray[np.float64]
+    domain: NDArray[np.float64]
+    behaviour: NDArray[np.float64]
+    peers: NDArray[np.float64] | None
+
+    def take(self, order: NDArray[np.intp]) -> Ranked:
+        """Some of them, in that order."""
+        asked = None if self.peers is None else self.peers[order]
+        return Ranked(self.score[order], self.domain[order], self.behaviour[order], asked)
+
+
+def rank(
+    spec: Spec, domains: Array, behaviours: Array, reliability: NDArray[np.floating], owners: Sequence[str]
+) -> Ranked:
+    """Score learnwares for the task ``spec``: unit rows ``(m, width)`` and ``(m, k)``, and whose each is."""
+    domain = (domains @ spec.unit_domain).astype(np.float64)
+    behaviour = (behaviours @ spec.unit_behaviour).astype(np.float64)
+    if peers.without_evidence(spec):
+        asked = peers.agreement(domain, behaviours, reliability, owners)
+        return Ranked(peers.score(domain, behaviour, asked), domain, behaviour, asked)
+    score = (DOMAIN_WEIGHT * domain + reliability * behaviour) / (1 + DOMAIN_WEIGHT)
+    return Ranked(np.asarray(score, np.float64), domain, behaviour, None)
+
+
 def interval_halfwidth(
-    spec: Spec, behaviours: Array, cosines: Array, reliability: NDArray[np.float64]
+    spec: Spec, behaviours: Array, cosines: NDArray[np.floating], weight: NDArray[np.floating]
 ) -> NDArray[np.float64] | None:
     """Half of the 90% interval of the score for unit ``behaviours`` ``(m, k)``: ``(m,)``, or None.
+
+    ``weight`` ``(m,)`` is what a behaviour's cosine counts in the score.
 
     The cosine moves, to first order, by what resampled examples add along v - cos * tau.
     """
     if spec.contrasts is None or not len(behaviours):
         return None
-    along = behaviours - cosines[:, None] * spec.unit_behaviour[None]
+    along = (behaviours - cosines[:, None] * spec.unit_behaviour[None]).astype(np.float32)
     width = critical(0.05, len(spec.contrasts)) * deviation(spec.contrasts, along) / _length(spec)
-    return np.asarray(width * reliability / (1 + DOMAIN_WEIGHT), np.float64)
+    return np.asarray(width * weight, np.float64)
 
 
-def match_evidence(spec: Spec, behaviours: Array, cosines: Array) -> NDArray[np.float64] | None:
+def match_evidence(spec: Spec, behaviours: Array, cosines: NDArray[np.floating]) -> NDArray[np.float64] | None:
     """p-value of each cosine against behaviours of permuted labels, ``(m,)``, or None."""
     if spec.contrasts is None or not len(behaviours):
         return None

@@ -1,0 +1,68 @@
+"""Where examples say nothing: the domain and what its learnwares agree on decide, and nobody has two voices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from learndock.search import peers
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def crowd(good: int = 5, noise: int = 3, width: int = 512) -> np.ndarray:
+    """``good`` models that share a behaviour, then ``noise`` that share nothing."""
+    draw = np.random.default_rng(3)
+    shared = draw.normal(size=width)
+    return unit(np.array([shared + draw.normal(size=width) for _ in range(good)]
+                         + [draw.normal(size=width) for _ in range(noise)]))  # fmt: skip
+
+
+def test_trained_models_agree_and_noise_does_not() -> None:
+    rows = crowd()
+    found = peers.agreement(np.ones(8), rows, np.ones(8), [f"owner{i}" for i in range(8)])
+    assert found[:5].min() > 0.4
+    assert np.abs(found[5:]).max() < 0.2
+
+
+def test_agreement_is_the_cosine_with_the_others() -> None:
+    rows, trust = crowd(), np.linspace(0.2, 1, 8)
+    domain = np.linspace(1, 0.7, 8)
+    found = peers.agreement(domain, rows, trust, [str(i) for i in range(8)])
+    weights = np.exp(-(1 - domain) / peers.NEAR) * trust
+    for i in range(8):
+        others = sum(weights[j] * rows[j].astype(float) for j in range(8) if j != i)
+        assert found[i] == pytest.approx(rows[i] @ others / np.linalg.norm(others), abs=1e-5)
+
+
+def test_a_hundred_copies_have_one_voice() -> None:
+    rows = crowd(good=5, noise=1)
+    owners = [f"owner{i}" for i in range(6)]
+    alone = peers.agreement(np.ones(6), rows, np.ones(6), owners)
+    copied = np.concatenate([rows, np.repeat(rows[5:], 100, 0)])
+    many = peers.agreement(np.ones(106), copied, np.ones(106), owners + ["owner5"] * 100)
+    # What the honest ones are said to agree on hardly moves
+    assert many[:5] == pytest.approx(alone[:5], abs=0.02)
+    # The copies agree with each other by one voice, no more
+    assert many[5] < many[:5].min()
+
+
+def test_far_domains_are_not_asked() -> None:
+    rows = crowd(good=4, noise=4)
+    domain = np.array([0.1] * 4 + [1.0] * 4)
+    near = peers.agreement(domain, rows, np.ones(8), [str(i) for i in range(8)])
+    assert np.abs(near[4:]).max() < 0.2
+
+
+def test_one_alone_and_none() -> None:
+    assert peers.agreement(np.ones(1), crowd(1, 0), np.ones(1), ["a"]) == pytest.approx([0])
+    assert len(peers.agreement(np.zeros(0), crowd()[:0], np.zeros(0), [])) == 0
+
+
+def test_scores_stay_between_minus_one_and_one() -> None:
+    ones = np.ones(1)
+    assert peers.score(ones, ones, ones) == pytest.approx([1])
+    assert peers.score(-ones, -ones, -ones) == pytest.approx([-1])
