@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from learndock import Examples, Schema, Spec, get_space, make_spec, read_examples, similarity
+from learndock import Examples, Schema, Spec, get_space, make_spec, read_examples
 from learndock.data.choose import few_shot
 from learndock.data.metrics import score
-from learndock.search.ranking import DOMAIN_WEIGHT
+from learndock.search.ranking import rank
 
 OWNER_TRAINING = 800
 OWNER_EXAMPLES = 384
@@ -123,10 +123,14 @@ def main() -> None:
     counts = {"own_first": 0, "well_trained_first": 0, "well_trained_ahead_of_shuffled": 0, "comparable": 0}
     ranking: dict[str, list[list[Any]]] = {}
     for name, spec in tasks.items():
-        scores = {}
-        for w in learnwares:
-            domain, behaviour = similarity(spec, w.spec)
-            scores[w.name] = (DOMAIN_WEIGHT * domain + w.spec.reliability * behaviour) / (1 + DOMAIN_WEIGHT)
+        ranks = rank(
+            spec,
+            np.stack([w.spec.unit_domain for w in learnwares]),
+            np.stack([w.spec.unit_behaviour for w in learnwares]),
+            np.array([w.spec.reliability for w in learnwares]),
+            [w.name for w in learnwares],
+        )
+        scores = dict(zip((w.name for w in learnwares), ranks.score.tolist(), strict=True))
         ranked = sorted(scores, key=lambda w: -scores[w])
         ranking[name] = [[w, round(scores[w], 4)] for w in ranked]
         first = ranked[0].split("/")

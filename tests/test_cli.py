@@ -22,7 +22,7 @@ from terminal import executable, finish, learndock, start
 
 DOCS = Path(__file__).parent.parent / "docs"
 RECORD = {"id", "name", "version", "format", "task", "license", "description", "spaces", "bytes"}
-MATCH = {"id", "name", "score", "domain", "behaviour", "reliability", "interval", "evidence"}
+MATCH = {"id", "name", "score", "domain", "behaviour", "reliability", "peers", "interval", "evidence"}
 SPEC = {
     *("file", "kind", "space", "space_id", "recipe", "task", "n", "settings", "evidence", "privacy", "parts"),
     "reliability",
