@@ -12,7 +12,15 @@ import pytest
 from learndock.errors import SpaceError
 from learndock.spaces import Space
 from learndock.spaces.author import MAX_ERROR, build_space, check_space
-from learndock.spaces.torch_helper import Recipe, TorchHelper, load_torch_helper, space_torch_helper, target_layers
+from learndock.spaces.torch_helper import (
+    Recipe,
+    TorchHelper,
+    as_batch,
+    example_batch,
+    load_torch_helper,
+    space_torch_helper,
+    target_layers,
+)
 
 TEXTS = ["good film", "the nurse wrote down the temperature twice", "no", "a very long, cold day and the rain " * 4]
 MASKED = Recipe(rank=4, max_tokens=64, pooling="mask", template="{text} It was <mask>.")
@@ -79,8 +87,7 @@ def test_features_move_as_the_gradient_says(tiny_space: Space) -> None:
     import torch
 
     helper = space_torch_helper(tiny_space)
-    arrays = helper.encoder.pad_batch(helper.encoder(TEXTS[:1]))
-    ids, mask = torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"])
+    batch = as_batch(helper, TEXTS[:1])
     direction = np.random.default_rng(2).normal(size=(1, 32)).astype(np.float32)
     gradient = graph_gradients(tiny_space, TEXTS[:1], direction)[0]
     step = 1e-2 * gradient / np.linalg.norm(gradient)
@@ -89,9 +96,21 @@ def test_features_move_as_the_gradient_says(tiny_space: Space) -> None:
     def height(sign: float) -> float:
         pieces = np.split(sign * step, ends)
         B = [torch.from_numpy(p.reshape(s)) for p, s in zip(pieces, helper.shapes, strict=True)]
-        return float((helper.features(B, ids, mask) @ torch.from_numpy(direction[0])).item())
+        return float((helper.features(B, batch) @ torch.from_numpy(direction[0])).item())
 
     assert (height(1) - height(-1)) / 2e-2 == pytest.approx(np.linalg.norm(gradient), rel=1e-2)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_networks_whose_attention_cannot_be_laid_out_see_padded_rows(tiny_encoder: Path, pooling: str) -> None:
+    recipe = Recipe(rank=4, max_tokens=64, pooling=pooling)
+    helper, padded = (load_torch_helper(tiny_encoder, recipe) for _ in range(2))
+    assert helper.compact
+    padded.compact = False
+    padded.model.set_attn_implementation("eager")
+    batch, direction = example_batch(helper, TEXTS, seed=3)
+    for ours, theirs in zip(helper.gradients(batch, direction), padded.gradients(batch, direction), strict=True):
+        assert relative(ours.numpy(), theirs.numpy()) < 1e-5
 
 
 # --- sizes, from configs alone -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, SpaceError, WeightsChanged, WeightsMissing
 from learndock.spaces import Space, get_space, list_spaces
 from learndock.spaces.heads import head_for, mean_anchors, phrase_anchors
-from learndock.spaces.helper import BATCH_EXAMPLES, BATCH_TOKENS, batches
+from learndock.spaces.helper import BATCH_STRETCH, BATCH_TOKENS, batches
 from learndock.spaces.install import install_space
 from learndock.spaces.text import MAX_CHARACTERS
 from learndock.spec import make_spec
@@ -337,9 +337,9 @@ def test_batches_are_whole_and_small(seed: int) -> None:
     found = list(batches(lengths))
     assert sorted(np.concatenate(found).tolist()) == list(range(200))
     for rows in found:
-        longest = max(lengths[i] for i in rows)
-        assert len(rows) <= BATCH_EXAMPLES
-        assert len(rows) == 1 or len(rows) * longest <= BATCH_TOKENS
+        together, longest = sum(lengths[i] for i in rows), max(lengths[i] for i in rows)
+        assert len(rows) == 1 or together <= BATCH_TOKENS
+        assert len(rows) * longest <= BATCH_STRETCH * together
 
 
 @pytest.mark.parametrize("value", [3, b"bytes", None, ("a", "b", "c"), ("a", 1), ["a"]])

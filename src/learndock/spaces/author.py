@@ -16,7 +16,7 @@ from learndock.files import sha256_file
 from learndock.spaces.counter import GENERATOR
 from learndock.spaces.export import SAMPLE, write_graphs
 from learndock.spaces.space import SPACE_FILE, SPACE_FORMAT, Space, read_space
-from learndock.spaces.torch_helper import Recipe, TorchHelper, example_batch, load_torch_helper
+from learndock.spaces.torch_helper import Recipe, TorchHelper, as_batch, example_batch, load_torch_helper
 
 MAX_ERROR = 1e-5
 SKETCH = {"kind": "count", "size": 4096, "seed": 1, "generator": GENERATOR}
@@ -124,9 +124,7 @@ def _public_mean(helper: TorchHelper) -> NDArray[np.float32]:
     total = np.zeros(helper.width, np.float64)
     with torch.inference_mode():
         for start in range(0, len(chosen), 64):
-            arrays = helper.encoder.pad_batch(helper.encoder(chosen[start : start + 64]))
-            found = helper.features(None, torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]))
-            total += found.numpy().sum(0)
+            total += helper.features(None, as_batch(helper, chosen[start : start + 64])).numpy().sum(0)
     return (total / len(chosen)).astype(np.float32)
 
 
@@ -214,11 +212,11 @@ def check_space(space: Space, helper: TorchHelper) -> float:
     worst = 0.0
     long = " ".join(SAMPLE * 12)
     for seed, texts in enumerate((list(SAMPLE), ["one"], [*SAMPLE, long] * 3, [long[:200], "a b"])):
-        ids, mask, direction = example_batch(helper, texts, seed)
-        features, gradients = (v.numpy() for v in helper.gradients(ids, mask, direction))
+        batch, direction = example_batch(helper, texts, seed)
+        features, gradients = (v.numpy() for v in helper.gradients(batch, direction))
         found = np.zeros_like(gradients)
-        for batch in space.helper.gradients(texts, direction.numpy()[:, None, :]):
-            found[batch.rows] = batch.gradients
+        for part in space.helper.gradients(texts, direction.numpy()[:, None, :]):
+            found[part.rows] = part.gradients
         for ours, theirs in ((found, gradients), (space.helper.features(texts), features)):
             worst = max(worst, float(np.abs(ours - theirs).max() / np.abs(theirs).max()))
     if not worst < MAX_ERROR:

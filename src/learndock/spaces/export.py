@@ -48,19 +48,21 @@ def _plain_linear() -> Iterator[None]:
 def write_graphs(helper: TorchHelper, out: Path, weights: Path) -> dict[str, list[str]]:
     """Write ``gradients.onnx`` and ``features.onnx``; returns which tensors each takes from ``weights``."""
 
-    # make_fx counts the arguments of a bound method wrongly, hence the functions
-    def gradients(ids: torch.Tensor, mask: torch.Tensor, direction: torch.Tensor) -> Any:
-        return helper.gradients(ids, mask, direction)
-
-    def features(ids: torch.Tensor, mask: torch.Tensor) -> Any:
-        return helper.features(None, ids, mask)
-
     # A number of examples that is no size of the helper: equal sizes would be taken for one and the same
-    args = example_batch(helper, (SAMPLE * 10)[:37], seed=0)
+    batch, direction = example_batch(helper, (SAMPLE * 10)[:37], seed=0)
+    names = list(batch)
+
+    # make_fx counts the arguments of a bound method wrongly, hence the functions
+    def gradients(*args: torch.Tensor) -> Any:
+        return helper.gradients(dict(zip(names, args, strict=False)), args[-1])
+
+    def features(*args: torch.Tensor) -> Any:
+        return helper.features(None, dict(zip(names, args, strict=True)))
+
     external = {}
     for file, function, given in (
-        ("gradients.onnx", gradients, dict(zip(("ids", "mask", "direction"), args, strict=True))),
-        ("features.onnx", features, dict(zip(("ids", "mask"), args, strict=False))),
+        ("gradients.onnx", gradients, {**batch, "direction": direction}),
+        ("features.onnx", features, batch),
     ):
         outputs = ["features", "gradients"] if function is gradients else ["features"]
         model = _trace(function, given, outputs, helper.recipe.max_tokens)
@@ -72,7 +74,7 @@ def write_graphs(helper: TorchHelper, out: Path, weights: Path) -> dict[str, lis
 
 
 def _trace(function: Callable[..., Any], given: dict[str, torch.Tensor], outputs: list[str], max_tokens: int) -> Any:
-    """An ONNX model of ``function`` with free batch (first axis) and length (second axis of ids and mask)."""
+    """An ONNX model of ``function`` in which numbers of examples, of tokens, and the longest length are free."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -84,12 +86,15 @@ def _trace(function: Callable[..., Any], given: dict[str, torch.Tensor], outputs
         def forward(self, *args: Any) -> Any:
             return self.traced(*args)
 
-    n, tokens = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("tokens", min=2, max=max_tokens)
-    free = tuple({0: n, 1: tokens} if name in ("ids", "mask") else {0: n} for name in given)
+    n, length = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("length", min=2, max=max_tokens)
+    tokens = torch.export.Dim("tokens", min=2, max=4096 * max_tokens)
+    axes = {"ids": {0: tokens}, "places": {0: tokens}, "direction": {0: n}}
+    free = tuple(axes.get(name, {0: n, 1: length}) for name in given)
     args = tuple(given.values())
     with _plain_linear(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*args)
+        _drop_zeros(traced)
         program = torch.export.export(Graph(traced), args, dynamic_shapes=(free,), strict=False)
         exported = torch.onnx.export(
             program,
@@ -102,6 +107,20 @@ def _trace(function: Callable[..., Any], given: dict[str, torch.Tensor], outputs
         )
     assert exported is not None
     return exported.model_proto
+
+
+def _drop_zeros(traced: Any) -> None:
+    """Take additions of zeros out of a traced graph: the offsets by which it was differentiated."""
+    import torch
+
+    plus, zeros = torch.ops.aten.add.Tensor, torch.ops.aten.zeros.default
+    for node in list(traced.graph.nodes):
+        if node.op == "call_function" and node.target is plus:
+            kept = [a for a in node.args if not (isinstance(a, torch.fx.Node) and a.target is zeros)]
+            if len(kept) == 1:
+                node.replace_all_uses_with(kept[0])
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
 
 
 def _refer_to_weights(model: Any, weights: Path) -> None:

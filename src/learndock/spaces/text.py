@@ -58,14 +58,21 @@ class TextEncoder:
         return text
 
     def pad_batch(self, ids: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-        """Arrays ``ids`` and ``mask``, both ``(n, tokens)``."""
-        longest = max(len(i) for i in ids)
-        padded = np.full((len(ids), longest), self.pad, np.int64)
-        mask = np.zeros((len(ids), longest), np.int64)
-        for row, found in enumerate(ids):
-            padded[row, : len(found)] = found
-            mask[row, : len(found)] = 1
-        return {"ids": padded, "mask": mask}
+        """The graph's inputs: ``ids`` and ``places`` ``(tokens,)``, ``mask`` and ``slots`` ``(n, length)``.
+
+        ``slots`` says for each place of each example which token stands there (the first, where ``mask`` says that
+        none does), ``places`` for each token where it stands in the flattened ``slots`` (see ``compact``).
+        """
+        lengths = np.array([len(i) for i in ids])
+        mask = np.arange(int(lengths.max())) < lengths[:, None]
+        slots = np.zeros(mask.shape, np.int64)
+        slots[mask] = np.arange(int(lengths.sum()))
+        return {
+            "ids": np.concatenate(ids),
+            "mask": mask.astype(np.int64),
+            "slots": slots,
+            "places": np.flatnonzero(mask),
+        }
 
 
 def read_text_encoder(tokenizer_json: bytes, *, max_tokens: int, pad: int, template: str | None) -> TextEncoder:

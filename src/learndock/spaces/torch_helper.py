@@ -7,19 +7,23 @@ same forward pass can be traced.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learndock.errors import MissingExtra, SpaceError
+from learndock.spaces.compact import ATTENTION, Layout, laid_out, register_attention
 from learndock.spaces.counter import shared_A
 from learndock.spaces.space import Space
 from learndock.spaces.text import TextEncoder, read_text_encoder
 
 if TYPE_CHECKING:
     import torch
+
+#: What the encoder gives for a few inputs, as tensors.
+Batch = Mapping[str, Any]
 
 #: Names that attention layers give their three projections, in the families of encoders seen so far.
 TARGETS = (
@@ -43,7 +47,10 @@ class Recipe:
 
 @dataclass(eq=False)
 class TorchHelper:
-    """A helper in torch: the authority that the exported graph is checked against."""
+    """A helper in torch: the authority that the exported graph is checked against.
+
+    ``compact`` says whether its attention can go by a layout; where it cannot, the network sees padded rows.
+    """
 
     model: Any
     encoder: TextEncoder
@@ -52,6 +59,7 @@ class TorchHelper:
     recipe: Recipe
     mask_token: int | None
     width: int
+    compact: bool = False
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -63,50 +71,96 @@ class TorchHelper:
         """Count of numbers in the parameter vector."""
         return sum(rows * columns for rows, columns in self.shapes)
 
-    def features(self, B: Sequence[torch.Tensor] | None, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Features ``(n, width)`` of unit length under W' = W + B A.
+    def features(self, B: Sequence[torch.Tensor] | None, batch: Batch) -> torch.Tensor:
+        """Features ``(n, width)`` of unit length under W' = W + B A, for a ``batch`` as the encoder makes it.
 
-        ``B`` holds ``(n, out, rank)`` (one an example) or ``(out, rank)`` tensors, or is None for B = 0.
+        ``B`` holds ``(out, rank)`` tensors, or is None for B = 0.
         """
         import torch
 
-        weight = mask.to(torch.float32)
-        # Added to the scores of padded positions; library mask code would branch on data
-        bias = (1 - weight)[:, None, None, :] * -1e4
-        start = self.model.config.pad_token_id + 1 if _counts_from_padding(self.model) else 0
-        positions = torch.arange(ids.shape[1], device=ids.device)[None, :] + start
+        layout = self._layout(batch)
         with self._adapted(B), self._captured() as captured:
-            given: dict[str, Any] = {"input_ids": ids, "attention_mask": bias}
-            if getattr(self.model.config, "position_embedding_type", "absolute") is not None:
-                given["position_ids"] = positions
-            if getattr(self.model.config, "type_vocab_size", 0):
-                given["token_type_ids"] = torch.zeros_like(ids)
-            output = self.model(**given)
+            output = self._run(batch["ids"], layout)
             hidden = captured[0] if captured else output.last_hidden_state
+        if self.compact:
+            hidden = layout.pad(hidden.squeeze(0))
         if self.recipe.pooling == "mean":
-            pooled = (hidden * weight[..., None]).sum(1) / weight[..., None].sum(1)
+            pooled = (hidden * layout.mask[..., None]).sum(1) / layout.mask[..., None].sum(1)
         elif self.recipe.pooling == "cls":
             pooled = hidden[:, 0]
         else:
-            at_mask = torch.eq(ids, torch.tensor(self.mask_token)).to(torch.float32)
-            pooled = (hidden * at_mask[..., None]).sum(1)
+            at_mask = torch.eq(batch["ids"][layout.slots], torch.tensor(self.mask_token)).to(torch.float32)
+            pooled = (hidden * (at_mask * layout.mask)[..., None]).sum(1)
         unit: torch.Tensor = pooled / (pooled * pooled).sum(-1, keepdim=True).sqrt()
         return unit
 
-    def gradients(
-        self, ids: torch.Tensor, mask: torch.Tensor, direction: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features ``(n, width)`` and gradients ``(n, |B|)`` of <f(x), t> at B = 0, for ``direction`` t."""
+    def _layout(self, batch: Batch) -> Layout:
         import torch
 
-        B = tuple(torch.zeros(ids.shape[0], *shape) for shape in self.shapes)
+        return Layout(batch["mask"].to(torch.float32), batch["slots"], batch["places"])
 
-        def objective(B: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-            found = self.features(B, ids, mask)
-            return (found * direction).sum(), found
+    def _run(self, ids: torch.Tensor, layout: Layout) -> Any:
+        import torch
 
-        parts, found = torch.func.grad(objective, has_aux=True)(B)
+        start = self.model.config.pad_token_id + 1 if _counts_from_padding(self.model) else 0
+        positions = torch.arange(layout.slots.shape[1])[None] + start
+        if self.compact:
+            row, bias = ids[None], None
+            positions = positions.expand_as(layout.slots).flatten()[layout.places][None]
+        else:
+            row, bias = ids[layout.slots], layout.bias
+        given: dict[str, Any] = {"input_ids": row, "attention_mask": bias}
+        if getattr(self.model.config, "position_embedding_type", "absolute") is not None:
+            given["position_ids"] = positions
+        if getattr(self.model.config, "type_vocab_size", 0):
+            given["token_type_ids"] = torch.zeros_like(row)
+        with laid_out(layout):
+            return self.model(**given)
+
+    def gradients(self, batch: Batch, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features ``(n, width)`` and gradients ``(n, |B|)`` of <f(x), t> at B = 0, for ``direction`` t.
+
+        B stands nowhere in the forward pass: at B = 0 the gradient of an example is dY^T (X A^T) with dY that of the
+        layer's output Y, so an offset of Y is what is differentiated by, and the adapters cost one product a layer.
+        """
+        import torch
+
+        layout = self._layout(batch)
+        shape = (1, *batch["ids"].shape) if self.compact else tuple(layout.slots.shape)
+        still = tuple(torch.zeros(*shape, layer.out_features) for _, layer in self.layers)
+
+        def objective(offsets: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[Any, ...]]:
+            with self._offset(offsets) as entered:
+                found = self.features(None, batch)
+            return (found * direction).sum(), (found, entered)
+
+        moved, (found, entered) = torch.func.grad(objective, has_aux=True)(still)
+        parts = []
+        for dY, X, A in zip(moved, entered, self.A, strict=True):
+            low = X @ A.T
+            if self.compact:
+                dY, low = layout.pad(dY.squeeze(0)), layout.pad(low.squeeze(0))
+            parts.append(dY.transpose(1, 2) @ (low * layout.mask[..., None]))
         return found, torch.cat([p.reshape(p.shape[0], -1) for p in parts], 1)
+
+    @contextmanager
+    def _offset(self, offsets: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        """Add ``offsets`` ``(n, tokens, out)`` to the layers' outputs; gives what enters the layers."""
+        entered: list[torch.Tensor] = []
+
+        def hook(offset: torch.Tensor) -> Callable[..., torch.Tensor]:
+            def add(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+                entered.append(inputs[0])
+                return output + offset
+
+            return add
+
+        handles = [layer.register_forward_hook(hook(o)) for (_, layer), o in zip(self.layers, offsets, strict=True)]
+        try:
+            yield entered
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @contextmanager
     def _adapted(self, B: Sequence[torch.Tensor] | None) -> Iterator[None]:
@@ -202,7 +256,16 @@ def _wrap(model: Any, encoder: TextEncoder, recipe: Recipe, mask_token: int | No
         torch.from_numpy(shared_A(recipe.seed, i, recipe.rank, layer.in_features))
         for i, (_, layer) in enumerate(layers)
     ]
-    return TorchHelper(model, encoder, layers, A, recipe, mask_token, model.config.hidden_size)
+    return TorchHelper(model, encoder, layers, A, recipe, mask_token, model.config.hidden_size, _compact(model))
+
+
+def _compact(model: Any) -> bool:
+    """Give the model compact attention if its code takes attention from outside; returns whether it does."""
+    if not type(model)._supports_attention_backend:
+        return False
+    register_attention()
+    model.set_attn_implementation(ATTENTION)
+    return True
 
 
 def target_layers(model: Any) -> list[tuple[str, Any]]:
@@ -222,14 +285,19 @@ def target_layers(model: Any) -> list[tuple[str, Any]]:
     raise SpaceError(f"no query, key and value projections found; its linear layers are called {kinds}")
 
 
-def example_batch(helper: TorchHelper, texts: Sequence[str], seed: int) -> tuple[Any, Any, Any]:
+def as_batch(helper: TorchHelper, inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
+    """Inputs as a batch of tensors."""
+    import torch
+
+    return {k: torch.from_numpy(v) for k, v in helper.encoder.pad_batch(helper.encoder(inputs)).items()}
+
+
+def example_batch(helper: TorchHelper, texts: Sequence[str], seed: int) -> tuple[dict[str, Any], Any]:
     """Arguments of ``TorchHelper.gradients`` for real texts and random directions."""
     import torch
 
-    arrays = helper.encoder.pad_batch(helper.encoder(texts))
     generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(len(texts), helper.width, generator=generator)
-    return torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]), direction
+    return as_batch(helper, texts), torch.randn(len(texts), helper.width, generator=generator)
 
 
 def space_torch_helper(space: Space) -> TorchHelper:

@@ -79,9 +79,9 @@ def fit(
     optimiser = torch.optim.Adam(B, lr=settings.learning_rate)
     half = _has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
     for step, rows in enumerate(_steps([len(e) for e in encoded], settings, seed)):
-        arrays = helper.encoder.pad_batch([encoded[i] for i in rows])
+        batch = {k: torch.from_numpy(v) for k, v in helper.encoder.pad_batch([encoded[i] for i in rows]).items()}
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            found = helper.features(B, torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]))
+            found = helper.features(B, batch)
         loss = _loss(schema, found.float(), _points(anchors, rows), shares[torch.from_numpy(rows)], settings.scale)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
