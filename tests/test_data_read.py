@@ -378,6 +378,15 @@ def test_long_texts(tmp_path: Path) -> None:
     refused(wider, "row 2 (line 3)", "1,000,001 characters", "shorten", schema=COLOURS)
 
 
+def test_many_copies_are_remarked_upon(tmp_path: Path) -> None:
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(20)]
+    path = tmp_path / "d.csv"
+    path.write_text("\n".join(["text,label", *rows, *rows[:2]]) + "\n")
+    assert not any("repeat" in w for w in read_examples(path).warnings)
+    path.write_text("\n".join(["text,label", *rows, *rows[:3]]) + "\n")
+    assert any("3 rows that repeat earlier ones (the first in row 21)" in w for w in read_examples(path).warnings)
+
+
 def test_conflicting_labels_are_counted_and_kept(tmp_path: Path) -> None:
     rows = ["a,red", "b,red", "a,blue", "a,green", "b,red", "c,red", "c,blue"]
     examples = read_examples(write(tmp_path / "d.csv", "\n".join(["text,label", *rows])), schema=COLOURS)

@@ -379,6 +379,18 @@ def test_a_template_keeps_its_mask(tiny_masked_space: Space, text: str) -> None:
         assert np.isfinite(tiny_masked_space.helper.features([value])).all()
 
 
+def test_a_text_that_spells_a_token_does_not_contain_it(minilm: Space, tiny_masked_space: Space) -> None:
+    for space in (minilm, tiny_masked_space):
+        encoder = space.helper.encoder
+        spelt = sorted(t.content for t in encoder.tokenizer.get_added_tokens_decoder().values() if t.special)  # type: ignore[attr-defined]
+        assert spelt
+        (plain,) = encoder(["a good film"])
+        for token in spelt:
+            (ids,) = encoder([f"a good {token} film"])
+            meant = encoder.tokenizer.token_to_id(token)  # type: ignore[attr-defined]
+            assert (ids == meant).sum() == (plain == meant).sum()
+
+
 @pytest.mark.parametrize("length", range(40, 70))
 def test_a_template_keeps_its_mask_at_every_length(tiny_masked_space: Space, length: int) -> None:
     draw = np.random.default_rng(length)

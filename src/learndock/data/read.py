@@ -35,6 +35,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_CHARACTERS = 1_000_000
 #: A text longer than this is kept with a warning: helpers and models read the beginning only.
 LONG_CHARACTERS = 20_000
+#: More rows than this share that repeat an earlier row, label and all, are remarked upon.
+MANY_COPIES = 0.1
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def _remarks(found: _Reading, schema: Schema | None) -> Iterator[str]:
     if empty:
         yield f"{_count(empty, 'empty text')}; kept, though nothing can be learnt from them"
     yield from _conflicts(found)
+    yield from _copies(found)
     if schema is not None and schema.type == "regression" and schema.labels:
         yield from _off_scale(found, schema)
 
@@ -240,6 +243,18 @@ def _conflicts(found: _Reading) -> Iterator[str]:
         yield f"{texts} with conflicting labels (the first in rows {one} and {other}); all rows were kept"
 
 
+def _copies(found: _Reading) -> Iterator[str]:
+    """Say how many rows repeat an earlier one, where that is a good part of them: chance is reckoned by the row."""
+    first: dict[tuple[Input, float], int] = {}
+    again = []
+    for given, target, row in zip(found.inputs, found.labels, found.rows, strict=False):
+        if first.setdefault((given, target), row) != row:
+            again.append(row)
+    if len(again) > 2 and len(again) > MANY_COPIES * len(found.rows):
+        counted = _count(again, "row that repeats an earlier one", "rows that repeat earlier ones")
+        yield f"{counted}; chance is reckoned by the row, so evidence will look better than it is"
+
+
 def _off_scale(found: _Reading, schema: Schema) -> Iterator[str]:
     try:
         low, high = sorted(float(v) for v in schema.labels)
@@ -250,5 +265,5 @@ def _off_scale(found: _Reading, schema: Schema) -> Iterator[str]:
         yield f"{_count(outside, 'label')} outside the schema's scale {low:g} to {high:g}; kept as they are"
 
 
-def _count(rows: Sequence[int], thing: str) -> str:
-    return f"{len(rows):,} {thing}{'' if len(rows) == 1 else 's'} (the first in row {rows[0]})"
+def _count(rows: Sequence[int], thing: str, things: str | None = None) -> str:
+    return f"{len(rows):,} {thing if len(rows) == 1 else things or thing + 's'} (the first in row {rows[0]})"

@@ -21,13 +21,15 @@ class TextEncoder:
     """Token ids for texts: ``(text)`` or ``(text, text_pair)``, cut to ``max_tokens``, longest first.
 
     ``template`` wraps a single text before tokenization (``"{text} It was <mask>."``) and is None for
-    helpers that need none.
+    helpers that need none. A text that spells one of the ``special`` tokens does not contain it: the template's mask
+    is the only one that is read.
     """
 
     tokenizer: Any
     max_tokens: int
     pad: int
     template: str | None = None
+    special: tuple[str, ...] = ()
 
     def __call__(self, inputs: Sequence[Any]) -> list[NDArray[np.int64]]:
         """Ids of every input, unpadded.
@@ -44,6 +46,8 @@ class TextEncoder:
             raise DataError(f"this space reads texts, not {type(value).__name__}; choose a space for such inputs")
         cut = [p[:MAX_CHARACTERS] for p in parts]
         if self.template is not None:
+            for token in self.special:
+                cut = [p.replace(token, f"{token[0]} {token[1:]}") for p in cut]
             return self.template.replace("{text}", self._shorten(" ".join(cut)))
         return cut[0] if len(cut) == 1 else (cut[0], cut[1])
 
@@ -82,4 +86,7 @@ def read_text_encoder(tokenizer_json: bytes, *, max_tokens: int, pad: int, templ
     tokenizer = Tokenizer.from_buffer(tokenizer_json)
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens, strategy="longest_first")
-    return TextEncoder(tokenizer, max_tokens, pad, template)
+    # Texts are strangers': what they spell is text. A template spells its mask itself
+    tokenizer.encode_special_tokens = template is None
+    special = tuple(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
+    return TextEncoder(tokenizer, max_tokens, pad, template, special)
