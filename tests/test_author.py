@@ -11,7 +11,7 @@ import pytest
 
 from learndock.errors import SpaceError
 from learndock.spaces import Space
-from learndock.spaces.author import MAX_ERROR, build_space, check_space
+from learndock.spaces.author import MAX_ERROR, TextAuthored, build_space, check_space, space_in_torch
 from learndock.spaces.torch_helper import Recipe, TorchHelper, load_torch_helper, space_torch_helper, target_layers
 
 TEXTS = ["good film", "the nurse wrote down the temperature twice", "no", "a very long, cold day and the rain " * 4]
@@ -61,7 +61,7 @@ def test_the_mask_of_a_template_is_read_as_torch_reads_it(tiny_masked_space: Spa
 @pytest.mark.parametrize("name", ["tiny_space", "tiny_masked_space", "minilm"])
 def test_graph_and_torch_agree_on_shapes_that_were_not_traced(name: str, request: pytest.FixtureRequest) -> None:
     space = request.getfixturevalue(name)
-    assert check_space(space, space_torch_helper(space)) < MAX_ERROR == 1e-5
+    assert check_space(space, space_in_torch(space)) < MAX_ERROR == 1e-5
 
 
 def test_a_graph_of_other_weights_is_noticed(tiny_space: Space, tiny_encoder: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_graph_of_other_weights_is_noticed(tiny_space: Space, tiny_encoder: Pa
     with torch.no_grad():
         other.layers[-1][1].weight[0, 0] += 0.01
     with pytest.raises(SpaceError, match=r"space tiny: the exported graph differs from torch by .* \(relative\)"):
-        check_space(tiny_space, other)
+        check_space(tiny_space, TextAuthored(other))
 
 
 def test_features_move_as_the_gradient_says(tiny_space: Space) -> None:

@@ -145,7 +145,7 @@ def _counts_from_padding(model: Any) -> bool:
     return "roberta" in model.config.model_type or model.config.model_type in ("camembert", "mpnet")
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -162,7 +162,7 @@ def load_torch_helper(source: str | Path, recipe: Recipe) -> TorchHelper:
         MissingExtra: torch or transformers is not installed.
         SpaceError: no such encoder, or one whose attention layers are not known here.
     """
-    _require_torch()
+    require_torch()
     import torch
     from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -222,16 +222,6 @@ def target_layers(model: Any) -> list[tuple[str, Any]]:
     raise SpaceError(f"no query, key and value projections found; its linear layers are called {kinds}")
 
 
-def example_batch(helper: TorchHelper, texts: Sequence[str], seed: int) -> tuple[Any, Any, Any]:
-    """Arguments of ``TorchHelper.gradients`` for real texts and random directions."""
-    import torch
-
-    arrays = helper.encoder.pad_batch(helper.encoder(texts))
-    generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(len(texts), helper.width, generator=generator)
-    return torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]), direction
-
-
 def space_torch_helper(space: Space) -> TorchHelper:
     """The helper of a published space in torch, from the same checked files.
 
@@ -240,7 +230,7 @@ def space_torch_helper(space: Space) -> TorchHelper:
         WeightsMissing, WeightsChanged: see ``Space.read``.
         SpaceError: its architecture cannot be rebuilt here.
     """
-    _require_torch()
+    require_torch()
     import torch
     from safetensors.torch import load
     from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
