@@ -11,16 +11,8 @@ import pytest
 
 from learndock.errors import SpaceError
 from learndock.spaces import Space
-from learndock.spaces.author import MAX_ERROR, build_space, check_space
-from learndock.spaces.torch_helper import (
-    Recipe,
-    TorchHelper,
-    as_batch,
-    example_batch,
-    load_torch_helper,
-    space_torch_helper,
-    target_layers,
-)
+from learndock.spaces.author import MAX_ERROR, TextAuthored, build_space, check_space, example_batch, space_in_torch
+from learndock.spaces.torch_helper import Recipe, TorchHelper, load_torch_helper, space_torch_helper, target_layers
 
 TEXTS = ["good film", "the nurse wrote down the temperature twice", "no", "a very long, cold day and the rain " * 4]
 MASKED = Recipe(rank=4, max_tokens=64, pooling="mask", template="{text} It was <mask>.")
@@ -69,7 +61,7 @@ def test_the_mask_of_a_template_is_read_as_torch_reads_it(tiny_masked_space: Spa
 @pytest.mark.parametrize("name", ["tiny_space", "tiny_masked_space", "minilm"])
 def test_graph_and_torch_agree_on_shapes_that_were_not_traced(name: str, request: pytest.FixtureRequest) -> None:
     space = request.getfixturevalue(name)
-    assert check_space(space, space_torch_helper(space)) < MAX_ERROR == 1e-5
+    assert check_space(space, space_in_torch(space)) < MAX_ERROR == 1e-5
 
 
 def test_a_graph_of_other_weights_is_noticed(tiny_space: Space, tiny_encoder: Path) -> None:
@@ -79,7 +71,7 @@ def test_a_graph_of_other_weights_is_noticed(tiny_space: Space, tiny_encoder: Pa
     with torch.no_grad():
         other.layers[-1][1].weight[0, 0] += 0.01
     with pytest.raises(SpaceError, match=r"space tiny: the exported graph differs from torch by .* \(relative\)"):
-        check_space(tiny_space, other)
+        check_space(tiny_space, TextAuthored(other))
 
 
 def test_features_move_as_the_gradient_says(tiny_space: Space) -> None:
@@ -87,7 +79,7 @@ def test_features_move_as_the_gradient_says(tiny_space: Space) -> None:
     import torch
 
     helper = space_torch_helper(tiny_space)
-    batch = as_batch(helper, TEXTS[:1])
+    *batch, _ = example_batch(TextAuthored(helper), TEXTS[:1], 0)
     direction = np.random.default_rng(2).normal(size=(1, 32)).astype(np.float32)
     gradient = graph_gradients(tiny_space, TEXTS[:1], direction)[0]
     step = 1e-2 * gradient / np.linalg.norm(gradient)
@@ -96,7 +88,7 @@ def test_features_move_as_the_gradient_says(tiny_space: Space) -> None:
     def height(sign: float) -> float:
         pieces = np.split(sign * step, ends)
         B = [torch.from_numpy(p.reshape(s)) for p, s in zip(pieces, helper.shapes, strict=True)]
-        return float((helper.features(B, batch) @ torch.from_numpy(direction[0])).item())
+        return float((helper.features(B, *batch) @ torch.from_numpy(direction[0])).item())
 
     assert (height(1) - height(-1)) / 2e-2 == pytest.approx(np.linalg.norm(gradient), rel=1e-2)
 
@@ -108,8 +100,8 @@ def test_networks_whose_attention_cannot_be_laid_out_see_padded_rows(tiny_encode
     assert helper.compact
     padded.compact = False
     padded.model.set_attn_implementation("eager")
-    batch, direction = example_batch(helper, TEXTS, seed=3)
-    for ours, theirs in zip(helper.gradients(batch, direction), padded.gradients(batch, direction), strict=True):
+    batch = example_batch(TextAuthored(helper), TEXTS, 3)
+    for ours, theirs in zip(helper.gradients(*batch), padded.gradients(*batch), strict=True):
         assert relative(ours.numpy(), theirs.numpy()) < 1e-5
 
 

@@ -62,7 +62,8 @@ def test_one_step_goes_where_the_gradient_points(tiny_space: Space) -> None:
 def test_the_loss_falls(kind: str, tiny_space: Space) -> None:
     import torch
 
-    from learndock.spaces.torch_helper import as_batch, space_torch_helper
+    from learndock.spaces.author import TextAuthored, example_batch
+    from learndock.spaces.torch_helper import space_torch_helper
     from learndock.spec.paper import _loss
 
     asked = SCALE if kind == "regression" else SENTIMENT
@@ -70,12 +71,12 @@ def test_the_loss_falls(kind: str, tiny_space: Space) -> None:
     targets = {"labels": LABELS, "regression": LABELS * 2.5, "probabilities": draw.dirichlet([1, 1], size=6)}[kind]
     vector = fitted(tiny_space, targets, asked, steps=40, batch=6, learning_rate=1e-3)
     helper = space_torch_helper(tiny_space)
-    batch = as_batch(helper, INPUTS)
+    *batch, _ = example_batch(TextAuthored(helper), INPUTS, 0)
     points = torch.from_numpy(phrase_anchors(tiny_space.helper, asked).points[None].repeat(6, 0))
     shares = torch.from_numpy(indicators(asked, targets).astype(np.float32))
     ends = np.cumsum([rows * columns for rows, columns in helper.shapes])[:-1]
     B = [torch.from_numpy(p.reshape(s)) for p, s in zip(np.split(vector, ends), helper.shapes, strict=True)]
-    before, after = (float(_loss(asked, helper.features(b, batch), points, shares, 20.0)) for b in (None, B))
+    before, after = (float(_loss(asked, helper.features(b, *batch), points, shares, 20.0)) for b in (None, B))
     assert after < before
 
 

@@ -415,12 +415,15 @@ def test_a_template_keeps_its_mask_at_every_length(tiny_masked_space: Space, len
     ],
 )
 def test_words_make_a_phrase_head_and_bare_numbers_do_not(phrases: tuple[str, ...], head: str) -> None:
-    assert head_for(Schema("classification", phrases, phrases, "accuracy")) == head
+    assert head_for(Schema("classification", phrases, phrases, "accuracy"), get_space()) == head
 
 
 def test_a_scale_without_ends_has_no_phrases() -> None:
-    assert head_for(Schema("regression", (), (), "pearson")) == "means"
-    assert head_for(Schema("regression", ("0", "5"), ("unrelated", "the same"), "pearson")) == "phrases"
+    assert head_for(Schema("regression", (), (), "pearson"), get_space()) == "means"
+    schema = Schema("regression", ("0", "5"), ("unrelated", "the same"), "pearson")
+    assert head_for(schema, get_space()) == "phrases"
+    # A helper that reads no words has no head of them, whatever the schema says
+    assert head_for(schema, get_space("efficientnet-lite0")) == "means"
 
 
 def test_phrase_anchors_are_centred(tiny_space: Space, tiny_masked_space: Space) -> None:

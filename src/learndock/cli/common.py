@@ -25,12 +25,19 @@ def read_schema(source: str | None) -> Schema | None:
 
 
 def read_data(
-    path: Path, schema: Schema | None, text: str, pair: str, label: str, *, labels: bool | None = True
+    path: Path,
+    schema: Schema | None,
+    text: str,
+    pair: str,
+    label: str,
+    image: str | None = None,
+    *,
+    labels: bool | None = True,
 ) -> Examples:
     """Read DATA and pass the reader's warnings on; ``labels=None`` takes labels where they are."""
     from learndock.data import read_examples
 
-    examples = read_examples(path, schema=schema, labels=labels, text=text, text_pair=pair, label=label)
+    examples = read_examples(path, schema=schema, labels=labels, text=text, text_pair=pair, label=label, image=image)
     for warning in examples.warnings:
         warn(warning)
     return examples

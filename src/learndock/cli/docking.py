@@ -22,12 +22,13 @@ def pack(
     description: Annotated[str, typer.Option(help="A sentence about the model.")] = "",
     licence: Annotated[str | None, typer.Option("--license", help="Licence of the model (an SPDX name).")] = None,
     base: Annotated[str | None, typer.Option(help="Base model of an adapter, if its configuration is wrong.")] = None,
-    space: options.Space = "minilm-l6",
+    space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     full: options.Full = False,
     seed: options.Seed = 0,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     label: options.Label = "label",
     json: options.Json = False,
 ) -> None:
@@ -35,7 +36,7 @@ def pack(
     from learndock.package import pack as make
 
     # Labels only score the card: an owner who has none left needs none
-    examples = read_data(data, read_schema(schema), text, text_pair, label, labels=None)
+    examples = read_data(data, read_schema(schema), text, text_pair, label, image, labels=None)
     assert examples.schema is not None
     with show.progress(f"packing {name}") as bar:
         manifest = make(

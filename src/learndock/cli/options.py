@@ -12,15 +12,25 @@ Dock = Annotated[
     typer.Option("--dock", envvar="LEARNDOCK_DOCK", help="Folder of the dock (default: in your user data)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Data = Annotated[Path, typer.Option("--data", help="Examples: csv, tsv, jsonl (also .gz), parquet, datasets folder.")]
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="Examples: csv, tsv, jsonl (also .gz), parquet, datasets folder, images by class."),
+]
 Schema = Annotated[
     str | None,
     typer.Option("--schema", help="Task description (JSON); FILE#NAME picks one of several. Default: from labels."),
 ]
 Text = Annotated[str, typer.Option("--text", help="Column of the text.", rich_help_panel="Columns")]
 Pair = Annotated[str, typer.Option("--text-pair", help="Column of the second text.", rich_help_panel="Columns")]
+Image = Annotated[
+    str | None, typer.Option("--image", help="Column of the image, bytes or a path.", rich_help_panel="Columns")
+]
 Label = Annotated[str, typer.Option("--label", help="Column of the label.", rich_help_panel="Columns")]
 Space = Annotated[str, typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder.")]
+AnySpace = Annotated[
+    str | None,
+    typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder. Default: by the inputs."),
+]
 Recipe = Annotated[str, typer.Option("--recipe", help="one-pass (seconds) or paper (minutes, needs torch).")]
 Full = Annotated[bool, typer.Option("--full", help="Keep the whole parameter vector beside its sketch.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]

@@ -19,12 +19,13 @@ def identify(
     data: Annotated[Path | None, typer.Option(help="Labelled examples; the spec is made from them here.")] = None,
     schema: options.Schema = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many matches.")] = 10,
-    space: options.Space = "minilm-l6",
+    space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     seed: options.Seed = 0,
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     label: options.Label = "label",
     json: options.Json = False,
 ) -> None:
@@ -40,7 +41,7 @@ def identify(
         asked = read_spec(spec)
     else:
         assert data is not None
-        examples = read_data(data, read_schema(schema), text, text_pair, label)
+        examples = read_data(data, read_schema(schema), text, text_pair, label, image)
         with show.progress("making the spec") as bar:
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
     found = find(opened, asked, top=top, seed=seed)
@@ -81,7 +82,7 @@ def _print_matches(found: Any, asked: Any) -> None:
     if asked.evidence is not None and asked.evidence > 0.05:
         show.say("Your examples alone say little, so the order is by domain and by what learnwares of it agree on.")
         show.warn(
-            f"your {asked.n} examples alone do not show that labels depend on texts (p = {asked.evidence:.2f}); "
+            f"your {asked.n} examples alone do not show that labels depend on inputs (p = {asked.evidence:.2f}); "
             "add examples, or say in --schema what the labels mean"
         )
 
@@ -109,15 +110,16 @@ def predict(
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     json: options.Json = False,
 ) -> None:
-    """Run a learnware on your texts; writes one JSON line for each."""
+    """Run a learnware on your inputs; writes one JSON line for each."""
     from learndock.reuse import predict as run
     from learndock.reuse import write_predictions
 
     file_to_write(out)
     with learnware(which, dock) as opened:
-        examples = read_data(data, None, text, text_pair, "label", labels=False)
+        examples = read_data(data, None, text, text_pair, "label", image, labels=False)
         with show.progress("predicting") as bar:
             predictions = run(opened, examples.inputs, progress=bar)
         write_predictions(out, opened, examples.inputs, predictions, rows=examples.rows)
@@ -137,6 +139,7 @@ def evaluate(
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     label: options.Label = "label",
     json: options.Json = False,
 ) -> None:
@@ -149,7 +152,7 @@ def evaluate(
         raise UsageError("--map takes THEIRS=YOURS, a label of the model and your name for it")
     with learnware(which, dock) as opened:
         wanted = read_schema(schema) or opened.schema
-        examples = read_data(data, wanted, text, text_pair, label)
+        examples = read_data(data, wanted, text, text_pair, label, image)
         with show.progress("predicting") as bar:
             found = measure(opened, examples, wanted, mapping={t: o for t, _, o in pairs}, progress=bar)
         name = opened.manifest.name
@@ -183,11 +186,12 @@ def finetune(
     name: Annotated[str, typer.Option(help="owner/name of the new learnware.")],
     schema: options.Schema = None,
     description: Annotated[str, typer.Option(help="A sentence about it.")] = "",
-    space: options.Space = "minilm-l6",
+    space: options.AnySpace = None,
     seed: options.Seed = 0,
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     label: options.Label = "label",
     json: options.Json = False,
 ) -> None:
@@ -195,7 +199,7 @@ def finetune(
     from learndock.reuse import finetune as tune
 
     with learnware(which, dock) as opened:
-        examples = read_data(data, read_schema(schema), text, text_pair, label)
+        examples = read_data(data, read_schema(schema), text, text_pair, label, image)
         assert examples.schema is not None
         with show.progress("tuning") as bar:
             manifest = tune(

@@ -19,12 +19,13 @@ def task(
     data: Annotated[Path, typer.Argument(help="A few labelled examples of each class.")],
     out: options.Out,
     schema: options.Schema = None,
-    space: options.Space = "minilm-l6",
+    space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     full: options.Full = False,
     seed: options.Seed = 0,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     label: options.Label = "label",
     json: options.Json = False,
 ) -> None:
@@ -32,7 +33,7 @@ def task(
     from learndock.spec import make_spec, write_spec
 
     file_to_write(out)
-    examples = read_data(data, read_schema(schema), text, text_pair, label)
+    examples = read_data(data, read_schema(schema), text, text_pair, label, image)
     with show.progress("making the spec") as bar:
         spec = make_spec(examples, space=space, recipe=recipe, full=full, seed=seed, progress=bar)
     write_spec(spec, out)
@@ -44,13 +45,14 @@ def model(
     which: Annotated[str, typer.Argument(metavar="LEARNWARE", help="Folder of a learnware, or its id in the dock.")],
     data: options.Data,
     out: options.Out,
-    space: options.Space = "minilm-l6",
+    space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     full: options.Full = False,
     seed: options.Seed = 0,
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
+    image: options.Image = None,
     json: options.Json = False,
 ) -> None:
     """Make the specification of a model from its predictions on your data; labels are not looked at."""
@@ -59,7 +61,7 @@ def model(
 
     file_to_write(out)
     with learnware(which, dock) as opened:
-        examples = read_data(data, None, text, text_pair, "label", labels=False)
+        examples = read_data(data, None, text, text_pair, "label", image, labels=False)
         with show.progress("running the model") as bar:
             predictions = predict(opened, examples.inputs, progress=bar)
         with show.progress("making the spec") as bar:

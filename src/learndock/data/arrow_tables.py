@@ -60,7 +60,7 @@ def saved_dataset(folder: Path) -> Table:
     state = folder / "state.json"
     if not state.is_file():
         raise DataError(
-            f"{folder}: a folder without state.json, so not one of datasets' save_to_disk; "
+            f"{folder}: a folder without state.json, so not one of datasets' save_to_disk, and without images; "
             f"name a file in it (learndock reads {ACCEPTED})"
         )
     files = _data_files(state)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.data.images import Image
 from learndock.data.schema import Schema
 
 #: One input. Only the readers and a space's encoder know what it is: a text is ``str``, a pair of texts
-#: ``tuple[str, str]``; rooms between hand it on untouched.
+#: ``tuple[str, str]``, an image ``images.Image``; rooms between hand it on untouched.
 Input = Any
 
 
@@ -34,6 +35,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def kind(self) -> str:
+        """What the inputs are: ``text`` (pairs too) or ``image``, in the words of a space's description."""
+        return "image" if len(self.inputs) and isinstance(self.inputs[0], Image) else "text"
 
     def take(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Examples:
         """The examples at ``indices``, in that order."""

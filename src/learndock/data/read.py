@@ -1,6 +1,6 @@
 """The entrance of the journey: a file of examples becomes ``Examples``.
 
-    tables (raw rows) -> read (texts and pairs, labels under a schema) -> Examples
+    tables (raw rows) -> read (texts, pairs or images, labels under a schema) -> Examples
 
 Whatever cannot be used is refused with file, row and remedy; whatever is odd but usable is kept and said in
 ``Examples.warnings``. Nothing is dropped or repaired in silence.
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from learndock.data.examples import Examples, Input
+from learndock.data.images import Image, check_image, image_in_cell
 from learndock.data.labels import (
     Label,
     check_raw,
@@ -39,11 +40,22 @@ LONG_CHARACTERS = 20_000
 MANY_COPIES = 0.1
 
 
+#: What a column of images is called where nobody says; ``img`` is what some public data sets write.
+IMAGE_COLUMNS = ("image", "img")
+
+
 @dataclass(frozen=True)
 class _Columns:
+    """``image`` is None where the inputs are texts."""
+
     text: str
     pair: str
     label: str | None
+    image: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.text, self.pair) if self.image is None else (self.image,)
 
 
 @dataclass
@@ -65,27 +77,31 @@ def read_examples(
     text: str = "text",
     text_pair: str = "text_pair",
     label: str = "label",
+    image: str | None = None,
     limit: int | None = None,
 ) -> Examples:
-    """Read the examples of ``path``: csv, tsv or jsonl (each also ``.gz``), parquet, or a saved dataset.
+    """Read the examples of ``path``: csv, tsv or jsonl (each also ``.gz``), parquet, a saved dataset, or images.
 
-    Inputs are ``str``, or ``(str, str)`` where the column ``text_pair`` exists and is not empty throughout.
+    Inputs are ``str``, or ``(str, str)`` where the column ``text_pair`` exists and is not empty throughout; or
+    ``Image`` where ``image`` names a column of them, where there is no column ``text`` but one called ``image`` or
+    ``img``, and in a folder of images by class. Cells hold an image's bytes, or its path beside the file. Every
+    image is read to its end here, so that a bad one is found with its row.
     Targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, None without ``labels``;
     with ``labels=None`` they are read where the column is there. Without a ``schema`` one is made from the labels
     and comes back in ``Examples.schema``.
-    ``text``, ``text_pair`` and ``label`` name the columns; ``limit`` stops after that many rows.
+    ``text``, ``text_pair``, ``label`` and ``image`` name the columns; ``limit`` stops after that many rows.
 
     Raises:
         DataError: the file, or a row of it, cannot be used; the message names file, row and remedy.
         UsageError: options that make no sense.
-        MissingExtra: parquet or a saved dataset, and pyarrow is not installed.
+        MissingExtra: parquet or a saved dataset, and pyarrow is not installed; images without Pillow.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")
     table = open_table(path)
     if labels is None:
         labels = schema is None or label in table.columns
-    columns = _find_columns(table, text, text_pair, label if labels else None)
+    columns = _find_columns(table, text, text_pair, label if labels else None, image)
     known, read_label, remark = _labelling(table, schema, columns.label)
     found = _read_rows(table, columns, read_label, limit)
     warnings = [remark] if remark else []
@@ -105,8 +121,11 @@ def read_examples(
     )
 
 
-def _find_columns(table: Table, text: str, text_pair: str, label: str | None) -> _Columns:
-    wanted = [("--text", text)] + ([("--label", label)] if label is not None else [])
+def _find_columns(table: Table, text: str, text_pair: str, label: str | None, image: str | None) -> _Columns:
+    if image is None and text not in table.columns:
+        image = next((name for name in IMAGE_COLUMNS if name in table.columns), None)
+    wanted = [("--text", text) if image is None else ("--image", image)]
+    wanted += [("--label", label)] if label is not None else []
     if text_pair != "text_pair":  # somebody asked for it by name, so it must be there
         wanted.append(("--text-pair", text_pair))
     for option, name in wanted:
@@ -114,7 +133,7 @@ def _find_columns(table: Table, text: str, text_pair: str, label: str | None) ->
             names = ", ".join(f'"{c}"' for c in table.columns[:20]) or "none"
             raise DataError(f'{table.path}: no column "{name}"; found {names}; name the column with {option}')
     # Keys of JSON rows are their own: a pair may be missing from the first row and stand in a later one.
-    return _Columns(text, text_pair, label)
+    return _Columns(text, text_pair, label, image)
 
 
 def _labelling(
@@ -135,13 +154,16 @@ def _labelling(
 
 def _read_rows(table: Table, columns: _Columns, read_label: Label | None, limit: int | None) -> _Reading:
     found = _Reading()
-    wanted = [c for c in (columns.text, columns.pair, columns.label) if c is not None]
+    wanted = [c for c in (*columns.inputs, columns.label) if c is not None]
     for row in islice(table.rows(wanted), limit):
         where = _Where(table.path, row)
-        if row.cells.get(columns.text) is None:
-            raise where(f'no text in column "{columns.text}"; add one or leave the row out')
-        found.inputs.append(_text(row, columns.text, where))
-        found.pairs.append(_text(row, columns.pair, where))
+        if columns.image is not None:
+            found.inputs.append(_image(table, row, columns.image))
+        else:
+            if row.cells.get(columns.text) is None:
+                raise where(f'no text in column "{columns.text}"; add one or leave the row out')
+            found.inputs.append(_text(row, columns.text, where))
+            found.pairs.append(_text(row, columns.pair, where))
         if columns.label is not None:
             value = row.cells.get(columns.label)
             if read_label is None:
@@ -151,6 +173,8 @@ def _read_rows(table: Table, columns: _Columns, read_label: Label | None, limit:
         found.rows.append(row.number)
     if not found.inputs:
         raise DataError(f"{table.path}: no examples in it; add rows")
+    if columns.image is not None:
+        return found
     if all(_blank(given) for given in found.inputs):
         raise DataError(
             f'{table.path}: the column "{columns.text}" is empty in all {len(found.rows)} rows; fill it, or '
@@ -158,6 +182,16 @@ def _read_rows(table: Table, columns: _Columns, read_label: Label | None, limit:
         )
     if any(not _blank(second) for second in found.pairs):
         _join_pairs(table.path, found, columns.pair)
+    return found
+
+
+def _image(table: Table, row: Row, column: str) -> Image:
+    """The image of a row, read to its end; a path names it better than the row does."""
+    value = row.cells.get(column)
+    path = value.get("path") if isinstance(value, dict) else value
+    named = f" ({path})" if isinstance(path, str) and path else ""
+    found = image_in_cell(value, table.folder, f"{table.path} {row.place}{named}")
+    check_image(found)
     return found
 
 
@@ -213,14 +247,14 @@ def _label_again(schema: Schema, column: str, raw: Sequence[str | float]) -> lis
 
 
 def _remarks(found: _Reading, schema: Schema | None) -> Iterator[str]:
-    texts = [given if isinstance(given, tuple) else (given,) for given in found.inputs]
-    long = [row for row, parts in zip(found.rows, texts, strict=True) if max(map(len, parts)) > LONG_CHARACTERS]
+    texts = [] if not found.pairs else [given if isinstance(given, tuple) else (given,) for given in found.inputs]
+    long = [row for row, parts in zip(found.rows, texts, strict=False) if max(map(len, parts)) > LONG_CHARACTERS]
     if long:
         yield (
             f"{_count(long, 'text')} of more than {LONG_CHARACTERS:,} characters; "
             "only the beginning is read by the helper"
         )
-    empty = [row for row, parts in zip(found.rows, texts, strict=True) if any(map(_blank, parts))]
+    empty = [row for row, parts in zip(found.rows, texts, strict=False) if any(map(_blank, parts))]
     if empty:
         yield f"{_count(empty, 'empty text')}; kept, though nothing can be learnt from them"
     yield from _conflicts(found)
@@ -239,7 +273,8 @@ def _conflicts(found: _Reading) -> Iterator[str]:
             clashing[given] = (found.rows[first], found.rows[index])
     if clashing:
         one, other = next(iter(clashing.values()))
-        texts = f"{len(clashing):,} text{'' if len(clashing) == 1 else 's'}"
+        thing = "text" if found.pairs else "image"
+        texts = f"{len(clashing):,} {thing}{'' if len(clashing) == 1 else 's'}"
         yield f"{texts} with conflicting labels (the first in rows {one} and {other}); all rows were kept"
 
 

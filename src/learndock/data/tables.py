@@ -1,7 +1,7 @@
 """First step of the journey: a file of examples becomes a table of raw rows.
 
 Nothing is converted or guessed here: a csv cell stays text, a JSON number stays a number. Which reader takes
-a path is decided by its suffix alone; a folder must be one that ``datasets.save_to_disk`` wrote.
+a path is decided by its suffix alone; a folder must be one that ``datasets.save_to_disk`` wrote, or hold images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 from learndock.errors import DataError
 
-ACCEPTED = ".csv, .tsv, .jsonl, each also with .gz; .parquet; or a folder written by datasets' save_to_disk"
+ACCEPTED = (
+    ".csv, .tsv, .jsonl, each also with .gz; .parquet; a folder written by datasets' save_to_disk; "
+    "or a folder of images, by class"
+)
 
 
 class Row(NamedTuple):
@@ -37,8 +40,8 @@ class Table:
     """A file of rows that is read as often, and only as far, as somebody iterates.
 
     ``columns`` are the header's names (jsonl: the keys of the first row). ``rows(names)`` reads from the
-    start; readers of column stores read those columns alone. ``class_names`` holds the names behind the
-    integers of a column, where the file knows them.
+    start; readers of column stores read those columns alone. Paths in cells are relative to ``folder``.
+    ``class_names`` holds the names behind the integers of a column, where the file knows them.
 
     ``rows`` raises DataError with the row for whatever in the file is damaged.
     """
@@ -47,6 +50,11 @@ class Table:
     columns: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[Row]]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the table lies in, or is."""
+        return self.path if self.path.is_dir() else self.path.parent
 
 
 def open_table(path: str | Path) -> Table:
@@ -57,7 +65,7 @@ def open_table(path: str | Path) -> Table:
         MissingExtra: the file is parquet or arrow and pyarrow is not installed.
     """
     # The readers stand on this module's Table, so they are fetched when needed.
-    from learndock.data import arrow_tables, text_tables
+    from learndock.data import arrow_tables, image_folders, text_tables
 
     path = Path(path)
     try:
@@ -65,7 +73,9 @@ def open_table(path: str | Path) -> Table:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if folder:
-        return arrow_tables.saved_dataset(path)
+        saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+        images = None if saved else image_folders.image_folder(path)
+        return images or arrow_tables.saved_dataset(path)
     if not exists:
         raise DataError(f"{path}: no such file or folder; check the path")
     name = path.name.lower()

@@ -33,7 +33,6 @@ from learndock.package.safety import check_files
 if TYPE_CHECKING:
     from learndock.spaces import Space
 
-SPACE = "minilm-l6"
 SPECS = "specs"
 
 
@@ -44,7 +43,7 @@ class _Order:
     name: str
     schema: Schema
     examples: Examples
-    space: Space | str
+    space: Space | str | None
     recipe: str
     description: str
     license: str | None
@@ -85,7 +84,7 @@ def pack(
     """
     model_dir, out = Path(model_dir), Path(out)
     order = _Order(
-        check_name(name), schema, examples, space or SPACE, recipe, description, license, base, full, seed,
+        check_name(name), schema, examples, space, recipe, description, license, base, full, seed,
         progress,
     )  # fmt: skip
     if not len(examples):

@@ -10,21 +10,27 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from learndock.errors import SpaceError
 from learndock.files import safetensors_header, sha256_bytes
-from learndock.spaces.torch_helper import TorchHelper, example_batch
 
 if TYPE_CHECKING:
     import torch
 
-SAMPLE = (
-    "the nurse wrote down the temperature twice",
-    "interest rates rose",
-    "who painted the ceiling, and when was it restored after the long rain of that winter?",
-    "no",
-)
+
+class Traceable(Protocol):
+    """What is traced: a helper of texts or of images."""
+
+    @property
+    def features(self) -> Callable[..., torch.Tensor]:
+        """Features ``(n, width)`` for B (or None) and the inputs."""
+        ...
+
+    @property
+    def gradients(self) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+        """Features and per-example gradients for the inputs and a direction."""
+        ...
 
 
 @contextmanager
@@ -45,27 +51,30 @@ def _plain_linear() -> Iterator[None]:
         torch.nn.Linear.forward = kept  # type: ignore[method-assign]
 
 
-def write_graphs(helper: TorchHelper, out: Path, weights: Path) -> dict[str, list[str]]:
-    """Write ``gradients.onnx`` and ``features.onnx``; returns which tensors each takes from ``weights``."""
+def write_graphs(
+    helper: Traceable,
+    given: dict[str, torch.Tensor],
+    free: dict[str, dict[int, Any]],
+    out: Path,
+    weights: Path,
+) -> dict[str, list[str]]:
+    """Write ``gradients.onnx`` and ``features.onnx``; returns which tensors each takes from ``weights``.
 
-    # A number of examples that is no size of the helper: equal sizes would be taken for one and the same
-    batch, direction = example_batch(helper, (SAMPLE * 10)[:37], seed=0)
-    names = list(batch)
+    ``given`` are example arguments by name, ``direction`` last; ``free`` says which axes of each may vary.
+    """
 
     # make_fx counts the arguments of a bound method wrongly, hence the functions
     def gradients(*args: torch.Tensor) -> Any:
-        return helper.gradients(dict(zip(names, args, strict=False)), args[-1])
+        return helper.gradients(*args)
 
     def features(*args: torch.Tensor) -> Any:
-        return helper.features(None, dict(zip(names, args, strict=True)))
+        return helper.features(None, *args)
 
     external = {}
-    for file, function, given in (
-        ("gradients.onnx", gradients, {**batch, "direction": direction}),
-        ("features.onnx", features, batch),
-    ):
+    inputs = {k: v for k, v in given.items() if k != "direction"}
+    for file, function, taken in (("gradients.onnx", gradients, given), ("features.onnx", features, inputs)):
         outputs = ["features", "gradients"] if function is gradients else ["features"]
-        model = _trace(function, given, outputs, helper.recipe.max_tokens)
+        model = _trace(function, taken, outputs, free)
         _refer_to_weights(model, weights)
         _strip(model)
         external[file] = sorted(t.name for t in model.graph.initializer if t.external_data)
@@ -73,8 +82,10 @@ def write_graphs(helper: TorchHelper, out: Path, weights: Path) -> dict[str, lis
     return external
 
 
-def _trace(function: Callable[..., Any], given: dict[str, torch.Tensor], outputs: list[str], max_tokens: int) -> Any:
-    """An ONNX model of ``function`` in which numbers of examples, of tokens, and the longest length are free."""
+def _trace(
+    function: Callable[..., Any], given: dict[str, torch.Tensor], outputs: list[str], free: dict[str, dict[int, Any]]
+) -> Any:
+    """An ONNX model of ``function`` whose inputs are ``given``'s, with the ``free`` axes left open."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -86,16 +97,13 @@ def _trace(function: Callable[..., Any], given: dict[str, torch.Tensor], outputs
         def forward(self, *args: Any) -> Any:
             return self.traced(*args)
 
-    n, length = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("length", min=2, max=max_tokens)
-    tokens = torch.export.Dim("tokens", min=2, max=4096 * max_tokens)
-    axes = {"ids": {0: tokens}, "places": {0: tokens}, "direction": {0: n}}
-    free = tuple(axes.get(name, {0: n, 1: length}) for name in given)
+    shapes = (tuple(free[name] for name in given),)
     args = tuple(given.values())
     with _plain_linear(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*args)
         _drop_zeros(traced)
-        program = torch.export.export(Graph(traced), args, dynamic_shapes=(free,), strict=False)
+        program = torch.export.export(Graph(traced), args, dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
             program,
             (),

@@ -5,7 +5,8 @@ for every label (or for the two ends of a scale), and the direction is t_i = sum
 no head, and the recipe no phrases.
 
     phrases   g_c is the helper's feature of what the label means, in words
-    means     g_c is the mean feature of the other examples with that label: for schemas without words.
+    means     g_c is the mean feature of the other examples with that label: for schemas without words, and helpers
+              that read none.
               The example itself is left out; with it, shuffled models look right.
 """
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.spaces.helper import Float, Helper
+from learndock.spaces.space import Space
 
 HeadName = Literal["phrases", "means"]
 
@@ -53,11 +55,13 @@ class Anchors:
         return chosen
 
 
-def head_for(schema: Schema) -> HeadName:
-    """Phrases where the schema says in words what a label means, class means otherwise.
+def head_for(schema: Schema, space: Space) -> HeadName:
+    """Phrases where the helper reads words and the schema says in words what a label means, class means otherwise.
 
     Bare numbers ("0", "1", "class 3") are no words: nothing about the task is in their feature.
     """
+    if not space.phrases:
+        return "means"
     words = [p for p in schema.phrases if any(c.isalpha() for c in p.lower().replace("class", "").replace("label", ""))]
     return "phrases" if schema.phrases and len(words) == len(schema.phrases) else "means"
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.errors import SpaceError, UsageError
+from learndock.spaces.images import read_image_encoder
 from learndock.spaces.space import Space
 from learndock.spaces.text import read_text_encoder
 
@@ -31,11 +32,11 @@ BATCH_STRETCH = 1.5
 class Encoder(Protocol):
     """Turns inputs of one kind into the arrays that a graph takes."""
 
-    def __call__(self, inputs: Sequence[Input]) -> list[NDArray[np.int64]]:
+    def __call__(self, inputs: Sequence[Input]) -> list[NDArray[Any]]:
         """One array for each input; its length is its cost."""
         ...
 
-    def pad_batch(self, ids: Sequence[NDArray[np.int64]]) -> Mapping[str, NDArray[Any]]:
+    def pad_batch(self, ids: Sequence[NDArray[Any]], /) -> Mapping[str, NDArray[Any]]:
         """The graph's named inputs for a few encoded inputs."""
         ...
 
@@ -150,28 +151,48 @@ def load_helper(space: Space) -> OnnxHelper:
         SpaceError: the graph does not load here.
     """
     described = space.description
-    if described["input"] != "text":
-        raise SpaceError(f'space {space.name} reads "{described["input"]}", which this version does not know')
-    texts = described["encoder"]
-    encoder = read_text_encoder(
-        space.read("tokenizer.json"),
-        max_tokens=texts["max_tokens"],
-        pad=texts["pad"],
-        template=texts["template"],
-    )
+    encoder = read_encoder(space)
     weights = _Weights(space.read("model.safetensors"))
     features = _session(space, "features.onnx", weights)
     gradients = _session(space, "gradients.onnx", weights)
-    head = described["head"]
-    if head["anchors"] == "embedding":
-        anchors = _anchors_from_features
-    else:
-        table = weights.tensors[head["table"]].astype(np.float32)
-
-        def anchors(helper: OnnxHelper, phrases: Sequence[str]) -> Float:
-            return _anchors_from_table(encoder.tokenizer, table, phrases)
-
+    anchors = _anchors(space, described["head"], encoder, weights)
     return OnnxHelper(space.width, space.size, encoder, features, gradients, anchors)
+
+
+def read_encoder(space: Space) -> Encoder:
+    """How the inputs of a space become the arrays of its graph.
+
+    Raises:
+        SpaceError: inputs of a kind that this version does not know; see ``images.read_image_encoder``.
+        WeightsMissing, WeightsChanged: see ``Space.read``.
+    """
+    described = space.description["encoder"]
+    if space.input == "text":
+        return read_text_encoder(
+            space.read("tokenizer.json"),
+            max_tokens=described["max_tokens"],
+            pad=described["pad"],
+            template=described["template"],
+        )
+    if space.input == "image":
+        return read_image_encoder(described, space.name)
+    raise SpaceError(f'space {space.name} reads "{space.input}", which this version does not know')
+
+
+def _anchors(
+    space: Space, head: Mapping[str, Any], encoder: Any, weights: _Weights
+) -> Callable[[OnnxHelper, Sequence[str]], Float]:
+    """What phrases mean, by the head that a space describes."""
+    if head["anchors"] == "embedding":
+        return _anchors_from_features
+    if head["anchors"] == "table":
+        table = weights.tensors[head["table"]].astype(np.float32)
+        return lambda _, phrases: _anchors_from_table(encoder.tokenizer, table, phrases)
+
+    def without(_: OnnxHelper, phrases: Sequence[str]) -> Float:
+        raise UsageError(f"space {space.name} reads no words, so it has no head of phrases; use the head means")
+
+    return without
 
 
 def _anchors_from_features(helper: OnnxHelper, phrases: Sequence[str]) -> Float:

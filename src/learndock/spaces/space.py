@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from learndock.spaces.helper import Helper
 
 DEFAULT = "minilm-l6"
+#: What is used where nobody names a space, by what the inputs are.
+DEFAULTS = {"text": DEFAULT, "image": "efficientnet-lite0"}
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
 #: Names of spaces and of their files: they become paths where a space is installed.
@@ -62,6 +64,16 @@ class Space:
     def files(self) -> dict[str, str]:
         """File name -> published SHA-256."""
         return dict(self.description["files"])
+
+    @property
+    def input(self) -> str:
+        """What inputs are: ``text`` or ``image``."""
+        return str(self.description["input"])
+
+    @property
+    def phrases(self) -> bool:
+        """Whether the helper reads words, so that what labels mean can be the head."""
+        return bool(self.description["head"]["anchors"] != "means")
 
     @property
     def size(self) -> int:
@@ -130,6 +142,11 @@ def list_spaces() -> list[Space]:
             if (folder / SPACE_FILE).is_file() and not folder.name.startswith("."):
                 found.setdefault(folder.name, read_space(folder))
     return list(found.values())
+
+
+def default_space(kind: str) -> str:
+    """The name of the space for inputs of a kind (see ``Examples.kind``)."""
+    return DEFAULTS[kind]
 
 
 def get_space(name: str | Path | Space = DEFAULT) -> Space:

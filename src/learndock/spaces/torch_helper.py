@@ -7,7 +7,7 @@ same forward pass can be traced.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,6 @@ from learndock.spaces.text import TextEncoder, read_text_encoder
 
 if TYPE_CHECKING:
     import torch
-
-#: What the encoder gives for a few inputs, as tensors.
-Batch = Mapping[str, Any]
 
 #: Names that attention layers give their three projections, in the families of encoders seen so far.
 TARGETS = (
@@ -61,6 +58,9 @@ class TorchHelper:
     width: int
     compact: bool = False
 
+    #: What the graph takes, in order, before the direction.
+    names = ("ids", "mask", "slots", "places")
+
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """(out_features, rank) of every B, in layer order."""
@@ -71,16 +71,23 @@ class TorchHelper:
         """Count of numbers in the parameter vector."""
         return sum(rows * columns for rows, columns in self.shapes)
 
-    def features(self, B: Sequence[torch.Tensor] | None, batch: Batch) -> torch.Tensor:
-        """Features ``(n, width)`` of unit length under W' = W + B A, for a ``batch`` as the encoder makes it.
+    def features(
+        self,
+        B: Sequence[torch.Tensor] | None,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        slots: torch.Tensor,
+        places: torch.Tensor,
+    ) -> torch.Tensor:
+        """Features ``(n, width)`` of unit length under W' = W + B A, for a batch as the encoder makes it.
 
         ``B`` holds ``(out, rank)`` tensors, or is None for B = 0.
         """
         import torch
 
-        layout = self._layout(batch)
+        layout = Layout(mask.to(torch.float32), slots, places)
         with self._adapted(B), self._captured() as captured:
-            output = self._run(batch["ids"], layout)
+            output = self._run(ids, layout)
             hidden = captured[0] if captured else output.last_hidden_state
         if self.compact:
             hidden = layout.pad(hidden.squeeze(0))
@@ -89,15 +96,10 @@ class TorchHelper:
         elif self.recipe.pooling == "cls":
             pooled = hidden[:, 0]
         else:
-            at_mask = torch.eq(batch["ids"][layout.slots], torch.tensor(self.mask_token)).to(torch.float32)
+            at_mask = torch.eq(ids[slots], torch.tensor(self.mask_token)).to(torch.float32)
             pooled = (hidden * (at_mask * layout.mask)[..., None]).sum(1)
         unit: torch.Tensor = pooled / (pooled * pooled).sum(-1, keepdim=True).sqrt()
         return unit
-
-    def _layout(self, batch: Batch) -> Layout:
-        import torch
-
-        return Layout(batch["mask"].to(torch.float32), batch["slots"], batch["places"])
 
     def _run(self, ids: torch.Tensor, layout: Layout) -> Any:
         import torch
@@ -117,7 +119,14 @@ class TorchHelper:
         with laid_out(layout):
             return self.model(**given)
 
-    def gradients(self, batch: Batch, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def gradients(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        slots: torch.Tensor,
+        places: torch.Tensor,
+        direction: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features ``(n, width)`` and gradients ``(n, |B|)`` of <f(x), t> at B = 0, for ``direction`` t.
 
         B stands nowhere in the forward pass: at B = 0 the gradient of an example is dY^T (X A^T) with dY that of the
@@ -125,13 +134,13 @@ class TorchHelper:
         """
         import torch
 
-        layout = self._layout(batch)
-        shape = (1, *batch["ids"].shape) if self.compact else tuple(layout.slots.shape)
+        layout = Layout(mask.to(torch.float32), slots, places)
+        shape = (1, *ids.shape) if self.compact else tuple(slots.shape)
         still = tuple(torch.zeros(*shape, layer.out_features) for _, layer in self.layers)
 
         def objective(offsets: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[Any, ...]]:
             with self._offset(offsets) as entered:
-                found = self.features(None, batch)
+                found = self.features(None, ids, mask, slots, places)
             return (found * direction).sum(), (found, entered)
 
         moved, (found, entered) = torch.func.grad(objective, has_aux=True)(still)
@@ -199,7 +208,7 @@ def _counts_from_padding(model: Any) -> bool:
     return "roberta" in model.config.model_type or model.config.model_type in ("camembert", "mpnet")
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -216,7 +225,7 @@ def load_torch_helper(source: str | Path, recipe: Recipe) -> TorchHelper:
         MissingExtra: torch or transformers is not installed.
         SpaceError: no such encoder, or one whose attention layers are not known here.
     """
-    _require_torch()
+    require_torch()
     import torch
     from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
@@ -285,21 +294,6 @@ def target_layers(model: Any) -> list[tuple[str, Any]]:
     raise SpaceError(f"no query, key and value projections found; its linear layers are called {kinds}")
 
 
-def as_batch(helper: TorchHelper, inputs: Sequence[Any]) -> dict[str, torch.Tensor]:
-    """Inputs as a batch of tensors."""
-    import torch
-
-    return {k: torch.from_numpy(v) for k, v in helper.encoder.pad_batch(helper.encoder(inputs)).items()}
-
-
-def example_batch(helper: TorchHelper, texts: Sequence[str], seed: int) -> tuple[dict[str, Any], Any]:
-    """Arguments of ``TorchHelper.gradients`` for real texts and random directions."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    return as_batch(helper, texts), torch.randn(len(texts), helper.width, generator=generator)
-
-
 def space_torch_helper(space: Space) -> TorchHelper:
     """The helper of a published space in torch, from the same checked files.
 
@@ -308,7 +302,7 @@ def space_torch_helper(space: Space) -> TorchHelper:
         WeightsMissing, WeightsChanged: see ``Space.read``.
         SpaceError: its architecture cannot be rebuilt here.
     """
-    _require_torch()
+    require_torch()
     import torch
     from safetensors.torch import load
     from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ class FileSource:
 
     ``package``: inside the installed Python package ``name`` (never imported), at ``path``.
     ``hub``: in the local cache of a model hub, repository ``name``, file ``path``.
+    ``pieces`` names a file of the space that says which bytes of this one make up the wanted file, for weights that
+    were published as a pickle: nothing of it is parsed (see ``put_together``).
     """
 
     kind: Literal["package", "hub"]
     name: str
     path: str
     distribution: str = ""
+    pieces: str = ""
 
     @property
     def remedy(self) -> str:
@@ -63,10 +67,11 @@ def read_checked(space: str, folder: Path, file: str, sha256: str, sources: Sequ
         WeightsChanged: it is not the published file.
     """
     path = locate(folder, file, sources)
+    cut = next((s.pieces for s in sources if s.pieces and path in _source_paths(s)), "")
     if path is None:
         ways = " or ".join(f"`{s.remedy}`" for s in sources) or "put it there"
         raise WeightsMissing(f"space {space}: {file} is not on this machine; get it with {ways}")
-    data = path.read_bytes()
+    data = put_together(path, folder / cut) if cut else path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise WeightsChanged(
@@ -74,3 +79,27 @@ def read_checked(space: str, folder: Path, file: str, sha256: str, sources: Sequ
             f"{sha256[:12]}...); stopped before any data was read. Install it again"
         )
     return data
+
+
+def cut_up(target: bytes, header: int, tensors: Sequence[bytes], source: bytes) -> dict[str, object]:
+    """The pieces of ``source`` that make up ``target``: its first ``header`` bytes as they are, then every tensor.
+
+    Raises:
+        ValueError: a tensor's bytes are not in ``source``.
+    """
+    places = [[source.index(t), len(t)] for t in tensors]
+    return {
+        "header": target[:header].hex(),
+        "pieces": places,
+    }
+
+
+def put_together(path: Path, pieces: Path) -> bytes:
+    """A weights file from the bytes of another, at places that ``pieces`` lists; nothing in either is interpreted.
+
+    The caller hashes the result, so whatever is wrong with either file is found there.
+    """
+    table = json.loads(pieces.read_bytes())
+    source = path.read_bytes()
+    parts = [bytes.fromhex(table["header"]), *(source[begin : begin + length] for begin, length in table["pieces"])]
+    return b"".join(parts)

@@ -15,7 +15,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
-from learndock.spaces.space import DEFAULT, Space, get_space
+from learndock.spaces.space import Space, default_space, get_space
 from learndock.spec import statistics
 from learndock.spec.onepass import Contributions, Shares, contribute, indicators
 from learndock.spec.sketch import space_sketch
@@ -31,7 +31,7 @@ def make_spec(
     examples: Examples,
     schema: Schema | None = None,
     *,
-    space: Space | str = DEFAULT,
+    space: Space | str | None = None,
     predictions: NDArray[Any] | None = None,
     recipe: str = "one-pass",
     head: HeadName | None = None,
@@ -45,10 +45,11 @@ def make_spec(
     Args:
         examples: inputs; with targets where no ``predictions`` are given.
         schema: what the labels mean; default ``examples.schema``.
-        space: name, folder or ``Space``.
+        space: name, folder or ``Space``; default: the built-in one for such inputs.
         predictions: ``(n, classes)`` probabilities or ``(n,)`` class indices or values; makes a *model* spec.
         recipe: ``"one-pass"`` or ``"paper"`` (needs torch; ``settings`` are those of ``PaperSettings``).
-        head: ``"phrases"`` or ``"means"``; default: phrases where the schema has words.
+        head: ``"phrases"`` or ``"means"``; default: phrases where the schema has words and
+            the helper reads them.
         full: keep the whole parameter vector beside its sketch.
 
     Raises:
@@ -72,9 +73,9 @@ def make_spec(
             raise DataError(f"{examples.source}: a target is NaN or infinite; remove that row")
     else:
         targets = check_predictions(predictions, schema, len(examples))
-    space = get_space(space)
+    space = get_space(space or default_space(examples.kind))
     shares = indicators(schema, targets)
-    head = head or head_for(schema)
+    head = head or head_for(schema, space)
     common = _Common(kind, schema, examples, shares, head, seed)
     if recipe == "one-pass":
         if settings:

@@ -66,9 +66,9 @@ def fit(
         MissingExtra: torch is not installed.
         ModelError: the fit left the finite numbers.
     """
-    from learndock.spaces.torch_helper import space_torch_helper
+    from learndock.spaces.author import space_in_torch
 
-    helper = space_torch_helper(space)
+    helper = space_in_torch(space)
     import torch
 
     belonging = indicators(schema, targets)
@@ -79,9 +79,9 @@ def fit(
     optimiser = torch.optim.Adam(B, lr=settings.learning_rate)
     half = _has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
     for step, rows in enumerate(_steps([len(e) for e in encoded], settings, seed)):
-        batch = {k: torch.from_numpy(v) for k, v in helper.encoder.pad_batch([encoded[i] for i in rows]).items()}
+        arrays = helper.encoder.pad_batch([encoded[i] for i in rows])
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            found = helper.features(B, batch)
+            found = helper.features(B, *(torch.from_numpy(arrays[name]) for name in helper.names))
         loss = _loss(schema, found.float(), _points(anchors, rows), shares[torch.from_numpy(rows)], settings.scale)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,10 +1,12 @@
-"""Format ``sklearn``: a scikit-learn text pipeline, saved with skops as ``model.skops``.
+"""Format ``sklearn``: a scikit-learn pipeline, saved with skops as ``model.skops``.
 
-The pipeline takes a list of texts. A pair of texts reaches it as one text, the two joined by a line break.
+The pipeline takes a list of texts. A pair of texts reaches it as one text, the two joined by a line break. Where a file
+``features.json`` lies beside it, it takes what that says instead, numbers made of texts or images (see ``_features``).
 """
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.data.examples import Examples, Input
+from learndock.data.images import Image
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
 from learndock.files import atomic_write
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
+from learndock.package.formats._features import FILE as FEATURES_FILE
+from learndock.package.formats._features import Features, load_features, read_features, settle_features
 from learndock.package.formats._outputs import Floats, check_count, checked, label_order, softmax
 from learndock.package.formats._tokens import check_texts
 from learndock.package.skops_file import TRUSTED, check_skops
@@ -46,20 +51,25 @@ class SklearnFormat:
         if not (folder / FILE).is_file():
             raise ModelError(f"{FILE}: missing in {folder}; save the pipeline with skops.io.dump")
         check_skops(folder / FILE)
-        return {}
+        return read_features(folder)
+
+    def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
+        """See ``Settles``: the space whose features the model takes is pinned by its hash."""
+        return settle_features(settings)
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``."""
         pipeline = _read(folder)
+        features = load_features({**read_features(folder), **settings})
         names = [str(c) for c in getattr(pipeline, "classes_", ())]
         if schema.type == "regression":
             if names:
                 raise ModelError(f"{FILE}: a classifier, but the schema says regression")
-            return SklearnModel(pipeline, schema, ())
+            return SklearnModel(pipeline, schema, (), features)
         if not names:
             raise ModelError(f"{FILE}: has no classes_; it is a regressor, or it was not fitted")
         check_count(len(names), schema, where=FILE)
-        return SklearnModel(pipeline, schema, label_order(names, schema))
+        return SklearnModel(pipeline, schema, label_order(names, schema), features)
 
     def finetune(
         self,
@@ -76,7 +86,8 @@ class SklearnFormat:
         """See ``Format``. The fitted feature steps stay, only the last estimator is fitted anew."""
         self.check(folder, schema)
         pipeline = _read(folder)
-        if len(getattr(pipeline, "steps", ())) < 2:
+        features = load_features({**read_features(folder), **settings})
+        if len(getattr(pipeline, "steps", ())) < (1 if features else 2):
             raise ModelError(f"{FILE}: only pipelines of feature steps and an estimator can be tuned")
         if examples.targets is None or not len(examples):
             raise ModelError(f"{examples.source}: tuning needs examples with labels")
@@ -84,7 +95,9 @@ class SklearnFormat:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                last.fit(pipeline[:-1].transform(_texts(examples.inputs)), _targets(examples, target))
+                X = _prepared(examples.inputs, features)
+                before = pipeline[:-1] if len(pipeline.steps) > 1 else None
+                last.fit(before.transform(X) if before is not None else X, _targets(examples, target))
             except _FAILURES as error:
                 raise ModelError(
                     f"{FILE}: the last step ({type(last).__name__}) could not be fitted to the "
@@ -94,31 +107,36 @@ class SklearnFormat:
         out.mkdir(parents=True, exist_ok=True)
         with atomic_write(out / FILE) as stream:
             need("skops.io", extra="sklearn", why=_WHY).dump(pipeline, stream)
+        if (folder / FEATURES_FILE).is_file():
+            shutil.copyfile(folder / FEATURES_FILE, out / FEATURES_FILE)
         if progress is not None:
             progress(1, 1)
 
 
 @dataclass(frozen=True)
 class SklearnModel:
-    """A loaded pipeline (``Model``); ``columns`` are its classes in the order of the schema."""
+    """A loaded pipeline (``Model``); ``columns`` are its classes in the order of the schema.
+
+    ``features`` makes what it takes of inputs; None for texts themselves.
+    """
 
     pipeline: Any
     schema: Schema
     columns: Sequence[int]
+    features: Features | None = None
 
     def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Floats:
         """See ``Model``."""
-        texts = _texts(inputs)
         width = () if self.schema.type == "regression" else (self.schema.classes,)
-        found = np.zeros((len(texts), *width))
-        for start in range(0, len(texts), BATCH):
-            part = texts[start : start + BATCH]
-            found[start : start + len(part)] = self._predict(part)
+        found = np.zeros((len(inputs), *width))
+        for start in range(0, len(inputs), BATCH):
+            part = inputs[start : start + BATCH]
+            found[start : start + len(part)] = self._predict(_prepared(part, self.features))
             if progress is not None:
-                progress(start + len(part), len(texts))
-        return checked(found, self.schema, len(texts))
+                progress(start + len(part), len(inputs))
+        return checked(found, self.schema, len(inputs))
 
-    def _predict(self, texts: list[str]) -> NDArray[Any]:
+    def _predict(self, texts: Any) -> NDArray[Any]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -127,12 +145,12 @@ class SklearnModel:
                 return np.asarray(_class_probabilities(self.pipeline, texts)[:, list(self.columns)])
         except _FAILURES as error:
             raise ModelError(
-                f"{FILE}: the pipeline does not run ({error}); it must take texts, and have been made with a "
-                "scikit-learn near the one installed here"
+                f"{FILE}: the pipeline does not run ({error}); it must take texts, or what {FEATURES_FILE} says, and "
+                "have been made with a scikit-learn near the one installed here"
             ) from None
 
 
-def _class_probabilities(pipeline: Any, texts: list[str]) -> NDArray[Any]:
+def _class_probabilities(pipeline: Any, texts: Any) -> NDArray[Any]:
     """``(n, classes)`` in the order of ``classes_``: the best that the estimator offers."""
     if hasattr(pipeline, "predict_proba"):
         return np.asarray(pipeline.predict_proba(texts), dtype=np.float64)
@@ -142,6 +160,16 @@ def _class_probabilities(pipeline: Any, texts: list[str]) -> NDArray[Any]:
         return softmax(np.stack([np.zeros_like(scores), scores], axis=1) if scores.ndim == 1 else scores)
     found = np.asarray(pipeline.predict(texts))
     return np.asarray(found[:, None] == np.asarray(pipeline.classes_)[None, :], dtype=np.float64)
+
+
+def _prepared(inputs: Sequence[Input], features: Features | None) -> Any:
+    """What a pipeline takes in place of ``inputs``."""
+    if features is None and len(inputs) and isinstance(inputs[0], Image):
+        raise ModelError(
+            f"{FILE}: scikit-learn reads no images; say in {FEATURES_FILE} what it is given instead, as in "
+            '{"space": "efficientnet-lite0"}'
+        )
+    return _texts(inputs) if features is None else features(inputs)
 
 
 def _texts(inputs: Sequence[Input]) -> list[str]:
