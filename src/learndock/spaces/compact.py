@@ -80,11 +80,16 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Softmax attention ``(1, heads, tokens, d)`` -> ``(1, tokens, heads, d)``, each example over its own tokens."""
     layout = _LAYOUT.get()
-    q, k, v = (layout.pad(x.squeeze(0).transpose(0, 1)).permute(0, 2, 1, 3) for x in (query, key, value))
+    q, k, v = (layout.pad(x.transpose(1, 2).squeeze(0)).permute(0, 2, 1, 3) for x in (query, key, value))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
     scores = q @ k.transpose(-1, -2) * scale + layout.bias.to(q.dtype)
     mixed = scores.softmax(-1) @ v
     return layout.unpad(mixed.permute(0, 2, 1, 3))[None], None
+
+
+def _rows(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """``x[numbers]``, in the form that becomes one plain Gather."""
+    return x.index_select(0, numbers.reshape(-1)).reshape(*numbers.shape, *x.shape[1:])
 
 
 @cache
@@ -94,7 +99,7 @@ def _moves() -> tuple[Any, Any]:
     class Pad(torch.autograd.Function):
         @staticmethod
         def forward(x: Any, slots: Any, places: Any) -> Any:
-            return x[slots]
+            return _rows(x, slots)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -103,12 +108,12 @@ def _moves() -> tuple[Any, Any]:
         @staticmethod
         def backward(ctx: Any, *gradients: Any) -> Any:
             (places,) = ctx.saved_tensors
-            return gradients[0].flatten(0, 1)[places], None, None
+            return _rows(gradients[0].flatten(0, 1), places), None, None
 
     class Unpad(torch.autograd.Function):
         @staticmethod
         def forward(y: Any, mask: Any, slots: Any, places: Any) -> Any:
-            return y.flatten(0, 1)[places]
+            return _rows(y.flatten(0, 1), places)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -119,6 +124,6 @@ def _moves() -> tuple[Any, Any]:
             mask, slots = ctx.saved_tensors
             (gradient,) = gradients
             there = mask.reshape(*mask.shape, *(1,) * (gradient.dim() - 1)).to(gradient.dtype)
-            return gradient[slots] * there, None, None, None
+            return _rows(gradient, slots) * there, None, None, None
 
     return Pad, Unpad
