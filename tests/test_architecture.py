@@ -19,7 +19,8 @@ PACKAGE = Path(learndock.__file__).parent
 #: In the order in which data flows; a room knows those before it. The first three know none at all.
 ROOMS = (
     "errors", "_version", "files",
-    "data", "spaces", "spec", "package", "dock", "index", "search", "reuse", "tour", "bench", "cli",
+    "data", "spaces", "spec", "package", "dock", "index", "search", "reuse", "tour", "bench",
+    "service", "http", "cli",
 )  # fmt: skip
 #: Loaded in an instant and needed by everything, or not at all when learndock is only imported.
 HEAVY = ("numpy", "torch", "onnxruntime", "transformers", "sklearn", "skops", "pyarrow", "tokenizers", "safetensors")
