@@ -1,4 +1,6 @@
-"""What the dock knows of its learnwares, ready to be asked: an SQLite database beside the files.
+"""What the dock knows of its learnwares, ready to be asked: a database beside the files.
+
+It is SQLite in the dock's folder, or PostgreSQL (see ``server``); the questions are the same.
 
 The files are the truth (see ``shelf``); this is their index. Readers see a row once its learnware is
 published. The states ``publishing`` and ``removing`` are notes of intent, committed before the file of the
@@ -10,14 +12,12 @@ name is replaced: where a writer dies, the next one looks at the file and finish
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from learndock.dock.database import transaction
-from learndock.dock.migrations import outdated
+from learndock.dock.database import Link
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import Array
 
@@ -60,12 +60,12 @@ class Tombstone:
 class Records:
     """Questions to, and changes of, an open database; one thread at a time."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Link) -> None:
         self._database = database
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All changes inside commit together, durably, or not at all."""
-        return transaction(self._database)
+        return self._database.transaction()
 
     # -- asking -----------------------------------------------------------------------------------------
 
@@ -136,19 +136,26 @@ class Records:
     def next_sequence(self) -> int:
         """A number above all that were given so far."""
         (last,) = self._database.execute(
-            "SELECT max(coalesce((SELECT max(sequence) FROM learnwares), 0),"
-            "           coalesce((SELECT max(sequence) FROM tombstones), 0))"
+            "SELECT coalesce(max(sequence), 0) FROM "
+            "(SELECT sequence FROM learnwares UNION ALL SELECT sequence FROM tombstones) AS given"
         ).fetchone()
         return int(last) + 1
 
     def outdated(self) -> bool:
         """Whether an older learndock made this database; opening it to write changes that."""
-        return outdated(self._database)
+        return self._database.outdated()
 
     def problems(self) -> list[str]:
-        """What SQLite itself finds wrong with the file."""
-        found = self._database.execute("PRAGMA quick_check(20)")
-        return [text for (text,) in found if text != "ok"]
+        """What the database itself finds wrong with its files."""
+        return self._database.problems()
+
+    def change(self) -> tuple[int, ...]:
+        """A value that is another one after every addition and removal."""
+        counts = [
+            self._database.execute(f"SELECT count(*), coalesce(max(sequence), 0) FROM {table}").fetchone()
+            for table in (f"learnwares WHERE {VISIBLE}", "tombstones")
+        ]
+        return tuple(int(n) for row in counts for n in row)
 
     # -- changing ---------------------------------------------------------------------------------------
 
@@ -188,8 +195,9 @@ class Records:
     def bury(self, tombstone: Tombstone) -> None:
         """Drop ``name`` and keep a tombstone for it."""
         self.forget(tombstone.name)
+        self._database.execute("DELETE FROM tombstones WHERE name = ?", (tombstone.name,))
         self._database.execute(
-            "INSERT OR REPLACE INTO tombstones (name, digest, sequence) VALUES (?, ?, ?)",
+            "INSERT INTO tombstones (name, digest, sequence) VALUES (?, ?, ?)",
             (tombstone.name, tombstone.digest, tombstone.sequence),
         )
 

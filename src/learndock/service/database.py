@@ -15,7 +15,6 @@ from learndock.service.tables import metadata
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest step of ``migrations``; a test compares it with the folder.
 HEAD = "0001"
-FILE = "service.sqlite"
 
 
 class Database:
@@ -127,4 +126,4 @@ def _errors() -> Iterator[None]:
         raise Unavailable("the service's database does not answer; try again in a moment") from None
 
 
-__all__ = ["FILE", "HEAD", "Database", "driver_url", "metadata"]
+__all__ = ["HEAD", "Database", "driver_url", "metadata"]

@@ -19,20 +19,20 @@ from sqlalchemy import insert, select
 
 from learndock.dock.dock import Dock, Record, open_dock
 from learndock.dock.home import Home
+from learndock.dock.referrers import DATABASE, MARK
 from learndock.errors import Conflict, DockError, LearndockError, NotFound, PackageError, SpecError
+from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.package.safety import check_files
 from learndock.service import views
 from learndock.service.catalogue import Catalogue
-from learndock.service.database import FILE, Database
+from learndock.service.database import Database
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.repositories import Changes, Commit, Repositories, Repository
 from learndock.service.settings import Settings
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Blob, Uploads
-
-MARK = "service.json"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def open_service(settings: Settings, folder: Path | str) -> Service:
         DockError: the service was here before, and its database is gone: without it, nobody knows what is private.
     """
     dock = open_dock(folder)
-    file, mark = dock.folder / FILE, dock.folder / MARK
+    file, mark = dock.folder / DATABASE, dock.folder / MARK
     if mark.exists() and not settings.database and not file.exists():
         raise DockError(
             f"{file}: is missing, and only it knows who may see what; restore it with `learndock restore`, or "
@@ -219,8 +219,9 @@ def open_service(settings: Settings, folder: Path | str) -> Service:
         )
     database = Database(settings.database or f"sqlite:///{file.absolute()}")
     database.migrate()
-    if not mark.exists():
-        mark.write_text(json.dumps({"format": 1}) + "\n")
+    where = "elsewhere" if settings.database else "here"
+    with atomic_write(mark) as out:
+        out.write(json.dumps({"format": 1, "database": where}).encode() + b"\n")
     return Service(dock, database, settings)
 
 
