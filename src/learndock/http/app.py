@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+
 from fastapi import APIRouter, FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from learndock._version import VERSION
 from learndock.http import errors
-from learndock.http.routes import identify, learnwares, people, repositories, uploads
+from learndock.http.around import Around
+from learndock.http.metrics import Metrics
+from learndock.http.routes import identify, learnwares, operate, people, repositories, uploads
 from learndock.service.service import Service
+from learndock.service.upkeep import Upkeep
 
 PREFIX = "/api/v1"
 ABOUT = """A dock for models: find the trained model that fits your task without sharing your data.
@@ -19,6 +25,17 @@ Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may 
 
 def create_app(service: Service) -> FastAPI:
     """The ASGI application of ``service``."""
+    upkeep = Upkeep(service)
+
+    @contextlib.asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        chores = threading.Thread(target=upkeep.run, args=(stop,), daemon=True)
+        chores.start()
+        yield
+        stop.set()
+        chores.join(timeout=10)
+
     app = FastAPI(
         title="learndock",
         version=VERSION,
@@ -27,14 +44,13 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=living,
     )
-    app.state.service = service
+    app.state.service, app.state.metrics, app.state.upkeep = service, Metrics(), upkeep
+    app.add_middleware(Around, settings=service.settings, metrics=app.state.metrics)
     errors.install(app)
     api = APIRouter(prefix=PREFIX)
-    for part in (learnwares, repositories, uploads, identify, people):
+    for part in (learnwares, repositories, uploads, identify, people, operate):
         api.include_router(part.router)
     app.include_router(api)
     return app
-
-
-__all__ = ["PREFIX", "ASGIApp", "Receive", "Scope", "Send", "create_app"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 
 import uvicorn
 
 from learndock.errors import UsageError
 from learndock.http.app import create_app
+from learndock.http.protocol import protocol_with
 from learndock.service.service import Service
 
 
@@ -27,8 +27,6 @@ class Running:
 
     def run(self) -> None:
         """Serve; signals that end a process end this too, once running requests are answered."""
-        if threading.current_thread() is not threading.main_thread():
-            self._server.install_signal_handlers = False  # type: ignore[attr-defined]
         self._server.run(sockets=[self._socket])
 
     def wait(self, seconds: float = 30.0) -> None:
@@ -69,7 +67,8 @@ def start(service: Service) -> Running:
         date_header=True,
         lifespan="on",
         backlog=2048,
-        h11_max_incomplete_event_size=64 << 10,
+        http=protocol_with(settings.request_seconds),
+        ws="none",
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(settings.stop_seconds),
     )

@@ -20,7 +20,7 @@ from sqlalchemy import insert, select
 from learndock.dock.dock import Dock, Record, open_dock
 from learndock.dock.home import Home
 from learndock.dock.referrers import DATABASE, MARK
-from learndock.errors import Conflict, DockError, LearndockError, NotFound, PackageError, SpecError
+from learndock.errors import Conflict, DockError, LearndockError, NotFound, PackageError, SpecError, Unavailable
 from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.package.safety import check_files
@@ -61,6 +61,19 @@ class Service:
     def close(self) -> None:
         """Let go of the database."""
         self.database.close()
+
+    def check(self) -> None:
+        """See that both databases answer.
+
+        Raises:
+            Unavailable: one does not.
+        """
+        with self.database.read() as connection:
+            connection.execute(select(1))
+        try:
+            len(self.dock)
+        except DockError as error:
+            raise Unavailable(f"the dock does not answer ({type(error).__name__}); look at the service's log") from None
 
     # -- committing ---------------------------------------------------------------------------------------
 

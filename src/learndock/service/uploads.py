@@ -309,6 +309,26 @@ class Uploads:
                 raise NotFound(f"{sha256[:64]}: you have uploaded no such file; upload it first")
         return Blob(row.sha256, row.size, row.oid)
 
+    def known(self, sha256: str) -> Blob:
+        """A blob that is stored, whoever has it: for the service itself.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one_or_none()
+            if row is not None:
+                return Blob(row.sha256, row.size, row.oid)
+            with self._store.open(sha256) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(0)
+                hashes = _Hashes(size)
+                while piece := stream.read(CHUNK):
+                    hashes.update(piece)
+            found = hashes.blob()
+            connection.execute(insert(blobs).values(sha256=sha256, size=size, oid=found.oid, lease=0.0))
+        return Blob(sha256, size, found.oid)
+
     def used(self, owner: int) -> int:
         """Bytes that an owner keeps in repositories, each blob counted once."""
         with self._database.read() as connection:
