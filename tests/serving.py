@@ -21,7 +21,7 @@ from learndock.http.serve import Running, start
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service.principal import Principal, Scope
 from learndock.service.service import Service, open_service
-from learndock.service.settings import Settings
+from learndock.settings import Settings
 
 
 class Answer(NamedTuple):

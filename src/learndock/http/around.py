@@ -18,7 +18,7 @@ from learndock.errors import TooManyRequests
 from learndock.http import errors
 from learndock.http.limits import Buckets
 from learndock.http.metrics import Metrics
-from learndock.service.settings import Settings
+from learndock.settings import Settings
 
 log = logging.getLogger("learndock.access")
 

@@ -30,9 +30,9 @@ from learndock.service.database import Database
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.repositories import Changes, Commit, Repositories, Repository
-from learndock.service.settings import Settings
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Blob, Uploads
+from learndock.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooMan
 from learndock.files import CHUNK, storage_errors
 from learndock.service.database import Database
 from learndock.service.principal import Principal
-from learndock.service.settings import Settings
 from learndock.service.tables import blobs, commits, holdings, owners, parts, repositories, tree, uploads
+from learndock.settings import Settings
 
 #: Parts are at least this long, but for the last; at most this many.
 MIN_PART, MAX_PARTS = 5 << 20, 10_000
