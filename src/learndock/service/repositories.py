@@ -328,6 +328,12 @@ class Repositories:
         with self._database.read() as connection:
             return {key: (private, owner) for key, private, owner in connection.execute(asked)}
 
+    def referred(self) -> set[str]:
+        """SHA-256 of every blob that a commit, or a lease, keeps (the same question as ``dock.referrers`` asks)."""
+        asked = select(tree.c.sha256).union(select(blobs.c.sha256).where(blobs.c.lease > time.time()))
+        with self._database.read() as connection:
+            return set(connection.execute(asked).scalars())
+
     # -- inside -------------------------------------------------------------------------------------------
 
     def _select(self) -> Any:

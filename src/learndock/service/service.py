@@ -20,7 +20,16 @@ from sqlalchemy import insert, select
 from learndock.dock.dock import Dock, Record, open_dock
 from learndock.dock.home import Home
 from learndock.dock.referrers import DATABASE, MARK
-from learndock.errors import Conflict, DockError, LearndockError, NotFound, PackageError, SpecError, Unavailable
+from learndock.errors import (
+    Conflict,
+    DockError,
+    LearndockError,
+    NotFound,
+    PackageError,
+    SpecError,
+    Unavailable,
+    UsageError,
+)
 from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.package.safety import check_files
@@ -221,21 +230,46 @@ def open_service(settings: Settings, folder: Path | str) -> Service:
     """Open the service whose dock lies in ``folder``; both are made where there is nothing yet.
 
     Raises:
+        UsageError: one of ``database`` and ``objects`` is given without the other.
         DockError: the service was here before, and its database is gone: without it, nobody knows what is private.
     """
+    if bool(settings.database) != bool(settings.objects):
+        raise UsageError(
+            "a dock lies in a folder, or its records in --database and its bytes in --objects; give both or neither"
+        )
+    if settings.database:
+        return _open_outgrown(settings, Path(folder))
     dock = open_dock(folder)
     file, mark = dock.folder / DATABASE, dock.folder / MARK
-    if mark.exists() and not settings.database and not file.exists():
+    if mark.exists() and not file.exists():
         raise DockError(
             f"{file}: is missing, and only it knows who may see what; restore it with `learndock restore`, or "
             f"remove {mark} to begin anew with everything public"
         )
-    database = Database(settings.database or f"sqlite:///{file.absolute()}")
+    database = Database(f"sqlite:///{file.absolute()}")
     database.migrate()
-    where = "elsewhere" if settings.database else "here"
     with atomic_write(mark) as out:
-        out.write(json.dumps({"format": 1, "database": where}).encode() + b"\n")
+        out.write(json.dumps({"format": 1, "database": "here"}).encode() + b"\n")
     return Service(dock, database, settings)
+
+
+def _open_outgrown(settings: Settings, folder: Path) -> Service:
+    from learndock.dock.objects import object_store
+    from learndock.dock.server import ServerHome, open_server_dock
+
+    store = object_store(
+        settings.objects,
+        endpoint=settings.objects_endpoint,
+        key=settings.objects_key,
+        secret=settings.objects_secret,
+    )
+    dock = open_server_dock(folder, settings.database, store)
+    database = Database(settings.database)
+    database.migrate()
+    service = Service(dock, database, settings)
+    assert isinstance(dock._home, ServerHome)
+    dock._home.referrers = service.repositories.referred
+    return service
 
 
 def _of_git(path: str) -> bool:
