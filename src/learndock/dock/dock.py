@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,10 +108,12 @@ class Dock:
         admitted = self._admit(Path(folder))
         return _record(publish(self._home, admitted, progress=progress))
 
-    def records(self) -> list[Record]:
-        """All learnwares, in order of addition."""
+    def records(self, *, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
+        """All learnwares, in order of addition; those of ``known``, by id, are not read anew."""
         with self._home.read() as records:
-            return [_record(row) for row in records.rows()]
+            rows = records.rows()
+        found = ((known.get(f"{row.name}@{row.digest}"), row) for row in rows)
+        return [r if r is not None and r.sequence == row.sequence else _record(row) for r, row in found]
 
     def get_record(self, which: str) -> Record:
         """The learnware ``owner/name`` or ``owner/name@`` and at least 6 hexadecimal digits.
@@ -173,14 +177,14 @@ class Dock:
         with self._home.read() as records:
             return records.spaces()
 
-    def vectors(self, space_id: str) -> SpecTable:
-        """All specs of a space; empty where there are none.
+    def vectors(self, space_id: str, *, names: Sequence[str] | None = None) -> SpecTable:
+        """All specs of a space, or those of some learnwares; empty where there are none.
 
         Raises:
             Corrupt: the database is damaged.
         """
         with self._home.read() as records:
-            ids, domain, behaviour, reliability = records.table(space_id)
+            ids, domain, behaviour, reliability = records.table(space_id, names)
         return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour), np.array(reliability, np.float64))
 
     def spec(self, which: str, space_id: str) -> Spec:

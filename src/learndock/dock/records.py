@@ -12,7 +12,7 @@ name is replaced: where a writer dies, the next one looks at the file and finish
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,14 +103,27 @@ class Records:
         )
         return [SpecRow(i, s, h, _vector(d), _vector(b), r) for i, s, h, d, b, r in found]
 
-    def table(self, space_id: str) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
+    def table(
+        self, space_id: str, names: Sequence[str] | None = None
+    ) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
         """Ids, domains, behaviours (raw float32) and reliabilities of the visible specs of a space, as added."""
-        found = self._database.execute(
+        asked = (
             "SELECT l.name || '@' || l.digest, s.domain, s.behaviour, s.reliability "
             "FROM specs s JOIN learnwares l USING (name) "
-            f"WHERE s.space_id = ? AND l.{VISIBLE} ORDER BY l.sequence, l.name",
-            (space_id,),
-        ).fetchall()
+            f"WHERE s.space_id = ? AND l.{VISIBLE}"
+        )
+        order = " ORDER BY l.sequence, l.name"
+        if names is None:
+            found = self._database.execute(asked + order, (space_id,)).fetchall()
+        else:
+            found = [
+                row
+                for start in range(0, len(names), 500)  # SQLite takes so many values
+                for row in self._database.execute(
+                    f"{asked} AND l.name IN ({', '.join('?' * len(names[start : start + 500]))}){order}",
+                    (space_id, *names[start : start + 500]),
+                ).fetchall()
+            ]
         return [r[0] for r in found], [r[1] for r in found], [r[2] for r in found], [r[3] for r in found]
 
     def spaces(self) -> dict[str, tuple[str, int]]:
