@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator
 
@@ -32,6 +34,7 @@ def create_app(service: Service) -> FastAPI:
         stop = threading.Event()
         chores = threading.Thread(target=upkeep.run, args=(stop,), daemon=True)
         chores.start()
+        app.state.identifying = asyncio.Semaphore(os.cpu_count() or 1)
         yield
         stop.set()
         chores.join(timeout=10)

@@ -15,7 +15,12 @@ from learndock.service.service import Service
 _bearer = HTTPBearer(auto_error=False, description="A token of `learndock login`.")
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:
+    """The service behind the application (not a plain function: those are run in threads)."""
+    return service_of(request)
+
+
+def service_of(request: Request) -> Service:
     """The service behind the application."""
     found = request.app.state.service
     assert isinstance(found, Service)
@@ -34,7 +39,7 @@ async def principal(
         if request.headers.get("authorization"):
             raise Unauthorized("the Authorization header is not of the form `Bearer TOKEN`; send it so")
         return NOBODY
-    found = await run_in_threadpool(service(request).people.principal, credentials.credentials)
+    found = await run_in_threadpool(service_of(request).people.principal, credentials.credentials)
     request.scope["learndock.who"] = found.name
     return found
 

@@ -135,20 +135,42 @@ class Catalogue:
         except NotFound:
             return None
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the picture has all that this process changed, so that questions are answered from memory."""
+        return self._picture is not None and self._seen == self._repositories.changes
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look for changes of other processes, and nobody is looking."""
+        return time.monotonic() - self._looked >= SECONDS and not self._lock.locked()
+
+    def look(self) -> None:
+        """Look for changes of other processes; returns at once where another is looking."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._draw()
+            finally:
+                self._lock.release()
+
     # -- the picture --------------------------------------------------------------------------------------
 
     def _now(self) -> _Picture:
-        picture, seen = self._picture, self._repositories.changes
-        if picture is not None and seen == self._seen and time.monotonic() - self._looked < SECONDS:
-            return picture
-        with self._lock:
-            looked, seen = time.monotonic(), self._repositories.changes
-            with self._dock._home.read() as records:
-                change = records.change()
-            if self._picture is None or seen != self._seen or change != self._picture.change:
-                self._picture = self._drawn(self._picture, change)
-            self._seen, self._looked = seen, looked
-            return self._picture
+        if not self.fresh:
+            with self._lock:
+                if not self.fresh:
+                    self._draw()
+        assert self._picture is not None
+        return self._picture
+
+    def _draw(self) -> None:
+        """Bring the picture up to date; the caller holds the lock."""
+        looked, seen = time.monotonic(), self._repositories.changes
+        with self._dock._home.read() as records:
+            change = records.change()
+        if self._picture is None or seen != self._seen or change != self._picture.change:
+            self._picture = self._drawn(self._picture, change)
+        self._seen, self._looked = seen, looked
 
     def _drawn(self, before: _Picture | None, change: tuple[int, ...]) -> _Picture:
         known = {} if before is None else {r.id: r for r in before.records.values()}

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
 from learndock.http.principal import Anyone, ServiceOf
+from learndock.http.routes.learnwares import asked
 from learndock.http.shapes import FAILURES, Shape
 from learndock.service.catalogue import Filters
 from learndock.service.principal import Principal
@@ -80,18 +81,22 @@ async def identify(
     """Rank the learnwares that you may see for a task spec, sent as the bytes of its file."""
     source = await bodies.whole(request, service.settings, limit=LIMIT)
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
-    return await run_in_threadpool(_identify, service, who, source, top, filters)
+    # As many at once as there are cores: more would only make all of them, and everybody else, wait longer.
+    async with request.app.state.identifying:
+        return await run_in_threadpool(_identify, service, who, source, top, filters)
 
 
 @router.get("/spaces")
-def list_spaces(who: Anyone, service: ServiceOf) -> Spaces:
+async def list_spaces(who: Anyone, service: ServiceOf) -> Spaces:
     """The spaces in which there are specs."""
-    found = service.catalogue.spaces(who)
+    found = await asked(service, service.catalogue.spaces, who)
     return Spaces(spaces=[SpaceShape(id=i, name=name, learnwares=n) for i, (name, n) in found.items()])
 
 
 def _identify(service: Service, who: Principal, source: bytes, top: int, filters: Filters) -> Answer:
     from learndock.spec.file import check_shape, spec_from_bytes
 
+    if service.catalogue.due:
+        service.catalogue.look()
     spec = check_shape(spec_from_bytes(source, where="the task spec"), where="the task spec")
     return Answer.model_validate(service.catalogue.identify(who, spec, top=top, filters=filters).to_dict())
