@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI
 from learndock._version import VERSION
 from learndock.http import errors
 from learndock.http.around import Around
+from learndock.http.hub import router as hub
 from learndock.http.metrics import Metrics
 from learndock.http.routes import identify, learnwares, operate, people, repositories, uploads
 from learndock.service.service import Service
@@ -56,4 +57,5 @@ def create_app(service: Service) -> FastAPI:
     for part in (learnwares, repositories, uploads, identify, people, operate):
         api.include_router(part.router)
     app.include_router(api)
+    app.include_router(hub)
     return app

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from learndock.errors import TooLarge, TooSlow
-from learndock.service.uploads import Receiver
+from learndock.service.receiver import Receiver
 from learndock.settings import Settings
 
 #: What is handed to the disk at once: large enough that the way into a thread costs nothing beside it.

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from learndock.errors import Conflict, Forbidden, NotFound, PackageError, Unauthorized, UsageError
 from learndock.package.manifest import check_name
@@ -84,11 +84,22 @@ class People:
         Raises:
             Unauthorized: it stands for nobody, or does so no more.
         """
+        return self._principal(tokens.c.hash == digest(token))
+
+    def principal_of(self, token: int) -> Principal:
+        """The one whose token has this number, for what was signed on its behalf.
+
+        Raises:
+            Unauthorized: there is no such token, or not any more.
+        """
+        return self._principal(tokens.c.id == token)
+
+    def _principal(self, which: ColumnElement[bool]) -> Principal:
         with self._database.read() as connection:
             found = connection.execute(
                 select(tokens.c.id, tokens.c.scope, tokens.c.expires, owners.c.id, owners.c.name, owners.c.operator)
                 .join(owners, owners.c.id == tokens.c.owner)
-                .where(tokens.c.hash == digest(token), tokens.c.once.is_(False))
+                .where(which, tokens.c.once.is_(False))
             ).one_or_none()
             if found is None or found[2] <= time.time():
                 raise Unauthorized("the token is unknown, expired or revoked; get another with `learndock login`")

@@ -23,8 +23,9 @@ from learndock.package.manifest import check_name
 from learndock.service.audit import note
 from learndock.service.database import Database
 from learndock.service.principal import Principal
+from learndock.service.receiver import Blob
 from learndock.service.tables import blobs, commits, owners, repositories, tree
-from learndock.service.uploads import Blob, Uploads
+from learndock.service.uploads import Uploads
 from learndock.settings import Settings
 
 MAIN = "main"

@@ -38,9 +38,10 @@ from learndock.service.catalogue import Catalogue
 from learndock.service.database import Database
 from learndock.service.people import People
 from learndock.service.principal import Principal
+from learndock.service.receiver import Blob
 from learndock.service.repositories import Changes, Commit, Repositories, Repository
 from learndock.service.tables import secrets as secrets_table
-from learndock.service.uploads import Blob, Uploads
+from learndock.service.uploads import Uploads
 from learndock.settings import Settings
 
 

@@ -9,39 +9,29 @@ What is stored is a blob that nobody refers to yet; a lease keeps it from collec
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, or_, select, update
 
 from learndock.dock.blobs import BlobStore
 from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, UsageError
-from learndock.files import CHUNK, storage_errors
+from learndock.files import CHUNK
 from learndock.service.database import Database
 from learndock.service.principal import Principal
+from learndock.service.receiver import Blob, Hashes, Receiver
 from learndock.service.tables import blobs, commits, holdings, owners, parts, repositories, tree, uploads
 from learndock.settings import Settings
 
 #: Parts are at least this long, but for the last; at most this many.
 MIN_PART, MAX_PARTS = 5 << 20, 10_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Blob:
-    """Stored bytes: SHA-256, size, and ``oid``, the SHA-1 that git gives them."""
-
-    sha256: str
-    size: int
-    oid: str
 
 
 @dataclass(frozen=True)
@@ -62,68 +52,6 @@ class Upload:
         return 1 if self.part_size is None else max(1, -(-self.size // self.part_size))
 
 
-class _Hashes:
-    """SHA-256 of bytes, and their name in git, which begins with their number."""
-
-    def __init__(self, size: int) -> None:
-        self._sha256 = hashlib.sha256()
-        self._oid = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        self.passed = 0
-
-    def update(self, piece: bytes | memoryview) -> None:
-        self._sha256.update(piece)
-        self._oid.update(piece)
-        self.passed += len(piece)
-
-    def blob(self) -> Blob:
-        return Blob(self._sha256.hexdigest(), self.passed, self._oid.hexdigest())
-
-
-class Receiver:
-    """Takes the bytes of one request; a context that syncs the file when it ends, however it ends.
-
-    ``size`` is how many bytes may still come. Not safe for threads: one writes at a time.
-    """
-
-    def __init__(self, path: Path, *, offset: int, size: int, hashes: _Hashes | None) -> None:
-        self._path, self._room, self._hashes = path, size, hashes
-        self.part = hashlib.sha256()
-        self.received = 0
-        with storage_errors(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.lseek(self._file, offset, os.SEEK_SET)
-
-    def __enter__(self) -> Receiver:
-        return self
-
-    def write(self, piece: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes.
-
-        Raises:
-            TooLarge: more than was announced; they were not kept.
-            StorageFull: no room.
-        """
-        if self.received + len(piece) > self._room:
-            raise TooLarge(f"more bytes than the {self._room} that were announced; begin the upload anew")
-        view = memoryview(piece)
-        with storage_errors(self._path):
-            left = view
-            while left:
-                left = left[os.write(self._file, left) :]
-        # Only bytes that are in the file count: the next request goes on from its length.
-        if self._hashes is not None:
-            self._hashes.update(view)
-        self.part.update(view)
-        self.received += len(piece)
-
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        try:
-            with storage_errors(self._path):
-                os.fsync(self._file)
-        finally:
-            os.close(self._file)
-
-
 class Uploads:
     """The uploads of a service, and the blobs that come of them."""
 
@@ -133,7 +61,7 @@ class Uploads:
         folder.mkdir(exist_ok=True)
         self._busy: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._hashes: dict[str, _Hashes] = {}
+        self._hashes: dict[str, Hashes] = {}
 
     # -- beginning and finding ----------------------------------------------------------------------------
 
@@ -168,7 +96,7 @@ class Uploads:
                 )
             )
         if size == 0 and not stored:
-            return self._keep(who, upload, _Hashes(0))
+            return self._keep(who, upload, Hashes(0))
         return upload
 
     def find(self, who: Principal, upload: str) -> Upload:
@@ -201,6 +129,43 @@ class Uploads:
             connection.execute(delete(uploads).where(uploads.c.id == found.id))
             self._file(found.id).unlink(missing_ok=True)
             self._hashes.pop(found.id, None)
+
+    def unfinished(self, who: Principal, sha256: str, size: int) -> list[Upload]:
+        """Uploads of these bytes that ``who`` began and did not end, the one that got furthest first."""
+        asked = select(uploads.c.id).where(
+            uploads.c.owner == who.id,
+            uploads.c.sha256 == sha256,
+            uploads.c.size == size,
+            uploads.c.stored.is_(False),
+            uploads.c.expires > time.time(),
+        )
+        with self._database.read() as connection:
+            found = list(connection.execute(asked).scalars())
+        return sorted((self.find(who, upload) for upload in found), key=lambda u: -u.offset)
+
+    def forget_stale(self, who: Principal, sha256: str, *, seconds: float) -> None:
+        """Forget own uploads of these bytes to which nothing came for so long: they are about to be begun anew."""
+        with self._database.read() as connection:
+            begun = connection.execute(
+                select(uploads.c.id).where(
+                    uploads.c.owner == who.id, uploads.c.sha256 == sha256, uploads.c.stored.is_(False)
+                )
+            ).scalars()
+            found = list(begun)
+        for upload in found:
+            with contextlib.suppress(FileNotFoundError, NotFound, Conflict):
+                if self._file(upload).stat().st_mtime < time.time() - seconds:
+                    self.cancel(who, upload)
+
+    def restart(self, who: Principal, upload: Upload) -> None:
+        """Throw away what came of an upload, so that it begins at 0 again.
+
+        Raises:
+            Conflict: bytes are coming in right now.
+        """
+        with self._alone(who, upload):
+            self._file(upload.id).unlink(missing_ok=True)
+            self._hashes.pop(upload.id, None)
 
     # -- taking bytes -------------------------------------------------------------------------------------
 
@@ -286,13 +251,23 @@ class Uploads:
         Raises:
             QuotaExceeded, StorageFull
         """
-        hashes = _Hashes(len(content))
-        hashes.update(content)
-        upload = self.begin(who, hashes.blob().sha256, len(content))
+        return self.put_pieces(who, len(content), lambda: iter((content,)))
+
+    def put_pieces(self, who: Principal, size: int, pieces: Callable[[], Iterator[bytes]]) -> Blob:
+        """Store a file of ``size`` bytes that can be read twice: once for its hash, once for its bytes.
+
+        Raises:
+            QuotaExceeded, StorageFull
+        """
+        hashes = Hashes(size)
+        for piece in pieces():
+            hashes.update(piece)
+        upload = self.begin(who, hashes.blob().sha256, size)
         if not upload.stored:
             with self.receive(who, upload, offset=0) as receiver:
-                receiver.write(content)
-            upload = self.finish(who, upload)
+                for piece in pieces():
+                    receiver.write(piece)
+            self.finish(who, upload)
         return hashes.blob()
 
     # -- what is there ------------------------------------------------------------------------------------
@@ -322,12 +297,19 @@ class Uploads:
             with self._store.open(sha256) as stream:
                 size = stream.seek(0, os.SEEK_END)
                 stream.seek(0)
-                hashes = _Hashes(size)
+                hashes = Hashes(size)
                 while piece := stream.read(CHUNK):
                     hashes.update(piece)
             found = hashes.blob()
             connection.execute(insert(blobs).values(sha256=sha256, size=size, oid=found.oid, lease=0.0))
         return Blob(sha256, size, found.oid)
+
+    def room(self, who: Principal) -> int:
+        """Bytes that ``who`` may still send."""
+        with self._database.read() as connection:
+            allowed = connection.execute(select(owners.c.quota).where(owners.c.id == who.id)).scalar()
+            taken = self._used(connection, who.id) + self._waiting(connection, who.id)
+        return max(0, (self._settings.quota if allowed is None else allowed) - taken)
 
     def used(self, owner: int) -> int:
         """Bytes that an owner keeps in repositories, each blob counted once."""
@@ -389,15 +371,15 @@ class Uploads:
             with self._lock:
                 del self._busy[key]
 
-    def _hashed(self, upload: Upload) -> _Hashes:
+    def _hashed(self, upload: Upload) -> Hashes:
         """Hashes of what lies there: after a restart, and of parts."""
-        hashes = _Hashes(upload.size)
+        hashes = Hashes(upload.size)
         with contextlib.suppress(FileNotFoundError), self._file(upload.id).open("rb") as stream:
             while piece := stream.read(CHUNK):
                 hashes.update(piece)
         return hashes
 
-    def _keep(self, who: Principal, upload: Upload, hashes: _Hashes) -> Upload:
+    def _keep(self, who: Principal, upload: Upload, hashes: Hashes) -> Upload:
         blob, file = hashes.blob(), self._file(upload.id)
         if blob.sha256 != upload.sha256 or blob.size != upload.size:
             file.unlink(missing_ok=True)
