@@ -118,7 +118,9 @@ class Site:
 
     def publish(self, folder: Path, token: str, *, private: bool = False) -> Answer:
         """Upload the files of a learnware folder, and publish it."""
-        manifest = Manifest.from_bytes((folder / MANIFEST).read_bytes())
+        return self.publish_sealed(folder, Manifest.from_bytes((folder / MANIFEST).read_bytes()), token, private)
+
+    def publish_sealed(self, folder: Path, manifest: Manifest, token: str, private: bool = False) -> Answer:
         for file in manifest.files:
             self.upload((folder / file.path).read_bytes(), token)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
 
 from learndock._version import VERSION
 from learndock.http import errors
@@ -24,6 +25,11 @@ ABOUT = """A dock for models: find the trained model that fits your task without
 
 Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may not see is not found (404).
 """
+
+
+def around(app: FastAPI) -> ASGIApp:
+    """The application with what stands around every request, the framework's own answers too."""
+    return Around(app, settings=app.state.service.settings, metrics=app.state.metrics)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -49,13 +55,14 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=living,
+        max_body_size=service.settings.max_request,
     )
     app.state.service, app.state.metrics, app.state.upkeep = service, Metrics(), upkeep
-    app.add_middleware(Around, settings=service.settings, metrics=app.state.metrics)
     errors.install(app)
     api = APIRouter(prefix=PREFIX)
     for part in (learnwares, repositories, uploads, identify, people, operate):
         api.include_router(part.router)
     app.include_router(api)
-    app.include_router(hub)
+    # The hub reads its bodies piece by piece, each route to its own limit
+    app.include_router(hub, max_body_size=uploads.ANY)
     return app

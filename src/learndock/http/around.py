@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from learndock.errors import TooManyRequests
+from learndock.errors import TooLarge, TooManyRequests
 from learndock.http import errors
 from learndock.http.limits import Buckets
 from learndock.http.metrics import Metrics
@@ -37,12 +37,22 @@ class Around:
             return
         request_id = secrets.token_hex(8)
         scope["learndock.id"] = request_id
-        begun, status, sent = time.perf_counter(), 0, 0
+        begun, status, sent, replaced = time.perf_counter(), 0, 0, False
 
         async def sending(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, replaced
+            if replaced:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status == 413 and _plain(message):
+                    # The framework's own limit of bodies speaks another language than we do.
+                    limit = self._settings.max_request
+                    error = TooLarge(f"more than the {limit} bytes of a request; upload files through /uploads")
+                    status = 0
+                    await errors.response(error)(scope, receive, sending)
+                    replaced = True
+                    return
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             else:
                 sent += len(message.get("body", b""))
@@ -60,9 +70,10 @@ class Around:
             try:
                 await self._app(scope, receive, sending)
             except TimeoutError:
-                if not status:
-                    raise
                 log.warning("slow reader", extra={"request": request_id})
+                raise
+            except Exception:
+                status = status or 500
                 raise
         finally:
             self._metrics.running.dec()
@@ -83,6 +94,10 @@ class Around:
                         "who": scope.get("learndock.who", ""),
                     },
                 )
+
+
+def _plain(message: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/plain") for name, value in message["headers"])
 
 
 def _client(scope: Scope) -> str:

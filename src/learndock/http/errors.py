@@ -21,6 +21,7 @@ from learndock.errors import (
     NotFound,
     SpecError,
     StorageFull,
+    TooLarge,
     TooManyRequests,
     Unauthorized,
     Unavailable,
@@ -44,7 +45,7 @@ REMEDIES: dict[type[LearndockError], str] = {
 }
 #: 5xx whose reason is the client's to know: nothing inside is told by it.
 _TOLD = (StorageFull, Unavailable, WeightsMissing)
-_STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden}
+_STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
 
 
 def code_of(kind: type[BaseException]) -> str:

@@ -8,7 +8,7 @@ import time
 import uvicorn
 
 from learndock.errors import UsageError
-from learndock.http.app import create_app
+from learndock.http.app import around, create_app
 from learndock.http.protocol import protocol_with
 from learndock.service.service import Service
 
@@ -60,7 +60,7 @@ def start(service: Service) -> Running:
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     url = settings.public_url.rstrip("/") or f"http://{host}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
-        create_app(service),
+        around(create_app(service)),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -39,7 +39,7 @@ from learndock.service.database import Database
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
-from learndock.service.repositories import Changes, Commit, Repositories, Repository
+from learndock.service.repositories import Changes, Commit, Repositories, Repository, check_file_path
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
 from learndock.settings import Settings
@@ -104,6 +104,8 @@ class Service:
             whatever ``Repositories.commit`` raises; nothing was changed.
         """
         repository = self.repositories.get(who, name, write=True)
+        for path in changes.add:
+            check_file_path(path)
         self._check_content(who, repository, changes)
         commit = self.repositories.commit(who, name, changes, title=title, body=body, parent=parent)
         record = self.publish(repository, commit)

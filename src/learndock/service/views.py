@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from learndock.dock.blobs import BlobStore
+from learndock.errors import PackageError
 from learndock.files import storage_errors
 
 PREFIX = "view-"
@@ -20,6 +21,7 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
 
     Raises:
         NotFound: a blob is not there.
+        PackageError: a path leads out of the folder.
         StorageFull: no room.
     """
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
@@ -27,6 +29,8 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
         try:
             folder.mkdir()
             for path, sha256 in files.items():
+                if not (folder / path).resolve().is_relative_to(folder.resolve()):
+                    raise PackageError(f"{path[:100]!r} leads out of its folder; give a plain path")
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 store.link(sha256, folder / path)
             yield folder

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
 from learndock.http.principal import ServiceOf, Writer
-from learndock.http.shapes import FAILURES, UploadBegin, UploadShape
+from learndock.http.shapes import FAILURES, Shape, UploadBegin, UploadShape
 
 router = APIRouter(tags=["uploads"], responses=FAILURES)
+#: What an upload was announced with is its limit, not the one of requests.
+ANY = 1 << 62
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Unfinished(Shape):
+    """Uploads of yours that came in one stream and not to their end, the one that got furthest first."""
+
+    uploads: list[UploadShape]
+
+
+@router.get("/uploads")
+async def find_uploads(
+    who: Writer,
+    service: ServiceOf,
+    sha256: Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")],
+    size: Annotated[int, Query(ge=0, le=1 << 62)],
+) -> Unfinished:
+    """What of a file is on its way here already: an upload that broke off goes on."""
+    found = await run_in_threadpool(service.uploads.unfinished, who, sha256, size)
+    return Unfinished(uploads=[UploadShape.of(u) for u in found if u.part_size is None])
 
 
 @router.post("/uploads", status_code=201)
@@ -30,6 +50,7 @@ async def get_upload(upload: UploadId, who: Writer, service: ServiceOf) -> Uploa
 
 @router.patch(
     "/uploads/{upload}",
+    max_body_size=ANY,
     openapi_extra={
         "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
     },
@@ -54,6 +75,7 @@ async def send_bytes(
 
 @router.put(
     "/uploads/{upload}/parts/{number}",
+    max_body_size=ANY,
     openapi_extra={
         "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
     },
