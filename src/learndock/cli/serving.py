@@ -22,10 +22,13 @@ def _serve(
 ) -> None:
     """Serve a dock to others, until Ctrl-C; the first start prints a link for its operator."""
     from learndock.cli.text import one_line
-    from learndock.dock.home import default_folder
+    from learndock.dock.home import default_folder, is_address
+    from learndock.errors import UsageError
     from learndock.http import run
 
-    folder = default_folder() if dock is None else dock.expanduser()
+    if dock is not None and is_address(dock):
+        raise UsageError(f"{dock}: is served already; name the folder of a dock with --dock")
+    folder = default_folder() if dock is None else Path(dock).expanduser()
     run.serve(folder, flags, config, say=lambda text: show.note(one_line(text)))
 
 
@@ -71,6 +74,50 @@ def _sentence(text: str) -> str:
 
 
 serve = _with_settings(_serve)
+
+
+def backup(
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must be empty or not exist.")],
+    dock: options.Dock = None,
+    config: Annotated[Path | None, typer.Option(help="File of settings (TOML); default: learndock.toml.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Copy a dock, and its service's people and repositories, while it is served; the copy is a dock itself."""
+    from learndock.service.backup import backup as make
+
+    settings, folder = _settings(dock, config)
+    with show.progress("backing up") as bar:
+        count = make(settings, folder, out, progress=bar)
+    if json:
+        show.print_json({"backup": str(out), "blobs": count})
+    else:
+        show.say(f"{out}: {show.counted(count, 'blob')}, whole; `learndock verify --dock {out}` hashes it again")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder made by `learndock backup`.")],
+    dock: options.Dock = None,
+    config: Annotated[Path | None, typer.Option(help="File of settings (TOML); default: learndock.toml.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Make a dock of a backup, in a folder or where the settings say: so a dock moves to another store too."""
+    from learndock.service.backup import restore as make
+
+    settings, folder = _settings(dock, config)
+    with show.progress("restoring") as bar:
+        count = make(settings, source, folder, progress=bar)
+    if json:
+        show.print_json({"dock": str(folder), "blobs": count})
+    else:
+        show.say(f"{folder}: restored, {show.counted(count, 'blob')}")
+
+
+def _settings(dock: str | None, config: Path | None) -> tuple[Any, Path]:
+    from learndock.dock.home import default_folder
+    from learndock.settings import FILE, load
+
+    folder = default_folder() if dock is None else Path(dock).expanduser()
+    return load({}, file=config or folder / FILE), folder
 
 
 def login(

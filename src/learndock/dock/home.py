@@ -186,6 +186,11 @@ def _first_database(home: Home) -> None:
             pass
 
 
+def is_address(named: str) -> bool:
+    """Whether a dock is named by an address, and not by a folder."""
+    return named.lower().startswith(("http://", "https://"))
+
+
 def default_folder() -> Path:
     """The dock that is meant when none is named: ``LEARNDOCK_DOCK``, or one in the user's data folder."""
     named = os.environ.get("LEARNDOCK_DOCK")

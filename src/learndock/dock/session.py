@@ -21,6 +21,8 @@ from learndock.errors import LearndockError, ServiceError, Unavailable
 
 API = "/api/v1"
 SECONDS = 60.0
+#: Bytes of a file that are sent at once.
+PIECE = 1 << 18
 #: JSON answers are small; whoever sends more is no dock.
 MAX_JSON = 256 << 20
 
@@ -39,9 +41,11 @@ class Session:
         port = parts.port
         host = parts.hostname or ""
         self._connection: http.client.HTTPConnection = (
-            http.client.HTTPSConnection(host, port, timeout=SECONDS, context=ssl.create_default_context())
+            http.client.HTTPSConnection(
+                host, port, timeout=SECONDS, blocksize=PIECE, context=ssl.create_default_context()
+            )
             if parts.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=SECONDS)
+            else http.client.HTTPConnection(host, port, timeout=SECONDS, blocksize=PIECE)
         )
 
     def close(self) -> None:
@@ -49,14 +53,14 @@ class Session:
         self._connection.close()
 
     def json(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
-        """The JSON answer to a request whose body is JSON, bytes, or nothing; None where the answer is empty.
+        """The JSON answer to a request whose body is JSON, bytes, a stream, or nothing; None where the answer is empty.
 
         Raises:
             Unavailable: the service cannot be reached.
             LearndockError: what the service says, as the error that it was there.
         """
         sent = dict(headers or {})
-        if body is not None and not isinstance(body, bytes):
+        if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
             body = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
         with self.answer(method, path, body, headers=sent) as answer:

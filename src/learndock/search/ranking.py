@@ -21,6 +21,7 @@ from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
 from learndock.search import peers
+from learndock.search.filters import EVERY, Filters
 from learndock.spec import Spec
 from learndock.spec.spec import Array, difference
 from learndock.spec.statistics import critical, deviation, tail
@@ -98,9 +99,18 @@ def joined(domain: Array, behaviour: Array) -> Array:
 
 
 def identify(
-    dock: Dock, spec: Spec, *, top: int = 10, allowed: Collection[str] | None = None, seed: int = 0
+    dock: Dock,
+    spec: Spec,
+    *,
+    top: int = 10,
+    filters: Filters = EVERY,
+    allowed: Collection[str] | None = None,
+    seed: int = 0,
 ) -> Identification:
-    """Rank the learnwares of ``dock`` for the task ``spec``; ``allowed`` limits the ids that are looked at.
+    """Rank the learnwares of ``dock`` for the task ``spec``; ``filters``, and the ids ``allowed``, limit which ones.
+
+    A dock behind an address is sent the spec, without the names of its labels, and draws what is drawn with a seed of
+    its own.
 
     Raises:
         UsageError: ``spec`` is a model's, or ``top`` is below 1.
@@ -110,6 +120,17 @@ def identify(
         raise UsageError("identify takes a task spec; this one is of a model (see `learndock spec task`)")
     if top < 1:
         raise UsageError(f"top is {top}; ask for at least 1")
+    if dock.url is not None:
+        from learndock.dock.remote import RemoteDock
+        from learndock.search.asking import ask
+
+        assert isinstance(dock, RemoteDock)
+        if allowed is not None:
+            raise UsageError("allowed is for a dock in a folder; narrow what a service looks at with filters")
+        return ask(dock, spec, top=top, filters=filters)
+    if not filters.empty:
+        taken = {r.id for r in dock.records() if filters.take(r)}
+        allowed = taken if allowed is None else taken & set(allowed)
     table = dock.vectors(spec.space_id)
     if not len(table):
         _explain_empty(dock, spec)

@@ -15,6 +15,7 @@ import numpy as np
 
 from learndock.dock.dock import Dock, Record
 from learndock.errors import NotFound, SpaceMismatch
+from learndock.search.filters import EVERY, Filters
 from learndock.search.prepared import Prepared, Rows
 from learndock.search.ranking import Identification
 from learndock.service.principal import Principal
@@ -24,33 +25,6 @@ from learndock.spec.spec import Spec, difference
 #: Another process's changes are looked for this often.
 SECONDS = 0.5
 NOT_HERE = "there is no such learnware here; `learndock list` shows what is"
-
-
-@dataclass(frozen=True)
-class Filters:
-    """What a learnware must be to be looked at; None for whatever it is."""
-
-    format: str | None = None
-    task: str | None = None
-    license: str | None = None
-    base: str | None = None
-    owner: str | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether every learnware is taken."""
-        return self == Filters()
-
-    def take(self, record: Record) -> bool:
-        """Whether a learnware is such a one."""
-        manifest = record.manifest
-        return (
-            (self.format is None or manifest.format == self.format)
-            and (self.task is None or manifest.task.get("type") == self.task)
-            and (self.license is None or (manifest.license or "").casefold() == self.license.casefold())
-            and (self.base is None or (manifest.base is not None and manifest.base.name == self.base))
-            and (self.owner is None or record.name.partition("/")[0].casefold() == self.owner.casefold())
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +55,7 @@ class Catalogue:
         self._picture: _Picture | None = None
         self._seen, self._looked = -1, 0.0
 
-    def records(self, who: Principal, filters: Filters = Filters()) -> list[Record]:
+    def records(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
         """Learnwares that ``who`` may see, in order of addition."""
         found = self._now().visible(who)
         return list(found) if filters.empty else [r for r in found if filters.take(r)]
@@ -103,7 +77,7 @@ class Catalogue:
             raise NotFound(f"{which[:200]}: {NOT_HERE}")
         return record
 
-    def identify(self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = Filters()) -> Identification:
+    def identify(self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY) -> Identification:
         """Rank what ``who`` may see; nothing of ``spec`` is kept.
 
         Raises:

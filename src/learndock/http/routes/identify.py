@@ -11,7 +11,7 @@ from learndock.http import bodies
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes.learnwares import asked
 from learndock.http.shapes import FAILURES, Shape
-from learndock.service.catalogue import Filters
+from learndock.search.filters import Filters
 from learndock.service.principal import Principal
 from learndock.service.service import Service
 

@@ -11,12 +11,13 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
+from learndock.dock.dock import Record
 from learndock.errors import NotFound
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.shapes import FAILURES, LearnwareShape, Shape
 from learndock.package.manifest import MANIFEST
-from learndock.service.catalogue import Filters
+from learndock.search.filters import Filters
 from learndock.service.service import Service
 
 router = APIRouter(tags=["learnwares"], responses=FAILURES)
@@ -51,7 +52,14 @@ class Whole(LearnwareShape):
     manifest: dict[str, Any]
 
 
-@router.get("/learnwares", response_model=Page)
+class WholePage(Shape):
+    """Learnwares with their manifests in order of addition; ``next`` is the ``after`` of the next page, or null."""
+
+    learnwares: list[Whole]
+    next: int | None
+
+
+@router.get("/learnwares", response_model=Page | WholePage)
 async def list_learnwares(
     who: Anyone,
     service: ServiceOf,
@@ -62,6 +70,7 @@ async def list_learnwares(
     license: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
     base: Annotated[str | None, Query(max_length=200)] = None,
     owner: Annotated[str | None, Query(max_length=96)] = None,
+    whole: Annotated[bool, Query(description="With manifests.")] = False,
 ) -> Response:
     """The learnwares that you may see."""
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
@@ -69,6 +78,8 @@ async def list_learnwares(
     start = bisect.bisect_right(found, after, key=lambda r: r.sequence)
     page = found[start : start + limit]
     more = page[-1].sequence if start + limit < len(found) else None
+    if whole:
+        return json_response(WholePage(learnwares=[_whole(r) for r in page], next=more))
     return json_response(Page(learnwares=[LearnwareShape.of(r) for r in page], next=more))
 
 
@@ -86,9 +97,7 @@ def publish(asked: Submission, who: Writer, service: ServiceOf, response: Respon
 async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, version: Version = None) -> Response:
     """One learnware with its manifest."""
     record = await asked(service, service.catalogue.record, who, _which(owner, name, version))
-    return json_response(
-        Whole(**LearnwareShape.of(record).model_dump(), manifest=record.manifest.model_dump(mode="json"))
-    )
+    return json_response(_whole(record))
 
 
 @router.delete("/learnwares/{owner}/{name}", status_code=204)
@@ -140,6 +149,10 @@ async def asked(service: Service, question: Callable[P, T], *values: P.args, **n
 def json_response(shape: Shape) -> Response:
     """The JSON of a shape that is right: checked once more by the framework, it would take twice the time."""
     return Response(shape.model_dump_json(), media_type="application/json")
+
+
+def _whole(record: Record) -> Whole:
+    return Whole(**LearnwareShape.of(record).model_dump(), manifest=record.manifest.model_dump(mode="json"))
 
 
 def _which(owner: str, name: str, version: str | None) -> str:
