@@ -51,6 +51,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("Owners and operators", "rebuild", docking.rebuild),
     ("Owners and operators", "collect", docking.collect),
     ("Owners and operators", "serve", serving.serve),
+    ("Owners and operators", "backup", serving.backup),
+    ("Owners and operators", "restore", serving.restore),
     ("Owners and operators", "login", serving.login),
     ("Owners and operators", "logout", serving.logout),
     ("Users", "identify", reuse.identify),

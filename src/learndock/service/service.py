@@ -230,35 +230,37 @@ class Service:
 
 
 def open_service(settings: Settings, folder: Path | str) -> Service:
-    """Open the service whose dock lies in ``folder``; both are made where there is nothing yet.
+    """Open the service whose dock lies in ``folder``, or where the settings say; made where there is nothing yet.
 
     Raises:
         UsageError: one of ``database`` and ``objects`` is given without the other.
         DockError: the service was here before, and its database is gone: without it, nobody knows what is private.
     """
+    dock = open_home(settings, Path(folder), create=True)
+    service = Service(dock, open_database(settings, dock), settings)
+    if settings.database:
+        from learndock.dock.server import ServerHome
+
+        assert isinstance(dock._home, ServerHome)
+        dock._home.referrers = service.repositories.referred
+    return service
+
+
+def open_home(settings: Settings, folder: Path, *, create: bool) -> Dock:
+    """The dock in ``folder``, or in the database and the object store that the settings name.
+
+    Raises:
+        UsageError: one of them is given without the other.
+        NotFound: there is no dock, and none is to be made.
+    """
     if bool(settings.database) != bool(settings.objects):
         raise UsageError(
             "a dock lies in a folder, or its records in --database and its bytes in --objects; give both or neither"
         )
-    if settings.database:
-        return _open_outgrown(settings, Path(folder))
-    dock = open_dock(folder)
-    file, mark = dock.folder / DATABASE, dock.folder / MARK
-    if mark.exists() and not file.exists():
-        raise DockError(
-            f"{file}: is missing, and only it knows who may see what; restore it with `learndock restore`, or "
-            f"remove {mark} to begin anew with everything public"
-        )
-    database = Database(f"sqlite:///{file.absolute()}")
-    database.migrate()
-    with atomic_write(mark) as out:
-        out.write(json.dumps({"format": 1, "database": "here"}).encode() + b"\n")
-    return Service(dock, database, settings)
-
-
-def _open_outgrown(settings: Settings, folder: Path) -> Service:
+    if not settings.database:
+        return open_dock(folder, create=create)
     from learndock.dock.objects import object_store
-    from learndock.dock.server import ServerHome, open_server_dock
+    from learndock.dock.server import open_server_dock
 
     store = object_store(
         settings.objects,
@@ -266,13 +268,27 @@ def _open_outgrown(settings: Settings, folder: Path) -> Service:
         key=settings.objects_key,
         secret=settings.objects_secret,
     )
-    dock = open_server_dock(folder, settings.database, store)
-    database = Database(settings.database)
+    return open_server_dock(folder, settings.database, store, create=create)
+
+
+def open_database(settings: Settings, dock: Dock) -> Database:
+    """The service's own tables, brought to their present form.
+
+    Raises:
+        DockError: the service was here before, and its database is gone.
+    """
+    file, mark = dock.folder / DATABASE, dock.folder / MARK
+    if mark.exists() and not settings.database and not file.exists():
+        raise DockError(
+            f"{file}: is missing, and only it knows who may see what; restore it with `learndock restore`, or "
+            f"remove {mark} to begin anew with everything public"
+        )
+    database = Database(settings.database or f"sqlite:///{file.absolute()}")
     database.migrate()
-    service = Service(dock, database, settings)
-    assert isinstance(dock._home, ServerHome)
-    dock._home.referrers = service.repositories.referred
-    return service
+    with atomic_write(mark) as out:
+        where = "elsewhere" if settings.database else "here"
+        out.write(json.dumps({"format": 1, "database": where}).encode() + b"\n")
+    return database
 
 
 def _of_git(path: str) -> bool:
