@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # than they bring.
 TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
 
-.PHONY: help tour test check format docs bench-spec bench-identify space clean
+.PHONY: help tour test check format docs bench-spec bench-identify bench-serve space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -20,6 +20,7 @@ help:
 	@echo "make check           format, lint and types alone"
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
+	@echo "make bench-serve     what a service bears; writes bench-serve.json"
 	@echo "make space           author the built-in spaces minilm-l6 and efficientnet-lite0 anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
@@ -62,6 +63,9 @@ bench-spec: $(READY)
 
 bench-identify: $(READY)
 	@$(BIN)/python benchmarks/identify_text.py --data $(DATA) --json bench-identify.json
+
+bench-serve: $(READY)
+	@$(BIN)/python benchmarks/bench_serve.py --json bench-serve.json
 
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py

@@ -1,6 +1,6 @@
-"""Write command-line.md from the commands themselves.
+"""Write command-line.md from the commands themselves, and settings.md from the table of settings.
 
-python docs/make_reference.py            writes docs/command-line.md
+python docs/make_reference.py            writes docs/command-line.md and docs/settings.md
 python docs/make_reference.py --check    exits with 1 where it is not up to date (a test asks)
 """
 
@@ -16,8 +16,10 @@ import typer.main
 from learndock.cli import outcome
 from learndock.cli.app import app
 from learndock.errors import STATUS
+from learndock.settings import described
 
 PAGE = Path(__file__).with_name("command-line.md")
+SETTINGS_PAGE = Path(__file__).with_name("settings.md")
 
 HEAD = """# The command line
 
@@ -28,12 +30,21 @@ error. Where a command fails, its last line on standard error says what happened
 written, and the exit code says of which kind it was (at the end of this page).
 """
 
+SETTINGS_HEAD = """# Settings of the service
+
+Made from `learndock/settings.py` by `python docs/make_reference.py`; do not edit. A flag of `learndock serve` wins over
+the environment, that over the file `learndock.toml` in the dock's folder (or `--config`), that over the default. A line
+of the file is the flag without its dashes, `_` for `-`: `port = 7080`, `max_file = "50GB"`.
+
+"""
+
 VARIABLES = {
     "LEARNDOCK_DOCK": "folder of the dock, where `--dock` names none",
     "LEARNDOCK_SPACES": "folders in which spaces are looked for before the installed ones, separated by `:`",
     "LEARNDOCK_WEIGHTS": "folder in which weights of helpers are looked for first: `SPACE/FILE`, or `FILE`",
     "LEARNDOCK_THREADS": "how many threads a helper may use; default: all cores",
     "LEARNDOCK_BASES": "folders in which the base models of adapters are looked for first, separated by `:`",
+    "LEARNDOCK_TOKEN": "token for docks behind an address; wins over what `learndock login` keeps",
     "LEARNDOCK_DEBUG": "anything: show where an error came from (a Python traceback)",
 }
 
@@ -56,6 +67,13 @@ def page() -> str:
     for heading, texts in sections.items():
         parts += [f"## {heading}\n", *texts]
     return "\n".join([*parts, variables_text(), codes_text()])
+
+
+def settings_page() -> str:
+    """The page of settings."""
+    rows = [(f"`{flag}`", f"`{variable}`", f"`{default}`" if default else "", about)
+            for flag, variable, default, about in described()]  # fmt: skip
+    return SETTINGS_HEAD + table(("flag", "variable", "default", "means"), rows)
 
 
 def commands(
@@ -122,15 +140,16 @@ def _cell(text: str | None) -> str:
 
 
 def main() -> int:
-    """Write the page, or say whether it is up to date."""
-    made = page()
+    """Write the pages, or say whether they are up to date."""
+    made = {PAGE: page(), SETTINGS_PAGE: settings_page()}
     if "--check" not in sys.argv[1:]:
-        PAGE.write_text(made, encoding="utf-8")
+        for file, text in made.items():
+            file.write_text(text, encoding="utf-8")
         return 0
-    if PAGE.exists() and PAGE.read_text(encoding="utf-8") == made:
-        return 0
-    sys.stderr.write(f"{PAGE} is not up to date; run `python docs/make_reference.py`\n")
-    return 1
+    old = [f for f, text in made.items() if not f.exists() or f.read_text(encoding="utf-8") != text]
+    for file in old:
+        sys.stderr.write(f"{file} is not up to date; run `python docs/make_reference.py`\n")
+    return 1 if old else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from learndock.dock import Dock, open_dock
 from learndock.files import sha256_file
 from learndock.package.manifest import CARD, MANIFEST, File, Manifest, SpecFile
 from learndock.spec import Spec, write_spec
@@ -62,3 +63,70 @@ def make_learnware(folder: Path, name: str, *, seed: int = 0, numbers: int = 1_0
     write_spec(make_spec(draw), folder / "specs" / "tiny.spec")
     seal(folder, name)
     return folder
+
+
+# -- a dock seen from below, wherever it keeps its things (see ``test_dock_server``) ------------------------
+
+
+def outgrown(dock: Dock) -> Any:
+    """The home of a dock in PostgreSQL and an object store; None where it is a folder."""
+    return dock._home if hasattr(dock._home, "engine") else None
+
+
+def reopened(dock: Dock) -> Dock:
+    """The same dock, opened again."""
+    home = outgrown(dock)
+    if home is None:
+        return open_dock(dock.folder)
+    from learndock.dock.server import open_server_dock
+
+    return open_server_dock(home.folder, home.engine.url, home.store)
+
+
+def stored(dock: Dock, below: str = "") -> dict[str, bytes]:
+    """Everything that is kept, but the database of an outgrown dock."""
+    found = {str(p.relative_to(dock.folder)): p.read_bytes() for p in dock.folder.rglob("*") if p.is_file()}
+    home = outgrown(dock)
+    if home is not None:
+        import obstore
+
+        for chunk in obstore.list(home.store):
+            found |= {e["path"]: bytes(obstore.get(home.store, e["path"]).bytes()) for e in chunk}
+    return {path: content for path, content in found.items() if path.startswith(below)}
+
+
+def put_behind_its_back(dock: Dock, path: str, content: bytes | None) -> None:
+    """Write, or (None) lose, what the dock keeps under ``path``."""
+    home = outgrown(dock)
+    if home is None:
+        file = dock.folder / path
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        return
+    import obstore
+
+    if content is None:
+        obstore.delete(home.store, path)
+    else:
+        obstore.put(home.store, path, content)
+
+
+def blob_path(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def run_sql(dock: Dock, statement: str) -> int:
+    """Change the dock's database; returns how many rows were."""
+    home = outgrown(dock)
+    if home is None:
+        import sqlite3
+
+        with sqlite3.connect(dock.folder / "records.sqlite") as database:
+            database.execute("PRAGMA foreign_keys = ON")
+            changed = database.execute(statement).rowcount
+        database.close()
+        return changed
+    statement = statement.replace("x'7b7d'", r"'\x7b7d'").replace("zeroblob(32)", "decode(repeat('00', 32), 'hex')")
+    with home.engine.begin() as connection:
+        return int(connection.exec_driver_sql(statement).rowcount)

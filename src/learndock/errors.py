@@ -14,11 +14,19 @@
     │   ├── UnsafeModel         files that could run code when loaded
     │   ├── ModelError          a model that does not load, or does not do what its manifest says
     │   └── MissingExtra        an optional part of the install is needed
-    └── DockError               the dock itself
-        ├── NotFound
-        ├── Conflict            the name is taken by other content
-        ├── Corrupt             stored bytes are not the bytes that were published
-        └── StorageFull
+    ├── DockError               the dock itself
+    │   ├── NotFound
+    │   ├── Conflict            the name is taken by other content
+    │   ├── Corrupt             stored bytes are not the bytes that were published
+    │   └── StorageFull
+    └── ServiceError            a dock behind an address
+        ├── Unauthorized        no token, or one that does not hold
+        ├── Forbidden           the token does not reach this far
+        ├── TooLarge            more bytes than the service takes
+        ├── QuotaExceeded       more bytes than the owner may keep
+        ├── TooManyRequests     faster than the service allows
+        ├── TooSlow             the client did not keep up
+        └── Unavailable         not now
 
 A message says what happened, to what, and what to try.
 """
@@ -102,6 +110,38 @@ class StorageFull(DockError):
     """The disk has no room; nothing was changed."""
 
 
+class ServiceError(LearndockError):
+    """A dock behind an address did not do what was asked."""
+
+
+class Unauthorized(ServiceError):
+    """No token, or one that is unknown, expired or revoked."""
+
+
+class Forbidden(ServiceError):
+    """The token does not reach this far."""
+
+
+class TooLarge(ServiceError):
+    """More bytes than the service takes."""
+
+
+class QuotaExceeded(ServiceError):
+    """More bytes than the owner may keep."""
+
+
+class TooManyRequests(ServiceError):
+    """Faster than the service allows."""
+
+
+class TooSlow(ServiceError):
+    """The client did not send what it announced in time."""
+
+
+class Unavailable(ServiceError):
+    """The service cannot answer now; nothing was changed."""
+
+
 #: error class -> (exit code of the command line, HTTP status). Each class has its line; a test says so.
 STATUS: dict[type[LearndockError], tuple[int, int]] = {
     LearndockError: (1, 500),
@@ -123,6 +163,14 @@ STATUS: dict[type[LearndockError], tuple[int, int]] = {
     Conflict: (32, 409),
     Corrupt: (33, 500),
     StorageFull: (34, 507),
+    ServiceError: (40, 500),
+    Unauthorized: (41, 401),
+    Forbidden: (42, 403),
+    TooLarge: (43, 413),
+    QuotaExceeded: (44, 413),
+    TooManyRequests: (45, 429),
+    TooSlow: (46, 408),
+    Unavailable: (47, 503),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from learndock.cli import benches, docking, reuse, spaces, specs
+from learndock.cli import benches, docking, reuse, serving, spaces, specs
 from learndock.cli.help import Grouped
 
 app = typer.Typer(
@@ -50,6 +50,11 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("Owners and operators", "verify", docking.verify),
     ("Owners and operators", "rebuild", docking.rebuild),
     ("Owners and operators", "collect", docking.collect),
+    ("Owners and operators", "serve", serving.serve),
+    ("Owners and operators", "backup", serving.backup),
+    ("Owners and operators", "restore", serving.restore),
+    ("Owners and operators", "login", serving.login),
+    ("Owners and operators", "logout", serving.logout),
     ("Users", "identify", reuse.identify),
     ("Users", "get", reuse.get),
     ("Users", "predict", reuse.predict),

@@ -43,7 +43,7 @@ def read_data(
     return examples
 
 
-def open_existing(dock: Path | None) -> Dock:
+def open_existing(dock: str | None) -> Dock:
     """A dock that is there already: reading commands make none."""
     from learndock.dock import open_dock
 
@@ -68,7 +68,7 @@ def file_to_write(out: Path) -> Path:
 
 
 @contextmanager
-def learnware(which: str, dock: Path | None) -> Iterator[Learnware]:
+def learnware(which: str, dock: str | None) -> Iterator[Learnware]:
     """A learnware by its folder, or by its id in the dock (then verified and unpacked for the while).
 
     Raises:

@@ -65,13 +65,14 @@ def pack(
 def add(
     folder: Annotated[Path, typer.Argument(metavar="LEARNWARE", help="Folder made by `learndock pack`.")],
     dock: options.Dock = None,
+    private: Annotated[bool, typer.Option("--private", help="Show it to its owner alone (at an address).")] = False,
     json: options.Json = False,
 ) -> None:
     """Put a learnware into the dock: all of it, or nothing."""
     from learndock.dock import open_dock
 
     with show.progress(f"adding {folder}") as bar:
-        record = open_dock(dock).add(folder, progress=bar)
+        record = open_dock(dock).add(folder, progress=bar, private=private)
     if json:
         show.print_json(_record(record))
     else:
@@ -128,7 +129,8 @@ def remove(which: Which, dock: options.Dock = None, json: options.Json = False) 
     """Take a learnware out of the dock and delete its files; its name never stands for other content again."""
     opened = open_existing(dock)
     record = opened.remove(which)
-    opened.collect()
+    if opened.url is None:  # a service collects by itself
+        opened.collect()
     if json:
         show.print_json(_record(record))
     else:

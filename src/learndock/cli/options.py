@@ -8,9 +8,22 @@ from typing import Annotated
 import typer
 
 Dock = Annotated[
-    Path | None,
-    typer.Option("--dock", envvar="LEARNDOCK_DOCK", help="Folder of the dock (default: in your user data)."),
+    str | None,
+    typer.Option(
+        "--dock",
+        envvar="LEARNDOCK_DOCK",
+        help="Folder or address (http://host:port) of the dock; default: a folder in your user data.",
+    ),
 ]
+#: Which learnwares ``identify`` looks at.
+Format = Annotated[str | None, typer.Option("--format", help="Only of this format.", rich_help_panel="Filters")]
+TaskType = Annotated[
+    str | None,
+    typer.Option("--task-type", help="Only for classification, or for regression.", rich_help_panel="Filters"),
+]
+License = Annotated[str | None, typer.Option("--license", help="Only under this licence.", rich_help_panel="Filters")]
+Base = Annotated[str | None, typer.Option("--base", help="Only on this base model.", rich_help_panel="Filters")]
+Owner = Annotated[str | None, typer.Option("--owner", help="Only of this owner.", rich_help_panel="Filters")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Data = Annotated[
     Path,

@@ -19,6 +19,11 @@ def identify(
     data: Annotated[Path | None, typer.Option(help="Labelled examples; the spec is made from them here.")] = None,
     schema: options.Schema = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="How many matches.")] = 10,
+    format: options.Format = None,  # noqa: A002 - the field's name
+    task_type: options.TaskType = None,
+    license: options.License = None,  # noqa: A002 - the field's name
+    base: options.Base = None,
+    owner: options.Owner = None,
     space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     seed: options.Seed = 0,
@@ -31,6 +36,7 @@ def identify(
 ) -> None:
     """Find the learnwares that fit your task. Your examples stay here; nothing about them is stored."""
     from learndock.errors import UsageError
+    from learndock.search import Filters
     from learndock.search import identify as find
     from learndock.spec import make_spec, read_spec
 
@@ -44,16 +50,17 @@ def identify(
         examples = read_data(data, read_schema(schema), text, text_pair, label, image)
         with show.progress("making the spec") as bar:
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
-    found = find(opened, asked, top=top, seed=seed)
+    filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
+    found = find(opened, asked, top=top, filters=filters, seed=seed)
     if json:
         show.print_json({**found.to_dict(), "evidence": asked.evidence})
         return
-    _print_matches(found, asked)
+    _print_matches(found, asked, filters)
 
 
-def _print_matches(found: Any, asked: Any) -> None:
+def _print_matches(found: Any, asked: Any, filters: Any) -> None:
     if not found.searched:
-        show.say("The dock is empty.")
+        show.say("The dock is empty." if filters.empty else "The dock has no learnware of that kind.")
         return
     if not found.fits:
         show.say(

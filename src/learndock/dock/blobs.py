@@ -36,11 +36,28 @@ class BlobStore(Protocol):
         """
         ...
 
+    def adopt(self, path: Path, *, sha256: str, size: int) -> None:
+        """Keep the file ``path`` durably as a blob; the caller has hashed it, and it is gone afterwards.
+
+        Raises:
+            StorageFull: no room; nothing was kept, and the file is still there.
+        """
+        ...
+
     def open(self, sha256: str) -> IO[bytes]:
-        """A stream of the blob's bytes, as they are stored; who trusts them hashes them.
+        """A stream of the blob's bytes, as they are stored, that can seek; who trusts them hashes them.
 
         Raises:
             NotFound: there is no such blob.
+        """
+        ...
+
+    def link(self, sha256: str, path: Path) -> None:
+        """Make the file ``path`` of the blob's bytes, sharing them where the place allows; nobody may write to it.
+
+        Raises:
+            NotFound: there is no such blob.
+            StorageFull: no room.
         """
         ...
 
@@ -124,6 +141,24 @@ class DiskBlobs:
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
             sync_folder(self._root)
+
+    def adopt(self, path: Path, *, sha256: str, size: int) -> None:
+        """See ``BlobStore.adopt``. The file must lie on the same file system."""
+        file = self._file(sha256)
+        with storage_errors(file):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            path.chmod(0o444)
+            self._make_room(file.parent)
+            path.replace(file)
+        sync_folder(file.parent)
+
+    def link(self, sha256: str, path: Path) -> None:
+        """See ``BlobStore.link``."""
+        try:
+            path.hardlink_to(self._file(sha256))
+        except FileNotFoundError:
+            raise NotFound(f"no blob {sha256} in {self._root}") from None
 
     def open(self, sha256: str) -> IO[bytes]:
         """See ``BlobStore.open``."""

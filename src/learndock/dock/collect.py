@@ -38,10 +38,13 @@ def collect(home: Home) -> Collected:
 
     Raises:
         Corrupt: a record is damaged; nothing was deleted.
+        DockError: who refers to blobs cannot be known from here; nothing was deleted.
     """
     with home.locked():
-        needed = referenced(home)
-        unneeded = [sha256 for sha256 in home.blobs.digests() if sha256 not in needed]
+        # The list of blobs first: one that comes meanwhile is not on it, whoever refers to it.
+        there = list(home.blobs.digests())
+        needed = referenced(home) | home.referred()
+        unneeded = [sha256 for sha256 in there if sha256 not in needed]
         for sha256 in unneeded:
             home.blobs.delete(sha256)
         unfinished = [*home.staging.iterdir(), *home.shelf.leftovers(), *home.old_databases()]

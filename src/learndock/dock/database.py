@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
-from learndock.dock.migrations import check_version, migrate
+from learndock.dock.migrations import check_version, migrate, outdated
 from learndock.errors import Corrupt, DockError, StorageFull
 
 BUSY_SECONDS = 30.0
@@ -22,6 +23,52 @@ _FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM")
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_ERROR")
 #: What a reader meets where the shared-memory file cannot be made.
 _NO_SHARED_MEMORY = (*_FULL, "SQLITE_CANTOPEN", "SQLITE_READONLY")
+
+
+class Link(Protocol):
+    """An open database, as ``Records`` asks it: SQL with question marks that both kinds understand."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """Run one statement; what it finds can be iterated and fetched."""
+        ...
+
+    def executemany(self, statement: str, values: Sequence[Sequence[Any]]) -> Any:
+        """Run one statement for each row of ``values``."""
+        ...
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """All changes inside commit together, durably, or not at all."""
+        ...
+
+    def outdated(self) -> bool:
+        """Whether an older learndock made its tables."""
+        ...
+
+    def problems(self) -> list[str]:
+        """What the database itself finds wrong with its files."""
+        ...
+
+
+class SqliteLink:
+    """A ``Link`` to the file in the dock's folder."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """See ``Link.transaction``."""
+        return transaction(self._connection)
+
+    def outdated(self) -> bool:
+        """See ``Link.outdated``."""
+        return outdated(self._connection)
+
+    def problems(self) -> list[str]:
+        """See ``Link.problems``."""
+        found = self._connection.execute("PRAGMA quick_check(20)")
+        return [text for (text,) in found if text != "ok"]
 
 
 @contextlib.contextmanager
@@ -48,29 +95,29 @@ def database_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def created(path: Path) -> Iterator[sqlite3.Connection]:
+def created(path: Path) -> Iterator[SqliteLink]:
     """A new, empty database in its present form at ``path``."""
     with database_errors(path), contextlib.closing(_connect(path, "rwc")) as database:
         database.execute("PRAGMA journal_mode = WAL")
         migrate(database)
-        yield database
+        yield SqliteLink(database)
 
 
 @contextlib.contextmanager
-def opened_to_write(path: Path) -> Iterator[sqlite3.Connection]:
+def opened_to_write(path: Path) -> Iterator[SqliteLink]:
     """The database for writing, brought to its present form; the caller holds the dock's lock."""
     with database_errors(path), contextlib.closing(_connect(path, "rw")) as database:
         check_version(database, where=str(path))
         migrate(database)
-        yield database
+        yield SqliteLink(database)
 
 
 @contextlib.contextmanager
-def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
+def opened_to_read(path: Path) -> Iterator[SqliteLink]:
     """The database for reading, also where the disk is full or the folder may not be written."""
     with database_errors(path), contextlib.closing(_connect_reader(path)) as database:
         check_version(database, where=str(path))
-        yield database
+        yield SqliteLink(database)
 
 
 @contextlib.contextmanager

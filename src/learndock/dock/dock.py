@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +16,13 @@ from learndock.dock import names
 from learndock.dock.admission import Admit, admit
 from learndock.dock.collect import Collected, collect
 from learndock.dock.export import export
-from learndock.dock.home import Home, default_folder, settle
+from learndock.dock.home import Home, default_folder, is_address, settle
 from learndock.dock.rebuild import rebuild
 from learndock.dock.records import Row
 from learndock.dock.specs import stored_spec
 from learndock.dock.verify import Problem, verify
 from learndock.dock.write import publish, reconcile, remove
-from learndock.errors import Corrupt, NotFound, PackageError, StorageFull
+from learndock.errors import Corrupt, NotFound, PackageError, StorageFull, UsageError
 from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import Array, Spec
@@ -65,12 +68,18 @@ def open_dock(
     """Open the dock in the folder ``path``; a new one where there is nothing yet, unless ``create`` is False.
 
     Without ``path`` it is ``LEARNDOCK_DOCK``, or a folder in the user's data. ``admit`` is the
-    check of what comes in; a stricter one may stand in its place.
+    check of what comes in; a stricter one may stand in its place. An address, ``http://...``, is the dock of a
+    service there; the token is that of ``learndock login``.
 
     Raises:
         NotFound: there is no dock, and none is to be made.
         DockError: the folder holds something else, or a dock of a newer learndock.
     """
+    named = os.environ.get("LEARNDOCK_DOCK") if path is None else path
+    if isinstance(named, str) and is_address(named):
+        from learndock.dock.remote import RemoteDock
+
+        return RemoteDock(named, admit=admit)
     home = settle(default_folder() if path is None else Path(path).expanduser(), create=create)
     dock = Dock(home, admit=admit)
     dock._tidy()
@@ -79,6 +88,9 @@ def open_dock(
 
 class Dock:
     """A dock; get one from ``open_dock``. Safe for threads and processes: one writes, all read meanwhile."""
+
+    #: Its address, where it lies behind one; None for a folder.
+    url: str | None = None
 
     def __init__(self, home: Home, *, admit: Admit) -> None:
         self._home = home
@@ -93,23 +105,28 @@ class Dock:
         with self._home.read() as records:
             return records.count()
 
-    def add(self, folder: str | Path, *, progress: Progress | None = None) -> Record:
+    def add(self, folder: str | Path, *, progress: Progress | None = None, private: bool = False) -> Record:
         """Check a learnware folder and publish it; the same content again gives the same record.
 
-        Progress is in bytes stored.
+        Progress is in bytes stored. A folder has nothing ``private``: who may read it, reads all.
 
         Raises:
+            UsageError: ``private`` is asked for.
             PackageError, UnsafeModel, SpecError: it may not be stored; nothing was changed.
             Conflict: the name stands, or stood, for other content.
             StorageFull: no room; nothing was changed.
         """
+        if private:
+            raise UsageError("a dock in a folder has nothing private; name a service with --dock http://...")
         admitted = self._admit(Path(folder))
         return _record(publish(self._home, admitted, progress=progress))
 
-    def records(self) -> list[Record]:
-        """All learnwares, in order of addition."""
+    def records(self, *, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
+        """All learnwares, in order of addition; those of ``known``, by id, are not read anew."""
         with self._home.read() as records:
-            return [_record(row) for row in records.rows()]
+            rows = records.rows()
+        found = ((known.get(f"{row.name}@{row.digest}"), row) for row in rows)
+        return [r if r is not None and r.sequence == row.sequence else _record(row) for r, row in found]
 
     def get_record(self, which: str) -> Record:
         """The learnware ``owner/name`` or ``owner/name@`` and at least 6 hexadecimal digits.
@@ -173,14 +190,14 @@ class Dock:
         with self._home.read() as records:
             return records.spaces()
 
-    def vectors(self, space_id: str) -> SpecTable:
-        """All specs of a space; empty where there are none.
+    def vectors(self, space_id: str, *, names: Sequence[str] | None = None) -> SpecTable:
+        """All specs of a space, or those of some learnwares; empty where there are none.
 
         Raises:
             Corrupt: the database is damaged.
         """
         with self._home.read() as records:
-            ids, domain, behaviour, reliability = records.table(space_id)
+            ids, domain, behaviour, reliability = records.table(space_id, names)
         return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour), np.array(reliability, np.float64))
 
     def spec(self, which: str, space_id: str) -> Spec:

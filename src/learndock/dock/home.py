@@ -4,6 +4,7 @@ dock.json            {"format": 1}; its presence makes a folder a dock
 learnwares/          what was published and removed: the truth (see ``shelf``)
 blobs/               the files' bytes (see ``blobs``)
 records.sqlite       what readers ask (see ``records``); a link, so that a new one is put in place at once
+service.json         there where the dock is served: others than learnwares refer to blobs (see ``referrers``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
 lock                 held by the one who writes
 """
@@ -21,6 +22,7 @@ from learndock.dock import database
 from learndock.dock.blobs import BlobStore, DiskBlobs
 from learndock.dock.lock import write_lock
 from learndock.dock.records import Records
+from learndock.dock.referrers import referred_by_service
 from learndock.dock.shelf import Shelf
 from learndock.errors import Corrupt, DockError, NotFound
 from learndock.files import atomic_write, storage_errors, sync_folder
@@ -106,6 +108,14 @@ class Home:
                 "see that the dock's folder can be read and written"
             ) from None
 
+    def referred(self) -> set[str]:
+        """SHA-256 of blobs that are no learnware's and must stay all the same.
+
+        Raises:
+            DockError: who refers to blobs cannot be known from here.
+        """
+        return referred_by_service(self.folder)
+
     def _look_for_database(self) -> None:
         if not self.database.exists():
             raise Corrupt(f"{self.database}: is missing; make it anew with `learndock rebuild`")
@@ -174,6 +184,11 @@ def _first_database(home: Home) -> None:
             stale.unlink(missing_ok=True)
         with home.replace_database():
             pass
+
+
+def is_address(named: str) -> bool:
+    """Whether a dock is named by an address, and not by a folder."""
+    return named.lower().startswith(("http://", "https://"))
 
 
 def default_folder() -> Path:

@@ -19,15 +19,34 @@ def find(records: Records, which: str) -> Row:
         UsageError: what stands behind the @ is no version.
         NotFound: there is none; the message suggests names that are close.
     """
-    name, at, version = which.partition("@")
-    if at and not _VERSION.fullmatch(version.lower()):
-        raise UsageError(f'"{which}": behind the @ stand 6 to 64 hexadecimal digits; `learndock list` shows them')
+    name, version = _parted(which)
     row = _row(records, name)
     if row is None:
         raise NotFound(_not_found(records, name))
-    if not row.digest.startswith(version.lower()):
+    if not row.digest.startswith(version):
         raise NotFound(f"{name}: the dock has version {row.digest[:12]}, not {version}")
     return row
+
+
+def parse(which: str) -> tuple[str, str]:
+    """Name, and version or "", of a learnware that is looked for elsewhere.
+
+    Raises:
+        UsageError: what stands behind the @ is no version.
+        NotFound: what stands before it is no name.
+    """
+    name, version = _parted(which)
+    try:
+        return check_name(name), version
+    except PackageError:
+        raise NotFound(f"{name}: not in this dock; a name has the form owner/name") from None
+
+
+def _parted(which: str) -> tuple[str, str]:
+    name, at, version = which.partition("@")
+    if at and not _VERSION.fullmatch(version.lower()):
+        raise UsageError(f'"{which}": behind the @ stand 6 to 64 hexadecimal digits; `learndock list` shows them')
+    return name, version.lower()
 
 
 def _row(records: Records, name: str) -> Row | None:

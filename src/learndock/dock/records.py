@@ -1,4 +1,6 @@
-"""What the dock knows of its learnwares, ready to be asked: an SQLite database beside the files.
+"""What the dock knows of its learnwares, ready to be asked: a database beside the files.
+
+It is SQLite in the dock's folder, or PostgreSQL (see ``server``); the questions are the same.
 
 The files are the truth (see ``shelf``); this is their index. Readers see a row once its learnware is
 published. The states ``publishing`` and ``removing`` are notes of intent, committed before the file of the
@@ -10,14 +12,12 @@ name is replaced: where a writer dies, the next one looks at the file and finish
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from learndock.dock.database import transaction
-from learndock.dock.migrations import outdated
+from learndock.dock.database import Link
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import Array
 
@@ -60,12 +60,12 @@ class Tombstone:
 class Records:
     """Questions to, and changes of, an open database; one thread at a time."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: Link) -> None:
         self._database = database
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """All changes inside commit together, durably, or not at all."""
-        return transaction(self._database)
+        return self._database.transaction()
 
     # -- asking -----------------------------------------------------------------------------------------
 
@@ -103,14 +103,27 @@ class Records:
         )
         return [SpecRow(i, s, h, _vector(d), _vector(b), r) for i, s, h, d, b, r in found]
 
-    def table(self, space_id: str) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
+    def table(
+        self, space_id: str, names: Sequence[str] | None = None
+    ) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
         """Ids, domains, behaviours (raw float32) and reliabilities of the visible specs of a space, as added."""
-        found = self._database.execute(
+        asked = (
             "SELECT l.name || '@' || l.digest, s.domain, s.behaviour, s.reliability "
             "FROM specs s JOIN learnwares l USING (name) "
-            f"WHERE s.space_id = ? AND l.{VISIBLE} ORDER BY l.sequence, l.name",
-            (space_id,),
-        ).fetchall()
+            f"WHERE s.space_id = ? AND l.{VISIBLE}"
+        )
+        order = " ORDER BY l.sequence, l.name"
+        if names is None:
+            found = self._database.execute(asked + order, (space_id,)).fetchall()
+        else:
+            found = [
+                row
+                for start in range(0, len(names), 500)  # SQLite takes so many values
+                for row in self._database.execute(
+                    f"{asked} AND l.name IN ({', '.join('?' * len(names[start : start + 500]))}){order}",
+                    (space_id, *names[start : start + 500]),
+                ).fetchall()
+            ]
         return [r[0] for r in found], [r[1] for r in found], [r[2] for r in found], [r[3] for r in found]
 
     def spaces(self) -> dict[str, tuple[str, int]]:
@@ -136,19 +149,26 @@ class Records:
     def next_sequence(self) -> int:
         """A number above all that were given so far."""
         (last,) = self._database.execute(
-            "SELECT max(coalesce((SELECT max(sequence) FROM learnwares), 0),"
-            "           coalesce((SELECT max(sequence) FROM tombstones), 0))"
+            "SELECT coalesce(max(sequence), 0) FROM "
+            "(SELECT sequence FROM learnwares UNION ALL SELECT sequence FROM tombstones) AS given"
         ).fetchone()
         return int(last) + 1
 
     def outdated(self) -> bool:
         """Whether an older learndock made this database; opening it to write changes that."""
-        return outdated(self._database)
+        return self._database.outdated()
 
     def problems(self) -> list[str]:
-        """What SQLite itself finds wrong with the file."""
-        found = self._database.execute("PRAGMA quick_check(20)")
-        return [text for (text,) in found if text != "ok"]
+        """What the database itself finds wrong with its files."""
+        return self._database.problems()
+
+    def change(self) -> tuple[int, ...]:
+        """A value that is another one after every addition and removal."""
+        counts = [
+            self._database.execute(f"SELECT count(*), coalesce(max(sequence), 0) FROM {table}").fetchone()
+            for table in (f"learnwares WHERE {VISIBLE}", "tombstones")
+        ]
+        return tuple(int(n) for row in counts for n in row)
 
     # -- changing ---------------------------------------------------------------------------------------
 
@@ -188,8 +208,9 @@ class Records:
     def bury(self, tombstone: Tombstone) -> None:
         """Drop ``name`` and keep a tombstone for it."""
         self.forget(tombstone.name)
+        self._database.execute("DELETE FROM tombstones WHERE name = ?", (tombstone.name,))
         self._database.execute(
-            "INSERT OR REPLACE INTO tombstones (name, digest, sequence) VALUES (?, ?, ?)",
+            "INSERT INTO tombstones (name, digest, sequence) VALUES (?, ?, ?)",
             (tombstone.name, tombstone.digest, tombstone.sequence),
         )
 

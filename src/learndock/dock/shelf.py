@@ -75,12 +75,14 @@ class Shelf:
         Raises:
             Corrupt: the file is not one that the dock wrote.
         """
-        file = self.file(name)
+        source = self._read_bytes(name)
+        return None if source is None else _parse(source, name, self.file(name))
+
+    def _read_bytes(self, name: str) -> bytes | None:
         try:
-            source = file.read_bytes()
+            return self.file(name).read_bytes()
         except FileNotFoundError:
             return None
-        return _parse(source, name, file)
 
     @contextlib.contextmanager
     def replaced(self, standing: Standing) -> Iterator[None]:
@@ -127,7 +129,7 @@ class Shelf:
             try:
                 yield check_name(name)
             except PackageError as error:
-                raise _damaged(file, str(error)) from None
+                raise damaged(file, str(error)) from None
 
     def empty(self) -> bool:
         """Whether nothing was ever published."""
@@ -141,13 +143,13 @@ class Shelf:
         """
         file = self.file(standing.name)
         if standing.manifest is None:
-            raise _damaged(file, "the learnware was removed")
+            raise damaged(file, "the learnware was removed")
         try:
             manifest = Manifest.from_bytes(standing.manifest, where=str(file))
         except PackageError as error:
-            raise _damaged(file, str(error)) from None
+            raise damaged(file, str(error)) from None
         if manifest.name != standing.name:
-            raise _damaged(file, f"its manifest is that of {manifest.name}")
+            raise damaged(file, f"its manifest is that of {manifest.name}")
         return manifest
 
     def leftovers(self) -> Iterator[Path]:
@@ -161,15 +163,15 @@ def _parse(source: bytes, name: str, file: Path) -> Standing:
         state, sequence, digest = record["state"], record["sequence"], record["digest"]
         manifest = _canonical(record["manifest"]) if state == "published" else None
     except (UnicodeError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(file, f"it cannot be read ({error})") from None
+        raise damaged(file, f"it cannot be read ({error})") from None
     if state not in ("published", "removed") or type(sequence) is not int or record.get("name") != name:
-        raise _damaged(file, "its fields contradict each other")
+        raise damaged(file, "its fields contradict each other")
     if manifest is not None and sha256_bytes(manifest) != digest:
-        raise _damaged(file, "its manifest does not hash to its digest")
+        raise damaged(file, "its manifest does not hash to its digest")
     return Standing(name, sequence, str(digest), manifest)
 
 
-def _damaged(file: Path, why: str) -> Corrupt:
+def damaged(file: Path, why: str) -> Corrupt:
     return Corrupt(
         f"{file}: not a sound record: {why}; restore the file from a backup, or move it away, run "
         "`learndock rebuild` and add the learnware again"

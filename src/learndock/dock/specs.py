@@ -47,5 +47,13 @@ def stored_spec(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: Fil
             copy_checked(stream, source, sha256=file.sha256, size=file.size, where=where)
     except NotFound:
         raise Corrupt(f"{where}: its blob {file.sha256[:12]} is missing") from None
-    spec = check_shape(spec_from_bytes(source.getvalue(), where=where), where=where)
-    return check_spec(spec, entry, where=where)
+    return checked_spec(source.getvalue(), entry, where=where)
+
+
+def checked_spec(source: bytes, entry: SpecFile, *, where: str) -> Spec:
+    """The spec in these bytes, if it is what ``entry`` of a manifest says.
+
+    Raises:
+        SpecError: it is not.
+    """
+    return check_spec(check_shape(spec_from_bytes(source, where=where), where=where), entry, where=where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from learndock.dock.records import Records, Row, SpecRow, Tombstone
 from learndock.dock.shelf import Standing
 from learndock.dock.specs import spec_rows
 from learndock.dock.write import writing
-from learndock.errors import Corrupt, NotFound, SpecError
+from learndock.errors import Corrupt, DockError, NotFound, SpecError
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest
 
@@ -91,6 +92,8 @@ def _orphans(home: Home, known: list[_Name]) -> list[str]:
     if any(each.damage for each in known):
         return []  # whose blobs they are cannot be told
     needed = {f.sha256 for each in known if each.manifest is not None for f in each.manifest.files}
+    with contextlib.suppress(DockError):  # its blobs are the service's to tell
+        needed |= home.referred()
     return [sha256 for sha256 in home.blobs.digests() if sha256 not in needed]
 
 

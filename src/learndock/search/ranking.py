@@ -21,6 +21,7 @@ from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
 from learndock.search import peers
+from learndock.search.filters import EVERY, Filters
 from learndock.spec import Spec
 from learndock.spec.spec import Array, difference
 from learndock.spec.statistics import critical, deviation, tail
@@ -32,6 +33,8 @@ FALSE_ALARM = 0.05
 #: Learnwares on which the best of chance is simulated; more are sampled down to this many.
 FAMILY = 20_000
 CHANCES = 1999
+#: Learnwares that chances are compared with at once: their products stay in the processor's cache.
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,18 @@ def joined(domain: Array, behaviour: Array) -> Array:
 
 
 def identify(
-    dock: Dock, spec: Spec, *, top: int = 10, allowed: Collection[str] | None = None, seed: int = 0
+    dock: Dock,
+    spec: Spec,
+    *,
+    top: int = 10,
+    filters: Filters = EVERY,
+    allowed: Collection[str] | None = None,
+    seed: int = 0,
 ) -> Identification:
-    """Rank the learnwares of ``dock`` for the task ``spec``; ``allowed`` limits the ids that are looked at.
+    """Rank the learnwares of ``dock`` for the task ``spec``; ``filters``, and the ids ``allowed``, limit which ones.
+
+    A dock behind an address is sent the spec, without the names of its labels, and draws what is drawn with a seed of
+    its own.
 
     Raises:
         UsageError: ``spec`` is a model's, or ``top`` is below 1.
@@ -108,6 +120,17 @@ def identify(
         raise UsageError("identify takes a task spec; this one is of a model (see `learndock spec task`)")
     if top < 1:
         raise UsageError(f"top is {top}; ask for at least 1")
+    if dock.url is not None:
+        from learndock.dock.remote import RemoteDock
+        from learndock.search.asking import ask
+
+        assert isinstance(dock, RemoteDock)
+        if allowed is not None:
+            raise UsageError("allowed is for a dock in a folder; narrow what a service looks at with filters")
+        return ask(dock, spec, top=top, filters=filters)
+    if not filters.empty:
+        taken = {r.id for r in dock.records() if filters.take(r)}
+        allowed = taken if allowed is None else taken & set(allowed)
     table = dock.vectors(spec.space_id)
     if not len(table):
         _explain_empty(dock, spec)
@@ -130,15 +153,27 @@ def identify(
     )
     order = np.argsort(-ranked.score, kind="stable")[:top]
     places, ranked = [places[i] for i in order], ranked.take(order)
-    behaviours, reliability = _unit_rows(table.behaviour[places]), table.reliability[places]
+    found_ids = [table.ids[place] for place in places]
+    matches = matches_of(spec, found_ids, ranked, _unit_rows(table.behaviour[places]), table.reliability[places])
+    family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
+    chance = chance_of_best(spec, domains[family], trusted[family], seed)
+    fits = bool(matches) and (chance is None or chance <= FALSE_ALARM)
+    return Identification(fits, matches, chance, len(family))
+
+
+def matches_of(
+    spec: Spec, ids: Sequence[str], ranked: Ranked, behaviours: Array, reliability: NDArray[np.floating]
+) -> tuple[Match, ...]:
+    """The matches of m ranked learnwares: unit ``behaviours`` ``(m, k)``, ``reliability`` ``(m,)``, in their order."""
+    silent = peers.without_evidence(spec)
     behaviour = ranked.behaviour
-    weight = reliability / (1 + DOMAIN_WEIGHT) if not silent else np.full(len(places), peers.BEHAVIOUR_WEIGHT)
+    weight = reliability / (1 + DOMAIN_WEIGHT) if not silent else np.full(len(ids), peers.BEHAVIOUR_WEIGHT)
     half = interval_halfwidth(spec, behaviours, behaviour, weight)
     evidence = match_evidence(spec, behaviours, behaviour)
-    matches = tuple(
+    return tuple(
         Match(
-            id=table.ids[place],
-            name=table.ids[place].split("@")[0],
+            id=name,
+            name=name.split("@")[0],
             score=float(ranked.score[i]),
             domain=float(ranked.domain[i]),
             behaviour=float(behaviour[i]),
@@ -147,12 +182,8 @@ def identify(
             interval=None if half is None else (float(ranked.score[i] - half[i]), float(ranked.score[i] + half[i])),
             evidence=None if evidence is None else float(evidence[i]),
         )
-        for i, place in enumerate(places)
+        for i, name in enumerate(ids)
     )
-    family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
-    chance = chance_of_best(spec, domains[family], trusted[family], seed)
-    fits = bool(matches) and (chance is None or chance <= FALSE_ALARM)
-    return Identification(fits, matches, chance, len(family))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,22 +255,45 @@ def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0)
         best = int((domains @ spec.unit_domain * DOMAIN_WEIGHT + behaviours @ spec.unit_behaviour).argmax())
         drawn = np.union1d(drawn, [best])
         domains, behaviours = domains[drawn], behaviours[drawn]
-    draws = len(spec.contrasts)
-    unit_of_null = deviation(spec.contrasts, behaviours)
+    cosines, alike = behaviours @ spec.unit_behaviour, DOMAIN_WEIGHT * (domains @ spec.unit_domain)
+    return chance_among(generator, alike, cosines, spec.contrasts @ behaviours.T / np.float32(_length(spec)))
+
+
+def chance_among(generator: np.random.Generator, alike: Array, cosines: Array, along: Array) -> float:
+    """The p-value of ``chance_of_best``, from what it needs of N learnwares.
+
+    ``alike`` ``(N,)`` is the domain's part of the scores, ``cosines`` ``(N,)`` those of the behaviours, ``along``
+    ``(r, N)`` the same with the r contrasts, in units of the behaviour's length.
+    """
+    draws = len(along)
+    unit = np.sqrt(np.maximum(np.square(along, dtype=np.float64).mean(0), 1e-24)).astype(np.float32)
     mixtures = generator.standard_normal((CHANCES, draws)).astype(np.float32) / np.float32(draws**0.5)
     # Student's t in place of the normal: the deviation itself is known from a few contrasts only
-    freedom = np.sqrt(draws / generator.chisquare(draws, CHANCES))
-    t = mixtures @ (spec.contrasts @ behaviours.T) / unit_of_null * freedom[:, None]
-    unit_of_null = unit_of_null / _length(spec)
-    cosines = (behaviours @ spec.unit_behaviour).astype(np.float64)
-    alike = DOMAIN_WEIGHT * (domains @ spec.unit_domain).astype(np.float64)
-    by_score = _exceeds(float((alike + cosines).max()), (alike + t * unit_of_null).max(1))
-    by_behaviour = _exceeds(float((cosines / unit_of_null).max()), t.max(1))
-    return min(1.0, 2 * min(by_score, by_behaviour))
+    mixtures *= np.sqrt(draws / generator.chisquare(draws, CHANCES)).astype(np.float32)[:, None]
+    ones = np.ones((CHANCES, 1), np.float32)
+    by_score = _reaching(np.hstack([mixtures, ones]), np.vstack([along, alike]), float((alike + cosines).max()))
+    by_behaviour = _reaching(mixtures, along / unit, float((cosines / unit).max()))
+    return min(1.0, 2 * (1 + min(by_score, by_behaviour)) / (1 + CHANCES))
 
 
-def _exceeds(observed: float, chances: NDArray[np.float64]) -> float:
-    return float((1 + (chances >= observed).sum()) / (1 + len(chances)))
+def _reaching(rows: Array, columns: Array, bar: float) -> int:
+    """How many of ``rows`` ``(n, r)`` have a product with any of ``columns`` ``(r, m)`` that is at least ``bar``.
+
+    Columns of great length come first, and rows that have reached the bar take no further part: most chances are
+    decided by few learnwares.
+    """
+    # Reach of a row: what it can have with the longest column, by Cauchy and Schwarz; with room for rounding.
+    lengths = np.linalg.norm(columns, axis=0)
+    open_ = rows[np.linalg.norm(rows, axis=1) * lengths.max() * np.float32(1 + 1e-5) >= bar]
+    reached = 0
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), _BLOCK):
+        if not len(open_):
+            break
+        there = (open_ @ columns[:, order[start : start + _BLOCK]]).max(1) >= np.float32(bar)
+        reached += int(there.sum())
+        open_ = open_[~there]
+    return reached
 
 
 def _length(spec: Spec) -> float:

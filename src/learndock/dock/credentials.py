@@ -1,0 +1,64 @@
+"""Tokens of docks behind an address, as ``learndock login`` keeps them: a file that only its owner may read.
+
+``LEARNDOCK_TOKEN`` wins over the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from learndock.errors import UsageError
+from learndock.files import atomic_write
+
+VARIABLE = "LEARNDOCK_TOKEN"
+
+
+def file() -> Path:
+    """Where tokens are kept."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("learndock")) / "tokens.json"
+
+
+def base_url(url: str) -> str:
+    """The address of a service without what may stand behind it: scheme, host, port, path.
+
+    Raises:
+        UsageError: it is no http or https address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{url}: is no address of a dock; write http://host:port")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
+
+
+def token_for(url: str) -> str | None:
+    """The token that is known for a service."""
+    return os.environ.get(VARIABLE) or _read().get(base_url(url))
+
+
+def keep(url: str, token: str | None) -> None:
+    """Keep a token for a service, or (None) forget it."""
+    known = _read()
+    known.pop(base_url(url), None)
+    if token is not None:
+        known[base_url(url)] = token
+    place = file()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(place) as out:
+        # The file is made for its owner alone; it gets wider rights only when it gets its name.
+        out.write(json.dumps(known, indent=1).encode() + b"\n")
+    place.chmod(0o600)
+
+
+def _read() -> dict[str, str]:
+    try:
+        found = json.loads(file().read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise UsageError(f"{file()}: cannot be read; remove it, and `learndock login` again") from None
+    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}

@@ -1,0 +1,1 @@
+"""The dock under an address: thin routes over ``service``, one verb one function (extra ``server``)."""

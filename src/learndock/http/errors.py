@@ -1,0 +1,110 @@
+"""How a request fails: one shape, ``{"error": {"code", "message", "remedy"}}``, with the status of ``errors.STATUS``.
+
+The code is the error's class in snake case. What is ours to mend (5xx) is told in the log, with the request's id, and
+not to the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from learndock.errors import (
+    Forbidden,
+    LearndockError,
+    NotFound,
+    SpecError,
+    StorageFull,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UsageError,
+    WeightsMissing,
+    http_status,
+)
+
+log = logging.getLogger("learndock.http")
+
+#: What to try where a message does not say it behind its last semicolon.
+REMEDIES: dict[type[LearndockError], str] = {
+    LearndockError: "look at the message, change what it names, and try again",
+    SpecError: "make the specification again with `learndock spec`",
+    Unauthorized: "get a token with `learndock login`",
+    Forbidden: "use a token that may do this",
+    NotFound: "look at what there is with `learndock list`",
+    StorageFull: "tell the operator; what is stored can still be read",
+    Unavailable: "try again in a moment",
+    TooManyRequests: "wait as long as Retry-After says",
+}
+#: 5xx whose reason is the client's to know: nothing inside is told by it.
+_TOLD = (StorageFull, Unavailable, WeightsMissing)
+_STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
+
+
+def code_of(kind: type[BaseException]) -> str:
+    """``NotFound`` -> ``not_found``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def body_of(error: LearndockError, *, message: str | None = None) -> dict[str, Any]:
+    """The JSON of an error: its code, what happened, and what to try."""
+    text = str(error) if message is None else message
+    happened, found, remedy = text.rpartition("; ")
+    if not found:
+        happened, remedy = text, next(REMEDIES[kind] for kind in type(error).__mro__ if kind in REMEDIES)
+    return {"error": {"code": code_of(type(error)), "message": happened, "remedy": remedy}}
+
+
+def response(error: LearndockError, *, request: str = "") -> JSONResponse:
+    """The answer that an error becomes."""
+    status = http_status(error)
+    headers = {"Cache-Control": "no-store"}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 429:
+        headers["Retry-After"] = str(getattr(error, "retry_after", 1))
+    if status >= 500 and not isinstance(error, _TOLD):
+        message = f"the service could not do this; tell its operator the request's id {request}"
+        return JSONResponse(body_of(error, message=message), status, headers)
+    return JSONResponse(body_of(error), status, headers)
+
+
+def translate(error: Exception) -> LearndockError:
+    """What a library raised, in our words."""
+    if isinstance(error, LearndockError):
+        return error
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first.get("loc", ())) or "request"
+        return UsageError(
+            f"{place}: {first.get('msg', 'cannot be read')}; /api/v1/openapi.json describes what is asked"
+        )
+    if isinstance(error, HTTPException):
+        kind = _STATUS_CODES.get(error.status_code, UsageError)
+        return kind(f"{error.detail}; /api/v1/openapi.json describes the routes")
+    return LearndockError(f"{type(error).__name__}: {error}")
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of ``app`` end in the one shape."""
+
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        request_id = str(request.scope.get("learndock.id", ""))
+        found = translate(error)
+        answer = response(found, request=request_id)
+        if isinstance(error, HTTPException):
+            answer.status_code = error.status_code
+            answer.headers.update(error.headers or {})
+        if answer.status_code >= 500:
+            log.error("failed", extra={"request": request_id, "error": repr(error)}, exc_info=error)
+        return answer
+
+    for kind in (LearndockError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)

@@ -1,0 +1,70 @@
+"""How a request of a hub client fails: our error shape, and the headers by which these clients tell errors apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Literal
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from learndock.errors import LearndockError, NotFound, http_status
+from learndock.http import errors
+
+Code = Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
+
+
+class Missing(NotFound):
+    """Something that is not there, and which kind of thing; ``commit`` is where it was looked for."""
+
+    def __init__(self, message: str, code: Code, commit: str = "") -> None:
+        super().__init__(message)
+        self.code, self.commit = code, commit
+
+
+@contextlib.contextmanager
+def missing(code: Code, commit: str = "") -> Iterator[None]:
+    """What is not found in this block is a thing of the kind ``code``."""
+    try:
+        yield
+    except Missing:
+        raise
+    except NotFound as error:
+        raise Missing(str(error), code, commit) from None
+
+
+class HubRoute(APIRoute):
+    """A route whose errors carry X-Error-Code and X-Error-Message."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See FastAPI."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except (LearndockError, RequestValidationError, HTTPException) as error:
+                found = errors.translate(error)
+                if http_status(found) >= 500:
+                    raise  # told in the log, and in the one way that tells nothing inside
+                return _answer(found, error)
+
+        return handle
+
+
+def _answer(found: LearndockError, error: Exception) -> Response:
+    told = NotFound(str(found)) if isinstance(found, Missing) else found
+    answer = errors.response(told)
+    if isinstance(error, HTTPException):
+        answer.status_code = error.status_code
+    # A header is one line of Latin letters; the body has the message as it is.
+    answer.headers["X-Error-Message"] = " ".join(str(told).split()).encode("ascii", "replace").decode()[:1000]
+    if isinstance(found, Missing):
+        answer.headers["X-Error-Code"] = found.code
+        if found.commit:
+            # With it clients remember that this commit has no such file.
+            answer.headers["X-Repo-Commit"] = found.commit
+    return answer

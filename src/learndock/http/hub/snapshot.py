@@ -1,0 +1,150 @@
+"""One state of a repository, as hub clients see it: a commit of 40 digits, and files with the names that git gives.
+
+A learnware that lies in the dock without a repository, because its operator put it there, is one such state too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from learndock.dock.dock import Record
+from learndock.errors import NotFound
+from learndock.files import sha256_bytes
+from learndock.http.hub.failures import Missing, missing
+from learndock.package.manifest import MANIFEST
+from learndock.service.principal import Principal
+from learndock.service.repositories import MAIN, Entry, Repository
+from learndock.service.service import Service
+
+#: Files of more bytes than this are LFS objects: they come before a commit, and are known by their SHA-256. Since 1.20
+#: clients with `hf_xet` cannot send these without HF_HUB_DISABLE_XET=1. In a commit, a file costs the client four times
+#: its size in memory.
+LARGE = 50_000_000
+#: The commit of a repository that has none yet.
+EMPTY = "0" * 40
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """``entries`` by path, in order; ``kept`` are bytes that are no blob; ``record`` is what the dock has of it."""
+
+    name: str
+    private: bool
+    commit: str
+    created: float
+    changed: float
+    note: str | None
+    entries: dict[str, Entry]
+    kept: dict[str, bytes]
+    record: Record | None
+
+    def entry(self, path: str) -> Entry:
+        """One file.
+
+        Raises:
+            Missing: there is none.
+        """
+        if path not in self.entries:
+            raise Missing(
+                f"{self.name}: no file {path[:200]} at {self.commit[:12]}; its tree lists what there is",
+                "EntryNotFound",
+                self.commit,
+            )
+        return self.entries[path]
+
+
+def find(service: Service, who: Principal, name: str, revision: str = MAIN) -> Snapshot:
+    """The state of ``owner/name`` at a revision, if ``who`` may see it.
+
+    Raises:
+        Missing: there is no such repository, or no such revision.
+    """
+    try:
+        repository = service.repositories.get(who, name)
+    except NotFound:
+        with missing("RepoNotFound"):
+            return _of_record(service, service.catalogue.record(who, name), revision)
+    return _of_repository(service, who, repository, revision)
+
+
+def is_large(size: int) -> bool:
+    """Whether a file of this size is an LFS object."""
+    return size > LARGE
+
+
+def etag(entry: Entry) -> str:
+    """What a client knows a file's bytes by."""
+    return entry.sha256 if is_large(entry.size) else entry.oid
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """A file in a tree; a large one is, for git, a pointer to its bytes."""
+    found: dict[str, Any] = {"type": "file", "oid": entry.oid, "size": entry.size, "path": entry.path}
+    if is_large(entry.size):
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.sha256}\nsize {entry.size}\n".encode()
+        found["oid"] = _git_name(pointer)
+        found["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": len(pointer)}
+    return found
+
+
+def time_text(seconds: float) -> str:
+    """A time as these clients read it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _of_repository(service: Service, who: Principal, repository: Repository, revision: str) -> Snapshot:
+    record = None
+    if repository.digest is not None:
+        try:
+            record = service.catalogue.record(who, repository.name)
+        except NotFound:  # published or removed this very moment
+            record = None
+    if repository.head is None and revision in (MAIN, "HEAD", f"refs/heads/{MAIN}", EMPTY):
+        commit, entries = EMPTY, {}
+    else:
+        with missing("RevisionNotFound"):
+            found = service.repositories.resolve(repository, revision)
+        commit, entries = found.id, service.repositories.tree(found)
+    return Snapshot(
+        name=repository.name,
+        private=repository.private,
+        commit=commit,
+        created=repository.created,
+        changed=repository.changed,
+        note=repository.note,
+        entries=entries,
+        kept={},
+        record=record,
+    )
+
+
+def _of_record(service: Service, record: Record, revision: str) -> Snapshot:
+    commit = record.digest[:40]
+    if revision not in (MAIN, "HEAD", f"refs/heads/{MAIN}") and not (
+        len(revision) >= 7 and record.digest.startswith(revision)
+    ):
+        raise Missing(f"{record.name}: no revision {revision[:80]!r}; there is {MAIN}", "RevisionNotFound")
+    source = record.manifest.to_bytes()
+    entries = {MANIFEST: Entry(MANIFEST, sha256_bytes(source), len(source), _git_name(source))}
+    for file in record.manifest.files:
+        # What is large is known by its SHA-256 alone: no need to read it for its name in git.
+        oid = "" if is_large(file.size) else service.uploads.known(file.sha256).oid
+        entries[file.path] = Entry(file.path, file.sha256, file.size, oid)
+    return Snapshot(
+        name=record.name,
+        private=False,
+        commit=commit,
+        created=0.0,
+        changed=0.0,
+        note=None,
+        entries=dict(sorted(entries.items())),
+        kept={MANIFEST: source},
+        record=record,
+    )
+
+
+def _git_name(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,244 @@
+"""Uploading with hub clients: who one is, repositories, how each file is to come, and the commit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
+
+from learndock.errors import Conflict, NotFound, UsageError
+from learndock.http import bodies, errors
+from learndock.http.hub import addresses
+from learndock.http.hub.download import Name, Owner, Rest
+from learndock.http.hub.failures import HubRoute, Missing, missing
+from learndock.http.hub.ndjson import Line, Spool
+from learndock.http.hub.snapshot import EMPTY, LARGE, etag, find, is_large
+from learndock.http.principal import Reader, ServiceOf, Writer
+from learndock.service.principal import Principal
+from learndock.service.receiver import Blob
+from learndock.service.repositories import MAIN, Changes
+from learndock.service.service import Committed, Service
+
+router = APIRouter(route_class=HubRoute)
+
+
+class _Asked(BaseModel):
+    """What clients send has fields that mean nothing here; they are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Creation(_Asked):
+    name: str = Field(max_length=200)
+    organization: str | None = Field(default=None, max_length=96)
+    type: str | None = None
+    private: bool | None = None
+    visibility: str | None = None
+
+
+class _Deletion(_Asked):
+    name: str = Field(max_length=200)
+    organization: str | None = Field(default=None, max_length=96)
+    type: str | None = None
+
+
+class _Settings(_Asked):
+    private: bool | None = None
+    visibility: str | None = None
+
+
+class _File(_Asked):
+    path: str = Field(max_length=1024)
+    size: int = Field(ge=0, le=1 << 62)
+
+
+class _Preupload(_Asked):
+    files: Annotated[list[_File], Field(max_length=10_000)]
+
+
+@router.get("/api/whoami-v2")
+def whoami(who: Reader, service: ServiceOf) -> dict[str, Any]:
+    """Who the token is, and their organisations."""
+    return {
+        "type": "user",
+        "id": str(who.id),
+        "name": who.name,
+        "fullname": who.name,
+        "orgs": [{"type": "org", "name": name, "roleInOrg": role} for name, role in service.people.organisations(who)],
+        "auth": {
+            "type": "access_token",
+            "accessToken": {"displayName": str(who.token), "role": "read" if who.scope == "read" else "write"},
+        },
+    }
+
+
+@router.post("/api/repos/create")
+def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) -> Response:
+    """A new repository; where there is one already, the answer says where."""
+    _only_models(asked.type)
+    name = _named(asked.name, asked.organization, who)
+    private = bool(asked.private) or asked.visibility in ("private", "protected")
+    try:
+        found = service.repositories.create(who, name, private=private).name
+    except Conflict as error:
+        # Whether it stands there is for those to know who may see it.
+        answer = errors.body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
+        return JSONResponse(answer, 409, {"X-Error-Message": f"{name}: there is such a repository already"})
+    except NotFound as error:
+        raise Missing(str(error), "RepoNotFound") from None
+    return JSONResponse({"url": f"{addresses.base(request, service.settings)}/{found}", "name": found, "id": found})
+
+
+@router.delete("/api/repos/delete")
+def delete(asked: _Deletion, who: Writer, service: ServiceOf) -> dict[str, Any]:
+    """Take a repository and its learnware away."""
+    _only_models(asked.type)
+    with missing("RepoNotFound"):
+        service.delete(who, _named(asked.name, asked.organization, who))
+    return {}
+
+
+@router.put("/api/models/{owner}/{name}/settings")
+def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: ServiceOf) -> dict[str, Any]:
+    """Show a repository to all, or to its owner alone."""
+    private = asked.private if asked.visibility is None else asked.visibility != "public"
+    if private is None:
+        raise UsageError("only a repository's visibility can be set here; send private or visibility")
+    with missing("RepoNotFound"):
+        found = service.repositories.set_private(who, f"{owner}/{name}", private)
+    return {"private": found.private}
+
+
+@router.post("/api/validate-yaml")
+async def validate_yaml(request: Request, service: ServiceOf) -> dict[str, Any]:
+    """Cards are not looked into here: what counts is the manifest."""
+    await bodies.whole(request, service.settings)
+    return {"errors": [], "warnings": []}
+
+
+@router.post("/api/models/{owner}/{name}/preupload/{revision:path}")
+def preupload(
+    owner: Owner, name: Name, revision: Rest, asked: _Preupload, request: Request, who: Writer, service: ServiceOf
+) -> dict[str, Any]:
+    """How each file is to come: small ones inside the commit, large ones as LFS objects before it."""
+    _check_branch(request, revision)
+    with missing("RepoNotFound"):
+        service.repositories.get(who, f"{owner}/{name}", write=True)
+    entries = find(service, who, f"{owner}/{name}").entries
+    return {
+        "files": [
+            {
+                "path": f.path,
+                "uploadMode": "lfs" if is_large(f.size) else "regular",
+                "shouldIgnore": False,
+                "oid": etag(entries[f.path]) if f.path in entries else None,
+            }
+            for f in asked.files
+        ]
+    }
+
+
+@router.post("/api/models/{owner}/{name}/commit/{revision:path}")
+async def commit(
+    owner: Owner, name: Name, revision: Rest, request: Request, who: Writer, service: ServiceOf
+) -> dict[str, Any]:
+    """Put a new state on top: all of it, or nothing. Where its files are a learnware, it is published."""
+    _check_branch(request, revision)
+
+    def room() -> int:
+        with missing("RepoNotFound"):
+            service.repositories.get(who, f"{owner}/{name}", write=True)
+        return service.uploads.room(who)
+
+    # What the owner may still keep, in base64, and the lines around it.
+    limit = await run_in_threadpool(room) * 4 // 3 + service.settings.max_request
+    with Spool(service.uploads.folder, limit=limit) as spool:
+        await _receive(request, service, spool)
+        done = await run_in_threadpool(_commit, service, who, f"{owner}/{name}", spool)
+    root = addresses.base(request, service.settings)
+    return {
+        "success": True,
+        "commitOid": done.commit.id,
+        "commitUrl": f"{root}/{done.repository.name}/commit/{done.commit.id}",
+        "hookOutput": "",
+        "learndock": {
+            "version": None if done.record is None else done.record.digest,
+            "note": done.repository.note,
+        },
+    }
+
+
+# -- inside -----------------------------------------------------------------------------------------------
+
+
+def _only_models(kind: str | None) -> None:
+    if kind not in (None, "model"):
+        raise UsageError(f"{kind[:20]}: this dock keeps models only; leave the repository's type out")
+
+
+def _named(name: str, organization: str | None, who: Principal) -> str:
+    return name if "/" in name else f"{organization or who.name}/{name}"
+
+
+def _check_branch(request: Request, revision: str) -> None:
+    if revision not in (MAIN, f"refs/heads/{MAIN}"):
+        raise Missing(f"{revision[:80]}: there is one branch here; commit to {MAIN}", "RevisionNotFound")
+    if request.query_params.get("create_pr"):
+        raise UsageError(f"there are no pull requests here; commit to {MAIN}")
+
+
+async def _receive(request: Request, service: Service, spool: Spool) -> None:
+    waiting = bytearray()
+    try:
+        async for piece in bodies.pieces(request, service.settings):
+            waiting += piece
+            if len(waiting) >= bodies.PIECE:
+                full, waiting = waiting, bytearray()
+                await run_in_threadpool(spool.write, full)
+    except ClientDisconnect:
+        raise UsageError("the commit broke off; send it again") from None
+    await run_in_threadpool(spool.write, waiting)
+
+
+def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Committed:
+    header: dict[str, Any] = {}
+    add: dict[str, Blob] = {}
+    delete: list[str] = []
+    folders: list[str] = []
+    with spool.lines(limit=4 * service.settings.max_files + 1) as lines:
+        for line in lines:
+            if line.key == "header":
+                header = line.value
+            elif line.key == "file":
+                if line.size > LARGE:
+                    raise UsageError(f"{_path(line)[:200]}: {line.size} bytes; files above {LARGE} come as LFS objects")
+                add[_path(line)] = service.uploads.put_pieces(who, line.size, line.pieces)
+            elif line.key == "lfsFile":
+                add[_path(line)] = service.uploads.blob(who, str(line.value.get("oid", "")))
+            elif line.key == "deletedFile":
+                delete.append(_path(line))
+            elif line.key == "deletedFolder":
+                folders.append(_path(line).rstrip("/"))
+            else:
+                raise UsageError(f"{line.key[:40]!r}: no change that is known here; send files and deletions")
+    parent = header.get("parentCommit")
+    changes = Changes(add=add, delete=[p for p in delete if p not in add], delete_folders=folders)
+    return service.commit(
+        who,
+        name,
+        changes,
+        title=str(header.get("summary") or "Upload"),
+        body=str(header.get("description") or ""),
+        parent=str(parent) if parent and parent != EMPTY else None,
+    )
+
+
+def _path(line: Line) -> str:
+    found = line.value.get("path")
+    if not isinstance(found, str) or not found:
+        raise UsageError(f"a line {line.key!r} without a path")
+    return found

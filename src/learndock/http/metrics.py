@@ -1,0 +1,39 @@
+"""What Prometheus may ask: counts and durations by route, never by name."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """The figures of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = Counter(
+            "learndock_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "learndock_request_seconds",
+            "Time to the end of the answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.running = Gauge("learndock_requests_running", "Requests being answered.", registry=self.registry)
+        self.refused = Counter(
+            "learndock_requests_limited", "Requests refused for coming too fast.", registry=self.registry
+        )
+        self.scrubbed = Counter("learndock_scrubbed_bytes", "Stored bytes hashed again.", registry=self.registry)
+        self.damaged = Gauge("learndock_damaged_blobs", "Blobs that were found damaged.", registry=self.registry)
+        self.collected = Counter("learndock_collected_blobs", "Blobs that nobody referred to.", registry=self.registry)
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,76 @@
+"""The wire, with what uvicorn leaves open: a head of limited size that must come in time, and our error shape.
+
+A client that sends its head byte by byte holds a connection and nothing else, until its time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD = 64 << 10
+
+
+def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
+    """The protocol whose requests must have a whole head within ``head_seconds``."""
+
+    class Protocol(HttpToolsProtocol):
+        _head_bytes = 0
+        _in_head = True
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._in_head:
+                if self._timer is None:  # the next request of a connection that was kept
+                    self._await_head()
+                self._head_bytes += len(data)
+            super().data_received(data)
+            if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+                self._refuse(431, "too_large", f"a head of more than {MAX_HEAD} bytes", "send fewer or shorter headers")
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            self._stop_timer()
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._in_head, self._head_bytes = True, 0
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400, "usage_error", msg.rstrip("."), "speak HTTP/1.1 as its standard says")
+
+        def _await_head(self) -> None:
+            self._timer = self.loop.call_later(head_seconds, self._late)
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _late(self) -> None:
+            self._timer = None
+            if self._head_bytes:
+                self._refuse(408, "too_slow", f"no whole head within {head_seconds:g} seconds", "send it at once")
+            else:
+                self.transport.close()
+
+        def _refuse(self, status: int, code: str, message: str, remedy: str) -> None:
+            body = json.dumps({"error": {"code": code, "message": message, "remedy": remedy}}).encode()
+            head = f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+            self.transport.close()
+
+    _: Any = Protocol
+    return Protocol

@@ -1,0 +1,1 @@
+"""The routes of ``/api/v1``: each reads the request, calls one function of ``service``, and shapes the answer."""

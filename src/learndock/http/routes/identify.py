@@ -1,0 +1,102 @@
+"""Identify: a task spec in, ranked learnwares out; nothing of the spec is kept or logged."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+
+from learndock.http import bodies
+from learndock.http.principal import Anyone, ServiceOf
+from learndock.http.routes.learnwares import asked
+from learndock.http.shapes import FAILURES, Shape
+from learndock.search.filters import Filters
+from learndock.service.principal import Principal
+from learndock.service.service import Service
+
+router = APIRouter(tags=["identify"], responses=FAILURES)
+#: A task spec is tens of kilobytes; with the whole parameter vector, a few megabytes.
+LIMIT = 8 << 20
+
+
+class MatchShape(Shape):
+    """One learnware beside the task (see the library's ``Match``)."""
+
+    id: str
+    name: str
+    score: float
+    domain: float
+    behaviour: float
+    reliability: float
+    peers: float | None
+    interval: tuple[float, float] | None
+    evidence: float | None
+
+
+class Answer(Shape):
+    """Where ``fits`` is false, nothing here fits, and ``closest`` is no answer."""
+
+    fits: bool
+    chance: float | None
+    searched: int
+    matches: list[MatchShape]
+    closest: list[MatchShape]
+
+
+class SpaceShape(Shape):
+    """A space, and how many learnwares that you may see have a spec in it."""
+
+    id: str
+    name: str
+    learnwares: int
+
+
+class Spaces(Shape):
+    """The spaces of this dock."""
+
+    spaces: list[SpaceShape]
+
+
+@router.post(
+    "/identify",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def identify(
+    request: Request,
+    who: Anyone,
+    service: ServiceOf,
+    top: Annotated[int, Query(ge=1, le=1000)] = 10,
+    format: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
+    task: Annotated[str | None, Query(max_length=64)] = None,
+    license: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
+    base: Annotated[str | None, Query(max_length=200)] = None,
+    owner: Annotated[str | None, Query(max_length=96)] = None,
+) -> Answer:
+    """Rank the learnwares that you may see for a task spec, sent as the bytes of its file."""
+    source = await bodies.whole(request, service.settings, limit=LIMIT)
+    filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
+    # As many at once as there are cores: more would only make all of them, and everybody else, wait longer.
+    async with request.app.state.identifying:
+        return await run_in_threadpool(_identify, service, who, source, top, filters)
+
+
+@router.get("/spaces")
+async def list_spaces(who: Anyone, service: ServiceOf) -> Spaces:
+    """The spaces in which there are specs."""
+    found = await asked(service, service.catalogue.spaces, who)
+    return Spaces(spaces=[SpaceShape(id=i, name=name, learnwares=n) for i, (name, n) in found.items()])
+
+
+def _identify(service: Service, who: Principal, source: bytes, top: int, filters: Filters) -> Answer:
+    from learndock.spec.file import check_shape, spec_from_bytes
+
+    if service.catalogue.due:
+        service.catalogue.look()
+    spec = check_shape(spec_from_bytes(source, where="the task spec"), where="the task spec")
+    return Answer.model_validate(service.catalogue.identify(who, spec, top=top, filters=filters).to_dict())

@@ -1,0 +1,176 @@
+"""Learnwares: what is published, as it can be found, read and taken."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from learndock.dock.dock import Record
+from learndock.errors import NotFound
+from learndock.http.files import blob_response
+from learndock.http.principal import Anyone, ServiceOf, Writer
+from learndock.http.shapes import FAILURES, LearnwareShape, Shape
+from learndock.package.manifest import MANIFEST
+from learndock.search.filters import Filters
+from learndock.service.service import Service
+
+router = APIRouter(tags=["learnwares"], responses=FAILURES)
+Owner = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
+Name = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
+Version = Annotated[
+    str | None, Query(pattern=r"^[0-9a-f]{6,64}$", description="At least 6 digits of the version that is meant.")
+]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Page(Shape):
+    """Learnwares in order of addition; ``next`` is the ``after`` of the next page, or null."""
+
+    learnwares: list[LearnwareShape]
+    next: int | None
+
+
+class Submission(Shape):
+    """The manifest of a learnware whose files are uploaded; ``private`` counts where its repository is new."""
+
+    manifest: dict[str, Any]
+    private: bool = Field(default=False)
+
+
+class Whole(LearnwareShape):
+    """A learnware with its manifest."""
+
+    manifest: dict[str, Any]
+
+
+class WholePage(Shape):
+    """Learnwares with their manifests in order of addition; ``next`` is the ``after`` of the next page, or null."""
+
+    learnwares: list[Whole]
+    next: int | None
+
+
+@router.get("/learnwares", response_model=Page | WholePage)
+async def list_learnwares(
+    who: Anyone,
+    service: ServiceOf,
+    after: Annotated[int, Query(ge=0, le=1 << 62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    format: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
+    task: Annotated[str | None, Query(max_length=64)] = None,
+    license: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
+    base: Annotated[str | None, Query(max_length=200)] = None,
+    owner: Annotated[str | None, Query(max_length=96)] = None,
+    whole: Annotated[bool, Query(description="With manifests.")] = False,
+) -> Response:
+    """The learnwares that you may see."""
+    filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
+    found = await asked(service, service.catalogue.records, who, filters)
+    start = bisect.bisect_right(found, after, key=lambda r: r.sequence)
+    page = found[start : start + limit]
+    more = page[-1].sequence if start + limit < len(found) else None
+    if whole:
+        return json_response(WholePage(learnwares=[_whole(r) for r in page], next=more))
+    return json_response(Page(learnwares=[LearnwareShape.of(r) for r in page], next=more))
+
+
+@router.post("/learnwares", status_code=201)
+def publish(asked: Submission, who: Writer, service: ServiceOf, response: Response) -> LearnwareShape:
+    """Publish a learnware: all of it, or nothing. 200 where this very content was there already."""
+    from learndock.spec.spec import canonical
+
+    record, new = service.add(who, canonical(asked.manifest), private=asked.private)
+    response.status_code = 201 if new else 200
+    return LearnwareShape.of(record)
+
+
+@router.get("/learnwares/{owner}/{name}", response_model=Whole)
+async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, version: Version = None) -> Response:
+    """One learnware with its manifest."""
+    record = await asked(service, service.catalogue.record, who, _which(owner, name, version))
+    return json_response(_whole(record))
+
+
+@router.delete("/learnwares/{owner}/{name}", status_code=204)
+def remove(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> None:
+    """Take a learnware and its repository away; the name never stands for other content again."""
+    service.delete(who, f"{owner}/{name}")
+
+
+@router.get("/learnwares/{owner}/{name}/files/{path:path}", response_class=Response)
+async def get_file(
+    owner: Owner,
+    name: Name,
+    path: Annotated[str, Path(min_length=1, max_length=512)],
+    request: Request,
+    who: Anyone,
+    service: ServiceOf,
+    version: Version = None,
+) -> Response:
+    """The bytes of one file; Range is understood."""
+    sha256, size = await asked(service, _file, service, who, _which(owner, name, version), path)
+    return await blob_response(request, service.home.blobs, sha256, size, etag=sha256)
+
+
+@router.get("/learnwares/{owner}/{name}/specs/{space_id}", response_class=Response)
+async def get_spec(
+    owner: Owner,
+    name: Name,
+    space_id: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")],
+    request: Request,
+    who: Anyone,
+    service: ServiceOf,
+    version: Version = None,
+) -> Response:
+    """The specification of a learnware in one space, as a spec file."""
+    sha256, size = await asked(service, _spec, service, who, _which(owner, name, version), space_id)
+    return await blob_response(request, service.home.blobs, sha256, size, etag=sha256)
+
+
+async def asked(service: Service, question: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+    """The answer of the catalogue: here, where it has it in memory; in a thread, where it must look."""
+    if not service.catalogue.fresh:
+        return await run_in_threadpool(question, *values, **named)
+    if service.catalogue.due:
+        # What other processes changed is looked for beside the answer, which need not wait for it.
+        asyncio.get_running_loop().run_in_executor(None, service.catalogue.look)
+    return question(*values, **named)
+
+
+def json_response(shape: Shape) -> Response:
+    """The JSON of a shape that is right: checked once more by the framework, it would take twice the time."""
+    return Response(shape.model_dump_json(), media_type="application/json")
+
+
+def _whole(record: Record) -> Whole:
+    return Whole(**LearnwareShape.of(record).model_dump(), manifest=record.manifest.model_dump(mode="json"))
+
+
+def _which(owner: str, name: str, version: str | None) -> str:
+    return f"{owner}/{name}" + (f"@{version}" if version else "")
+
+
+def _file(service: Service, who: Any, which: str, path: str) -> tuple[str, int]:
+    manifest = service.catalogue.record(who, which).manifest
+    for file in manifest.files:
+        if file.path == path:
+            return file.sha256, file.size
+    more = f"; {MANIFEST} is the learnware's own answer" if path == MANIFEST else "; its manifest lists what there is"
+    raise NotFound(f"{which}: no file {path[:200]}{more}")
+
+
+def _spec(service: Service, who: Any, which: str, space_id: str) -> tuple[str, int]:
+    manifest = service.catalogue.record(who, which).manifest
+    for entry in manifest.specs:
+        if entry.space_id == space_id:
+            return _file(service, who, which, entry.path)
+    raise NotFound(f"{which}: no spec of the space {space_id[:12]}; its manifest lists what there is")

@@ -1,0 +1,54 @@
+"""What an operator's tools ask: is it alive, can it work, how is it doing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+
+from learndock._version import VERSION
+from learndock.http.metrics import Metrics
+from learndock.http.principal import ServiceOf
+from learndock.http.shapes import FAILURES, Shape
+from learndock.service.upkeep import Upkeep
+
+router = APIRouter(tags=["operating"], responses=FAILURES)
+
+
+class Health(Shape):
+    """It answers."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class Ready(Shape):
+    """It can work: the databases answer. ``damaged`` counts blobs that the last scrub found to be others."""
+
+    status: Literal["ready"]
+    damaged: int
+
+
+@router.get("/health")
+async def health() -> Health:
+    """Whether the service answers."""
+    return Health(status="ok", version=VERSION)
+
+
+@router.get("/ready")
+def ready(request: Request, service: ServiceOf) -> Ready:
+    """Whether the service can work: 503 where a database does not answer."""
+    service.check()
+    upkeep = request.app.state.upkeep
+    assert isinstance(upkeep, Upkeep)
+    return Ready(status="ready", damaged=len(upkeep.damaged))
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(request: Request) -> Response:
+    """Figures for Prometheus."""
+    found, upkeep = request.app.state.metrics, request.app.state.upkeep
+    assert isinstance(found, Metrics)
+    assert isinstance(upkeep, Upkeep)
+    found.damaged.set(len(upkeep.damaged))
+    return Response(found.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

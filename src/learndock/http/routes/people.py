@@ -1,0 +1,236 @@
+"""People: who is asking, their tokens, users and organisations, and the log of changes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+
+from learndock.http.principal import Admin, Anyone, Reader, ServiceOf
+from learndock.http.routes.learnwares import Owner
+from learndock.http.shapes import FAILURES, Shape, TokenShape
+from learndock.service.audit import entries
+from learndock.service.people import Owner as OwnerRow
+
+router = APIRouter(tags=["people"], responses=FAILURES)
+ScopeName = Literal["read", "write", "admin"]
+TokenName = Annotated[str, Field(max_length=96)]
+Days = Annotated[float | None, Field(default=None, gt=0, le=3650)]
+
+
+class OrganisationShape(Shape):
+    """An organisation, and what somebody is in it."""
+
+    name: str
+    role: str
+
+
+class WhoAmI(Shape):
+    """The one behind the token; all but ``known`` is null for nobody."""
+
+    known: bool
+    name: str | None
+    scope: ScopeName | None
+    operator: bool
+    organisations: list[OrganisationShape]
+
+
+class TokenRequest(Shape):
+    """A token to be; by default it expires when the service's settings say."""
+
+    name: TokenName
+    scope: ScopeName = "read"
+    days: Days
+
+
+class Exchange(Shape):
+    """The secret of a link, for a token."""
+
+    link: str = Field(max_length=200)
+    name: TokenName
+    scope: ScopeName = "write"
+    days: Days
+
+
+class Tokens(Shape):
+    """Your tokens, without their secrets."""
+
+    tokens: list[TokenShape]
+
+
+class OwnerShape(Shape):
+    """A user or an organisation; ``quota`` in bytes, null for the service's."""
+
+    name: str
+    kind: str
+    operator: bool
+    quota: int | None
+    created: float
+
+    @classmethod
+    def of(cls, found: OwnerRow) -> OwnerShape:
+        """The JSON of a user or an organisation."""
+        return cls(name=found.name, kind=found.kind, operator=found.operator, quota=found.quota, created=found.created)
+
+
+class Owners(Shape):
+    """Users and organisations, by name."""
+
+    owners: list[OwnerShape]
+
+
+class UserRequest(Shape):
+    """A user to be."""
+
+    name: str = Field(max_length=96)
+    operator: bool = False
+    quota: int | None = Field(default=None, ge=0, le=1 << 62)
+
+
+class Invited(Shape):
+    """A user, and the secret that they exchange for a token within an hour: `learndock login --link`."""
+
+    user: str
+    link: str
+
+
+class OrganisationRequest(Shape):
+    """An organisation to be; you will administer it."""
+
+    name: str = Field(max_length=96)
+
+
+class MemberRequest(Shape):
+    """What somebody is in an organisation; null for nothing any more."""
+
+    role: Literal["member", "admin"] | None
+
+
+class Members(Shape):
+    """Who belongs to an organisation."""
+
+    members: list[OrganisationShape]
+
+
+class QuotaRequest(Shape):
+    """Bytes that an owner may keep; null for the service's."""
+
+    quota: int | None = Field(ge=0, le=1 << 62)
+
+
+class AuditEntry(Shape):
+    """One change."""
+
+    id: int
+    at: float
+    who: str
+    token: int | None
+    action: str
+    what: str
+
+
+class Audit(Shape):
+    """Changes, newest first."""
+
+    entries: list[AuditEntry]
+
+
+@router.get("/whoami")
+def whoami(who: Anyone, service: ServiceOf) -> WhoAmI:
+    """Who you are to the service."""
+    found = service.people.organisations(who) if who.known else []
+    return WhoAmI(
+        known=who.known,
+        name=who.name or None,
+        scope=who.scope,
+        operator=who.operator,
+        organisations=[OrganisationShape(name=n, role=r) for n, r in found],
+    )
+
+
+@router.post("/tokens/exchange", status_code=201)
+def exchange(asked: Exchange, service: ServiceOf) -> TokenShape:
+    """A token for the secret of a link, which is spent by it."""
+    return TokenShape.of(service.people.exchange(asked.link, name=asked.name, scope=asked.scope, days=asked.days))
+
+
+@router.get("/tokens")
+def list_tokens(who: Reader, service: ServiceOf) -> Tokens:
+    """Your tokens."""
+    return Tokens(tokens=[TokenShape.of(t) for t in service.people.tokens(who)])
+
+
+@router.post("/tokens", status_code=201)
+def make_token(asked: TokenRequest, who: Admin, service: ServiceOf) -> TokenShape:
+    """A new token of yours."""
+    return TokenShape.of(service.people.make_token(who, name=asked.name, scope=asked.scope, days=asked.days))
+
+
+@router.delete("/tokens/{token}", status_code=204)
+def revoke_token(token: Annotated[int, Path(ge=1, le=1 << 62)], who: Admin, service: ServiceOf) -> None:
+    """End a token of yours, at once."""
+    service.people.revoke_token(who, token)
+
+
+@router.get("/users")
+def list_users(who: Admin, service: ServiceOf) -> Owners:
+    """All users and organisations (operators)."""
+    return Owners(owners=[OwnerShape.of(o) for o in service.people.users(who)])
+
+
+@router.post("/users", status_code=201)
+def add_user(asked: UserRequest, who: Admin, service: ServiceOf) -> Invited:
+    """A new user, and the link by which they get their first token (operators)."""
+    user = service.people.add_user(who, asked.name, operator=asked.operator, quota=asked.quota)
+    return Invited(user=user.name, link=service.people.invite(who, user.name))
+
+
+@router.post("/users/{name}/invite", status_code=201)
+def invite(name: Owner, who: Admin, service: ServiceOf) -> Invited:
+    """Another link for a user who has lost their tokens (operators)."""
+    return Invited(user=name, link=service.people.invite(who, name))
+
+
+@router.delete("/users/{name}", status_code=204)
+def remove_user(name: Owner, who: Admin, service: ServiceOf) -> None:
+    """Remove a user or organisation that owns nothing any more (operators)."""
+    service.people.remove_user(who, name)
+
+
+@router.put("/users/{name}/quota")
+def set_quota(name: Owner, asked: QuotaRequest, who: Admin, service: ServiceOf) -> OwnerShape:
+    """Allow an owner some bytes (operators)."""
+    return OwnerShape.of(service.people.set_quota(who, name, asked.quota))
+
+
+@router.post("/organisations", status_code=201)
+def add_organisation(asked: OrganisationRequest, who: Admin, service: ServiceOf) -> OwnerShape:
+    """A new organisation, which you administer."""
+    return OwnerShape.of(service.people.add_organisation(who, asked.name))
+
+
+@router.get("/organisations/{name}/members")
+def list_members(name: Owner, who: Reader, service: ServiceOf) -> Members:
+    """Who belongs to an organisation of yours."""
+    return Members(members=[OrganisationShape(name=n, role=r) for n, r in service.people.members(who, name)])
+
+
+@router.put("/organisations/{name}/members/{member}", status_code=204)
+def set_member(name: Owner, member: Owner, asked: MemberRequest, who: Admin, service: ServiceOf) -> None:
+    """Make a user a member or an administrator of an organisation, or neither."""
+    service.people.set_member(who, name, member, asked.role)
+
+
+@router.get("/audit")
+def audit(
+    who: Admin,
+    service: ServiceOf,
+    before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Audit:
+    """What was changed, by whom, newest first (operators)."""
+    found = entries(service.database, who, before=before, limit=limit)
+    return Audit(
+        entries=[AuditEntry(id=e.id, at=e.at, who=e.who, token=e.token, action=e.action, what=e.what) for e in found]
+    )

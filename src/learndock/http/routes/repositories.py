@@ -1,0 +1,163 @@
+"""Repositories: files under a name that change by commits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from learndock.http.files import blob_response
+from learndock.http.principal import Anyone, ServiceOf, Writer
+from learndock.http.routes.learnwares import Name, Owner
+from learndock.http.shapes import FAILURES, CommitShape, FileShape, RepositoryShape, Shape
+from learndock.service.principal import Principal
+from learndock.service.repositories import Changes, Entry
+from learndock.service.service import Service
+
+router = APIRouter(tags=["repositories"], responses=FAILURES)
+Revision = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class RepositoryPage(Shape):
+    """Repositories by name; ``next`` is the ``after`` of the next page, or null."""
+
+    repositories: list[RepositoryShape]
+    next: str | None
+
+
+class Creation(Shape):
+    """A repository to be."""
+
+    name: str = Field(max_length=200)
+    private: bool = False
+
+
+class Privacy(Shape):
+    """Whether only the owner may see it."""
+
+    private: bool
+
+
+class CommitRequest(Shape):
+    """What a commit changes: path -> SHA-256 of an uploaded file, and what goes."""
+
+    title: str = Field(max_length=500)
+    body: str = Field(default="", max_length=20_000)
+    parent: str | None = Field(default=None, pattern=r"^[0-9a-f]{7,40}$")
+    add: dict[str, str] = Field(default_factory=dict, max_length=10_000)
+    delete: list[str] = Field(default_factory=list, max_length=10_000)
+
+
+class CommittedShape(Shape):
+    """A commit, and the repository as it is with it."""
+
+    commit: CommitShape
+    repository: RepositoryShape
+
+
+class Commits(Shape):
+    """Commits, newest first."""
+
+    commits: list[CommitShape]
+
+
+class Tree(Shape):
+    """The files of a commit."""
+
+    commit: str
+    files: list[FileShape]
+
+
+@router.get("/repositories")
+def list_repositories(
+    who: Anyone,
+    service: ServiceOf,
+    owner: Annotated[str | None, Query(max_length=96)] = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> RepositoryPage:
+    """The repositories that you may see."""
+    found = service.repositories.find(who, owner=owner, search=search, after=after, limit=limit + 1)
+    page = found[:limit]
+    return RepositoryPage(
+        repositories=[RepositoryShape.of(r) for r in page], next=page[-1].name if len(found) > limit else None
+    )
+
+
+@router.post("/repositories", status_code=201)
+def create_repository(asked: Creation, who: Writer, service: ServiceOf) -> RepositoryShape:
+    """A new, empty repository."""
+    return RepositoryShape.of(service.repositories.create(who, asked.name, private=asked.private))
+
+
+@router.get("/repositories/{owner}/{name}")
+def get_repository(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> RepositoryShape:
+    """One repository."""
+    return RepositoryShape.of(service.repositories.get(who, f"{owner}/{name}"))
+
+
+@router.patch("/repositories/{owner}/{name}")
+def set_privacy(owner: Owner, name: Name, asked: Privacy, who: Writer, service: ServiceOf) -> RepositoryShape:
+    """Show a repository to all, or to its owner alone."""
+    return RepositoryShape.of(service.repositories.set_private(who, f"{owner}/{name}", asked.private))
+
+
+@router.delete("/repositories/{owner}/{name}", status_code=204)
+def delete_repository(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> None:
+    """Take a repository and its learnware away; the name never stands for other content again."""
+    service.delete(who, f"{owner}/{name}")
+
+
+@router.post("/repositories/{owner}/{name}/commits", status_code=201)
+def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service: ServiceOf) -> CommittedShape:
+    """Put a new state on top: all of it, or nothing. Where its files are a learnware, it is published."""
+    add = {path: service.uploads.blob(who, sha256) for path, sha256 in asked.add.items()}
+    done = service.commit(
+        who,
+        f"{owner}/{name}",
+        Changes(add=add, delete=asked.delete),
+        title=asked.title,
+        body=asked.body,
+        parent=asked.parent,
+    )
+    return CommittedShape(commit=CommitShape.of(done.commit), repository=RepositoryShape.of(done.repository))
+
+
+@router.get("/repositories/{owner}/{name}/commits")
+def list_commits(
+    owner: Owner, name: Name, who: Anyone, service: ServiceOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> Commits:
+    """Commits, newest first."""
+    repository = service.repositories.get(who, f"{owner}/{name}")
+    return Commits(commits=[CommitShape.of(c) for c in service.repositories.commits(repository, limit=limit)])
+
+
+@router.get("/repositories/{owner}/{name}/tree/{revision}")
+def get_tree(owner: Owner, name: Name, revision: Revision, who: Anyone, service: ServiceOf) -> Tree:
+    """The files of a commit: ``main``, or at least 7 digits of its id."""
+    repository = service.repositories.get(who, f"{owner}/{name}")
+    found = service.repositories.resolve(repository, revision)
+    return Tree(commit=found.id, files=[FileShape.of(e) for e in service.repositories.tree(found).values()])
+
+
+@router.get("/repositories/{owner}/{name}/files/{revision}/{path:path}", response_class=Response)
+async def get_repository_file(
+    owner: Owner,
+    name: Name,
+    revision: Revision,
+    path: Annotated[str, Path(min_length=1, max_length=512)],
+    request: Request,
+    who: Anyone,
+    service: ServiceOf,
+) -> Response:
+    """The bytes of one file of a commit; Range is understood."""
+    found = await run_in_threadpool(_file, service, who, f"{owner}/{name}", revision, path)
+    return await blob_response(request, service.home.blobs, found.sha256, found.size, etag=found.sha256)
+
+
+def _file(service: Service, who: Principal, name: str, revision: str, path: str) -> Entry:
+    repository = service.repositories.get(who, name)
+    return service.repositories.file(service.repositories.resolve(repository, revision), path)

@@ -1,0 +1,75 @@
+"""Running the application: a socket, uvicorn, and an orderly end."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import uvicorn
+
+from learndock.errors import UsageError
+from learndock.http.app import around, create_app
+from learndock.http.protocol import protocol_with
+from learndock.service.service import Service
+
+
+class Running:
+    """A server that is bound to its address; ``run`` serves until ``stop``."""
+
+    def __init__(self, server: uvicorn.Server, listening: socket.socket, url: str) -> None:
+        self._server, self._socket = server, listening
+        self.url = url
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._socket.getsockname()[1])
+
+    def run(self) -> None:
+        """Serve; signals that end a process end this too, once running requests are answered."""
+        self._server.run(sockets=[self._socket])
+
+    def wait(self, seconds: float = 30.0) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + seconds
+        while not self._server.started and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Answer what is being asked, then end."""
+        self._server.should_exit = True
+
+
+def start(service: Service) -> Running:
+    """Bind to the address of the settings.
+
+    Raises:
+        UsageError: the address cannot be listened at.
+    """
+    settings = service.settings
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise UsageError(
+            f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror}); name another with --port"
+        ) from None
+    host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    url = settings.public_url.rstrip("/") or f"http://{host}:{listening.getsockname()[1]}"
+    config = uvicorn.Config(
+        around(create_app(service)),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="on",
+        backlog=2048,
+        http=protocol_with(settings.request_seconds),
+        ws="none",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(settings.stop_seconds),
+    )
+    return Running(uvicorn.Server(config), listening, url)

@@ -1,0 +1,225 @@
+"""A copy of everything, made while the service runs; and a dock made of such a copy.
+
+A backup is itself a dock in a folder, whatever the dock that it was made of lay in: it can be verified, served, and
+restored into a folder or into PostgreSQL and an object store. So moving from one to the other is both of them.
+Writers wait while the lists are read (and, with an object store, while the bytes are copied); readers never do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, text
+
+from learndock.dock.blobs import DiskBlobs
+from learndock.dock.collect import referenced
+from learndock.dock.dock import Dock, open_dock
+from learndock.dock.home import MARK as DOCK_MARK
+from learndock.dock.home import Home
+from learndock.dock.rebuild import rebuild
+from learndock.dock.referrers import DATABASE, MARK
+from learndock.dock.shelf import Standing
+from learndock.errors import Conflict, Corrupt, NotFound, UsageError
+from learndock.files import atomic_write, storage_errors, sync_folder
+from learndock.package.formats import Progress
+from learndock.service.database import Database
+from learndock.service.tables import metadata, parts, tree, uploads
+from learndock.settings import Settings
+
+#: What is on its way is not part of a backup.
+_LEFT_OUT = {uploads.name, parts.name}
+_ROWS = 1000
+
+
+def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | None = None) -> int:
+    """Write the dock of a service, and the service's own tables, as the folder ``out``; returns how many blobs.
+
+    Every byte is hashed on the way. ``dock.json`` is written last: what is not whole is no dock. Progress is in blobs.
+
+    Raises:
+        NotFound: there is no dock.
+        UsageError: ``out`` exists and is not empty.
+        Corrupt: a stored file is missing or damaged; verify the dock.
+        StorageFull: no room at ``out``.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: exists and is not an empty folder; name another")
+    with _opened(settings, folder, create=False) as (dock, database), storage_errors(out):
+        for part in ("blobs", "learnwares", "staging"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+        home, target = dock._home, DiskBlobs(out / "blobs", out / "staging")
+        stash = folder / f"backup-{secrets.token_hex(4)}"
+        try:
+            with home.locked():
+                standings = [s for s in map(home.shelf.read, list(home.shelf.names())) if s is not None]
+                needed = referenced(home)
+                if database is not None:
+                    needed |= _copy_tables(database, out / DATABASE)
+                linked = isinstance(home.blobs, DiskBlobs)
+                if linked:
+                    _link(home, needed, stash)
+                else:
+                    _copy(home, needed, target, progress)
+            if linked:
+                _copy_stash(stash, needed, target, progress)
+        finally:
+            shutil.rmtree(stash, ignore_errors=True)
+        _finish(out, standings, served=database is not None)
+        return len(needed)
+
+
+def restore(settings: Settings, source: Path, folder: Path, *, progress: Progress | None = None) -> int:
+    """Make the dock that the settings name of the backup ``source``; returns how many blobs. Progress is in blobs.
+
+    Raises:
+        NotFound: ``source`` is no backup that is whole.
+        Conflict: there is something already where the dock is to be.
+        Corrupt: the backup is damaged.
+        StorageFull: no room.
+    """
+    saved = open_dock(source, create=False)._home
+    served = (source / DATABASE).exists()
+    with _opened(settings, folder, create=True, tables=served) as (dock, database):
+        home = dock._home
+        if not home.shelf.empty() or (database is not None and not _empty(database)):
+            raise Conflict(f"{folder}: there is a dock already; restore into a place where there is none")
+        digests = list(saved.blobs.digests())
+        _copy(saved, set(digests), home.blobs, progress)
+        with home.locked():
+            for name in saved.shelf.names():
+                standing = saved.shelf.read(name)
+                if standing is not None:
+                    with home.shelf.replaced(standing):
+                        pass
+        rebuild(home)
+        if database is not None:
+            kept = Database(f"sqlite:///{(source / DATABASE).absolute()}")
+            try:
+                with kept.read() as reading, database.write() as writing:
+                    _copy_rows(reading, writing)
+                    _count_on(database, writing)
+            finally:
+                kept.close()
+        return len(digests)
+
+
+@contextlib.contextmanager
+def _opened(
+    settings: Settings, folder: Path, *, create: bool, tables: bool = False
+) -> Iterator[tuple[Dock, Database | None]]:
+    """The dock that the settings name, and the service's tables where it has any (or, with ``tables``, is to have)."""
+    from learndock.service.service import open_database, open_home
+
+    dock = open_home(settings, folder, create=create)
+    database = None
+    if tables or settings.database or (folder / MARK).exists():
+        database = open_database(settings, dock)
+    try:
+        yield dock, database
+    finally:
+        if database is not None:
+            database.close()
+
+
+def _copy_tables(database: Database, file: Path) -> set[str]:
+    """The service's tables, as they are at one moment, in a file; returns the blobs that trees refer to."""
+    copy = Database(f"sqlite:///{file.absolute()}")
+    try:
+        copy.migrate()
+        with database.read() as reading, copy.write() as writing:
+            _copy_rows(reading, writing)
+        with copy.read() as connection:
+            needed = set(connection.execute(select(tree.c.sha256)).scalars())
+    finally:
+        copy.close()
+    # One file, not three: the log is written back where the last connection closes.
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    return needed
+
+
+def _copy_rows(reading: Connection, writing: Connection) -> None:
+    for table in metadata.sorted_tables:
+        if table.name in _LEFT_OUT:
+            continue
+        result = reading.execute(select(table))
+        while rows := result.fetchmany(_ROWS):
+            writing.execute(insert(table), [dict(row._mapping) for row in rows])
+
+
+def _count_on(database: Database, connection: Connection) -> None:
+    """Let PostgreSQL give numbers above those that came with the rows; SQLite does by itself."""
+    if database.sqlite:
+        return
+    for table in metadata.sorted_tables:
+        if "id" in table.c and table.c.id.autoincrement is True:
+            last = connection.execute(select(func.max(table.c.id))).scalar()
+            if last is not None:
+                connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), {int(last)})"))
+
+
+def _empty(database: Database) -> bool:
+    with database.read() as connection:
+        return all(
+            connection.execute(select(func.count()).select_from(metadata.tables[name])).scalar() == 0
+            for name in ("owners", "repositories")
+        )
+
+
+def _link(home: Home, needed: set[str], stash: Path) -> None:
+    """Second names for the blobs, so that no collection takes them while they are copied."""
+    stash.mkdir()
+    for sha256 in needed:
+        try:
+            home.blobs.link(sha256, stash / sha256)
+        except NotFound:
+            raise _missing(sha256) from None
+
+
+def _copy_stash(stash: Path, needed: set[str], target: DiskBlobs, progress: Progress | None) -> None:
+    for done, sha256 in enumerate(sorted(needed), start=1):
+        path = stash / sha256
+        with path.open("rb") as stream:
+            target.put(stream, sha256=sha256, size=path.stat().st_size)
+        path.unlink()
+        if progress is not None:
+            progress(done, len(needed))
+
+
+def _copy(home: Home, needed: set[str], target: Any, progress: Progress | None) -> None:
+    for done, sha256 in enumerate(sorted(needed), start=1):
+        try:
+            with home.errors(), home.blobs.open(sha256) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(0)
+                target.put(stream, sha256=sha256, size=size)
+        except NotFound:
+            raise _missing(sha256) from None
+        if progress is not None:
+            progress(done, len(needed))
+
+
+def _missing(sha256: str) -> Corrupt:
+    return Corrupt(f"blob {sha256[:12]} is missing from the dock; `learndock verify` says whose it is")
+
+
+def _finish(out: Path, standings: list[Standing], *, served: bool) -> None:
+    """Records of names, the database of them, and last what makes a folder a dock."""
+    home = Home(out)
+    for standing in standings:
+        with home.shelf.replaced(standing):
+            pass
+    rebuild(home)
+    if served:
+        with atomic_write(out / MARK) as stream:
+            stream.write(json.dumps({"format": 1, "database": "here"}).encode() + b"\n")
+    with atomic_write(out / DOCK_MARK) as stream:
+        stream.write(json.dumps({"format": 1}).encode() + b"\n")
+    sync_folder(out)

@@ -1,0 +1,217 @@
+"""What a principal may see of the dock: the filter stands in front of every question, the search by vectors too.
+
+A picture of the dock is kept in memory, and drawn anew where the dock or the repositories have changed: at once for
+what this process changes, within half a second for what another does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from learndock.dock.dock import Dock, Record
+from learndock.errors import NotFound, SpaceMismatch
+from learndock.search.filters import EVERY, Filters
+from learndock.search.prepared import Prepared, Rows
+from learndock.search.ranking import Identification
+from learndock.service.principal import Principal
+from learndock.service.repositories import Repositories
+from learndock.spec.spec import Spec, difference
+
+#: Another process's changes are looked for this often.
+SECONDS = 0.5
+NOT_HERE = "there is no such learnware here; `learndock list` shows what is"
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """The dock at one moment: all records by name without case; the private ones by their owner without case."""
+
+    change: tuple[int, ...]
+    records: dict[str, Record]
+    public: tuple[Record, ...]
+    private: dict[str, tuple[Record, ...]]
+    #: Name without case -> owner without case, of those that are private.
+    hidden: dict[str, str]
+    spaces: dict[str, Prepared] = field(default_factory=dict)
+    #: Rows of the public records in each space.
+    rows: dict[str, Rows] = field(default_factory=dict)
+
+    def visible(self, who: Principal) -> tuple[Record, ...]:
+        own = [r for owner in who.owners for r in self.private.get(owner, ())]
+        return tuple(sorted((*self.public, *own), key=lambda r: (r.sequence, r.name))) if own else self.public
+
+
+class Catalogue:
+    """The dock through the eyes of a principal. Safe for threads."""
+
+    def __init__(self, dock: Dock, repositories: Repositories) -> None:
+        self._dock, self._repositories = dock, repositories
+        self._lock = threading.Lock()
+        self._picture: _Picture | None = None
+        self._seen, self._looked = -1, 0.0
+
+    def records(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
+        """Learnwares that ``who`` may see, in order of addition."""
+        found = self._now().visible(who)
+        return list(found) if filters.empty else [r for r in found if filters.take(r)]
+
+    def record(self, who: Principal, which: str) -> Record:
+        """The learnware ``owner/name``, or ``owner/name@`` and at least 6 digits of its version.
+
+        Raises:
+            NotFound: there is none that ``who`` may see.
+        """
+        name, _, version = which.partition("@")
+        picture = self._now()
+        record = picture.records.get(name.casefold())
+        # The dock's own message suggests names that are close, private ones among them: here it is one for all.
+        if record is None or record.name != name or not record.digest.startswith(version.lower()):
+            raise NotFound(f"{which[:200]}: {NOT_HERE}")
+        owner = picture.hidden.get(name.casefold())
+        if owner is not None and owner not in who.owners:
+            raise NotFound(f"{which[:200]}: {NOT_HERE}")
+        return record
+
+    def identify(self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY) -> Identification:
+        """Rank what ``who`` may see; nothing of ``spec`` is kept.
+
+        Raises:
+            SpaceMismatch: they may see specs, but none of this space; the message says what differs.
+            UsageError: see ``search.identify``.
+        """
+        picture = self._now()
+        prepared = self._space(picture, spec.space_id)
+        rows = picture.rows.get(spec.space_id)
+        if rows is None or not filters.empty or any(owner in picture.private for owner in who.owners):
+            rows = _rows(prepared, self.records(who, filters))
+        if not len(rows) and filters.empty:
+            self._explain_empty(who, spec)
+        return prepared.identify(spec, rows, top=top)
+
+    def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
+        """Space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
+        found: dict[str, tuple[str, int]] = {}
+        for record in self.records(who):
+            for entry in record.manifest.specs:
+                name, count = found.get(entry.space_id, (entry.space, 0))
+                found[entry.space_id] = (name, count + 1)
+        return found
+
+    def digest(self, name: str) -> str | None:
+        """The version that the dock has of a name, whoever asks."""
+        try:
+            return self._dock.get_record(name).digest
+        except NotFound:
+            return None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the picture has all that this process changed, so that questions are answered from memory."""
+        return self._picture is not None and self._seen == self._repositories.changes
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look for changes of other processes, and nobody is looking."""
+        return time.monotonic() - self._looked >= SECONDS and not self._lock.locked()
+
+    def look(self) -> None:
+        """Look for changes of other processes; returns at once where another is looking."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._draw()
+            finally:
+                self._lock.release()
+
+    # -- the picture --------------------------------------------------------------------------------------
+
+    def _now(self) -> _Picture:
+        if not self.fresh:
+            with self._lock:
+                if not self.fresh:
+                    self._draw()
+        assert self._picture is not None
+        return self._picture
+
+    def _draw(self) -> None:
+        """Bring the picture up to date; the caller holds the lock."""
+        looked, seen = time.monotonic(), self._repositories.changes
+        with self._dock._home.read() as records:
+            change = records.change()
+        if self._picture is None or seen != self._seen or change != self._picture.change:
+            self._picture = self._drawn(self._picture, change)
+        self._seen, self._looked = seen, looked
+
+    def _drawn(self, before: _Picture | None, change: tuple[int, ...]) -> _Picture:
+        known = {} if before is None else {r.id: r for r in before.records.values()}
+        standing = self._repositories.standing()
+        found = self._dock.records(known=known)
+        public: list[Record] = []
+        private: dict[str, list[Record]] = {}
+        for record in found:
+            # What the operator added to the folder by hand has no repository; it is for all.
+            hidden, owner = standing.get(record.name.casefold(), (False, ""))
+            if hidden:
+                private.setdefault(owner, []).append(record)
+            else:
+                public.append(record)
+        picture = _Picture(
+            change,
+            {r.name.casefold(): r for r in found},
+            tuple(public),
+            {owner: tuple(own) for owner, own in private.items()},
+            {r.name.casefold(): owner for owner, own in private.items() for r in own},
+        )
+        if before is not None:
+            ids = {r.id for r in found}
+            for space_id, prepared in before.spaces.items():
+                picture.spaces[space_id] = self._brought_up(prepared, space_id, found, ids)
+                picture.rows[space_id] = _rows(picture.spaces[space_id], picture.public)
+        return picture
+
+    def _brought_up(self, prepared: Prepared, space_id: str, found: Iterable[Record], ids: set[str]) -> Prepared:
+        gone = [name for name in prepared.rows if name not in ids]
+        new = [
+            r for r in found if r.id not in prepared.rows and any(s.space_id == space_id for s in r.manifest.specs)
+        ]  # fmt: skip
+        if gone:
+            prepared = prepared.without(gone)
+        if new:
+            table = self._dock.vectors(space_id, names=[r.name for r in new])
+            if len(table):
+                prepared = prepared.added(table.ids, table.domain, table.behaviour, table.reliability)
+        return prepared
+
+    def _space(self, picture: _Picture, space_id: str) -> Prepared:
+        found = picture.spaces.get(space_id)
+        if found is not None:
+            return found
+        with self._lock:
+            if space_id not in picture.spaces:
+                table = self._dock.vectors(space_id)
+                prepared = Prepared(table.ids, table.domain, table.behaviour, table.reliability)
+                if not len(table):
+                    return prepared  # whoever asks for spaces that are not there must not fill the memory
+                picture.spaces[space_id] = prepared
+                picture.rows[space_id] = _rows(prepared, picture.public)
+            return picture.spaces[space_id]
+
+    def _explain_empty(self, who: Principal, spec: Spec) -> None:
+        for record in self.records(who):
+            for entry in record.manifest.specs:
+                if entry.space_id == spec.space_id:
+                    return
+                what = "; ".join(difference(spec.space, self._dock.spec(record.id, entry.space_id).space))
+                raise SpaceMismatch(
+                    f"no learnware here has a spec of this task's space: for one, {record.name} differs in {what}. "
+                    "Make the task's spec with the dock's space and recipe"
+                )
+
+
+def _rows(prepared: Prepared, records: Iterable[Record]) -> Rows:
+    found = [prepared.rows[r.id] for r in records if r.id in prepared.rows]
+    return np.array(sorted(found), dtype=np.intp)

@@ -1,0 +1,129 @@
+"""The service's database: SQLite in the dock's folder, or PostgreSQL; opened, migrated, and asked in transactions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
+
+from learndock.errors import Conflict, DockError, StorageFull, Unavailable
+from learndock.service.tables import metadata
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+#: The newest step of ``migrations``; a test compares it with the folder.
+HEAD = "0001"
+
+
+class Database:
+    """Connections to the tables of ``tables``; safe for threads."""
+
+    def __init__(self, url: str | URL) -> None:
+        self.url = driver_url(url)
+        self._readers = _engine(self.url, "BEGIN")
+        self._writers = _engine(self.url, "BEGIN IMMEDIATE") if self.sqlite else self._readers
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether it is a file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for questions; all see one state.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+        """
+        with _errors(), self._readers.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection whose changes commit together when the block ends, durably, or not at all.
+
+        Raises:
+            Conflict: another has made the same thing meanwhile.
+            StorageFull: no room.
+            Unavailable: the database cannot be reached.
+        """
+        with _errors(), self._writers.begin() as connection:
+            yield connection
+
+    def migrate(self) -> None:
+        """Bring the tables to their present form.
+
+        Raises:
+            DockError: a newer learndock made them.
+        """
+        with self.read() as connection:
+            known = inspect(connection).has_table("alembic_version")
+            version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
+        if version == HEAD:
+            return
+        # Alembic is read only where there is work for it: it would take a third of the time that starting takes
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util.exc import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with self.write() as connection:
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError:
+                raise DockError(
+                    f"the service's tables have version {version}, this learndock knows {HEAD}; "
+                    "upgrade with `pip install --upgrade learndock`"
+                ) from None
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._readers.dispose()
+        self._writers.dispose()
+
+
+def driver_url(url: str | URL) -> URL:
+    """The URL with the driver that learndock uses."""
+    found = make_url(url)
+    if found.get_backend_name() == "postgresql":
+        return found.set(drivername="postgresql+pg8000")
+    return found
+
+
+def _engine(url: URL, begin: str) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_size=8, max_overflow=24, pool_timeout=10, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=8, max_overflow=32, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _: Any) -> None:
+        # The driver would begin transactions at its own discretion; we say when, and how.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except exc.IntegrityError:
+        raise Conflict("somebody else has just made the same; look at what is there now, then try again") from None
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        if "full" in str(error.__cause__ or error) or "disk I/O" in str(error.__cause__ or error):
+            raise StorageFull("the service's database cannot be written; free some room and try again") from None
+        raise Unavailable("the service's database does not answer; try again in a moment") from None
+
+
+__all__ = ["HEAD", "Database", "driver_url", "metadata"]

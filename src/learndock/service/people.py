@@ -1,0 +1,386 @@
+"""Users, organisations, and the tokens by which they are known.
+
+A token is 256 random bits behind ``ldk_``; the database has its SHA-256 only. There is no password anywhere: the first
+start makes the operator a token good for one exchange, and everyone after is given one by somebody who is in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+
+from learndock.errors import Conflict, Forbidden, NotFound, PackageError, Unauthorized, UsageError
+from learndock.package.manifest import check_name
+from learndock.service.audit import note
+from learndock.service.database import Database
+from learndock.service.principal import SCOPES, Principal, Scope
+from learndock.service.tables import memberships, owners, repositories, tokens
+
+DAY = 86_400.0
+MARK = "ldk_"
+LINK_SECONDS = 3600.0
+Role = Literal["member", "admin"]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user or an organisation; ``quota`` is in bytes, or None for the setting's."""
+
+    id: int
+    name: str
+    kind: str
+    operator: bool
+    quota: int | None
+    created: float
+
+
+@dataclass(frozen=True)
+class Token:
+    """What may be told of a token; ``secret`` is there once, when it is made."""
+
+    id: int
+    name: str
+    scope: Scope
+    created: float
+    expires: float
+    secret: str | None = None
+
+
+def check_owner_name(name: str) -> str:
+    """Return ``name`` if it can stand before the slash of ``owner/name``.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        check_name(f"{name}/x")
+    except PackageError:
+        raise UsageError(f'"{name}" is no name; use letters, digits, ".", "_" and "-"') from None
+    return name
+
+
+def digest(token: str) -> str:
+    """What the database keeps of a token. It has 256 random bits, so that a plain hash cannot be searched."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class People:
+    """Users, organisations and tokens of a database."""
+
+    def __init__(self, database: Database, *, token_days: int) -> None:
+        self._database = database
+        self._token_days = token_days
+
+    # -- who is asking ------------------------------------------------------------------------------------
+
+    def principal(self, token: str) -> Principal:
+        """The one whom ``token`` stands for.
+
+        Raises:
+            Unauthorized: it stands for nobody, or does so no more.
+        """
+        return self._principal(tokens.c.hash == digest(token))
+
+    def principal_of(self, token: int) -> Principal:
+        """The one whose token has this number, for what was signed on its behalf.
+
+        Raises:
+            Unauthorized: there is no such token, or not any more.
+        """
+        return self._principal(tokens.c.id == token)
+
+    def _principal(self, which: ColumnElement[bool]) -> Principal:
+        with self._database.read() as connection:
+            found = connection.execute(
+                select(tokens.c.id, tokens.c.scope, tokens.c.expires, owners.c.id, owners.c.name, owners.c.operator)
+                .join(owners, owners.c.id == tokens.c.owner)
+                .where(which, tokens.c.once.is_(False))
+            ).one_or_none()
+            if found is None or found[2] <= time.time():
+                raise Unauthorized("the token is unknown, expired or revoked; get another with `learndock login`")
+            token_id, scope, _, owner_id, name, operator = found
+            others = connection.execute(
+                select(owners.c.id, owners.c.key, memberships.c.role)
+                .join(memberships, memberships.c.organisation == owners.c.id)
+                .where(memberships.c.member == owner_id)
+            ).all()
+        return Principal(
+            name=name,
+            id=owner_id,
+            scope=scope,
+            owners=frozenset({name.casefold(), *(key for _, key, _ in others)}),
+            owner_ids=frozenset({owner_id, *(i for i, _, _ in others)}),
+            administers=frozenset(key for _, key, role in others if role == "admin"),
+            operator=operator,
+            token=token_id,
+        )
+
+    # -- tokens -------------------------------------------------------------------------------------------
+
+    def make_token(self, who: Principal, *, name: str, scope: Scope, days: float | None = None) -> Token:
+        """A new token of the same user; no token makes one that reaches further than itself.
+
+        Raises:
+            Forbidden: ``scope`` is more than that of the token that asks.
+        """
+        who.need(scope)
+        with self._database.write() as connection:
+            made = self._insert_token(connection, who.id, name, scope, self._days(days))
+            note(connection, who, "token.make", f"{made.id} {scope}")
+        return made
+
+    def tokens(self, who: Principal) -> list[Token]:
+        """The user's tokens, without their secrets."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                select(tokens).where(tokens.c.owner == who.id, tokens.c.once.is_(False)).order_by(tokens.c.id)
+            )
+            return [Token(t.id, t.name, t.scope, t.created, t.expires) for t in found]
+
+    def revoke_token(self, who: Principal, token: int) -> None:
+        """End a token of the same user, at once.
+
+        Raises:
+            NotFound: the user has no such token.
+        """
+        with self._database.write() as connection:
+            gone = connection.execute(delete(tokens).where(tokens.c.id == token, tokens.c.owner == who.id)).rowcount
+            if not gone:
+                raise NotFound(f"you have no token {token}; `learndock token list` shows them")
+            note(connection, who, "token.revoke", str(token))
+
+    def first_link(self) -> str | None:
+        """A secret that lets the operator in; None where one has a token. A new one ends those before."""
+        with self._database.write() as connection:
+            there = connection.execute(select(owners.c.id).where(owners.c.operator).order_by(owners.c.id)).scalars()
+            operators = list(there)
+            known = connection.execute(
+                select(func.count())
+                .select_from(tokens)
+                .where(tokens.c.owner.in_(operators), tokens.c.once.is_(False), tokens.c.expires > time.time())
+            ).scalar_one()
+            if known:
+                return None
+            operator = operators[0] if operators else self._insert_owner(connection, "admin", "user", operator=True)
+            connection.execute(delete(tokens).where(tokens.c.owner == operator, tokens.c.once))
+            return self._insert_token(
+                connection, operator, "first start", "admin", LINK_SECONDS / DAY, once=True
+            ).secret
+
+    def invite(self, who: Principal, name: str) -> str:
+        """A link's secret for the user ``name``, good for one exchange within an hour.
+
+        Raises:
+            Forbidden: ``who`` is no operator.
+            NotFound: there is no such user.
+        """
+        self._need_operator(who)
+        with self._database.write() as connection:
+            user = self._owner(connection, name, kind="user")
+            made = self._insert_token(connection, user.id, "invitation", "admin", LINK_SECONDS / DAY, once=True)
+            note(connection, who, "user.invite", user.name)
+            assert made.secret is not None
+            return made.secret
+
+    def exchange(self, link: str, *, name: str, scope: Scope, days: float | None = None) -> Token:
+        """A token for the secret of a link, which is spent by it.
+
+        Raises:
+            Unauthorized: the link is unknown, spent or expired.
+        """
+        with self._database.write() as connection:
+            found = connection.execute(
+                delete(tokens)
+                .where(tokens.c.hash == digest(link), tokens.c.once, tokens.c.expires > time.time())
+                .returning(tokens.c.owner)
+            ).scalar_one_or_none()
+            if found is None:
+                raise Unauthorized("the link is unknown, used or older than an hour; ask for another")
+            made = self._insert_token(connection, found, name, scope, self._days(days))
+            owner = connection.execute(select(owners.c.name).where(owners.c.id == found)).scalar_one()
+            note(connection, Principal(name=owner, token=made.id), "token.exchange", str(made.id))
+            return made
+
+    # -- users and organisations --------------------------------------------------------------------------
+
+    def add_user(self, who: Principal, name: str, *, operator: bool = False, quota: int | None = None) -> Owner:
+        """A new user.
+
+        Raises:
+            Forbidden: ``who`` is no operator.
+            Conflict: the name is taken.
+        """
+        self._need_operator(who)
+        return self._add(who, name, "user", operator=operator, quota=quota)
+
+    def add_organisation(self, who: Principal, name: str) -> Owner:
+        """A new organisation whose administrator is ``who``.
+
+        Raises:
+            Conflict: the name is taken.
+        """
+        return self._add(who, name, "organisation")
+
+    def set_member(self, who: Principal, organisation: str, member: str, role: Role | None) -> None:
+        """Make a user a member, an administrator, or (None) neither.
+
+        Raises:
+            NotFound: ``who`` does not administer such an organisation, or there is no such user.
+            Conflict: it would be left without an administrator.
+        """
+        if organisation.casefold() not in who.administers:
+            raise NotFound(f"{organisation}: you administer no such organisation")
+        with self._database.write() as connection:
+            group, user = self._owner(connection, organisation, kind="organisation"), self._owner(connection, member)
+            connection.execute(
+                delete(memberships).where(memberships.c.organisation == group.id, memberships.c.member == user.id)
+            )
+            if role is not None:
+                connection.execute(insert(memberships).values(organisation=group.id, member=user.id, role=role))
+            left = connection.execute(
+                select(func.count())
+                .select_from(memberships)
+                .where(memberships.c.organisation == group.id, memberships.c.role == "admin")
+            ).scalar_one()
+            if not left:
+                raise Conflict(f"{organisation}: somebody must administer it; name another administrator first")
+            note(connection, who, "organisation.member", f"{group.name} {user.name} {role or 'none'}")
+
+    def members(self, who: Principal, organisation: str) -> list[tuple[str, str]]:
+        """(name, role) of the members.
+
+        Raises:
+            NotFound: ``who`` is no member of such an organisation.
+        """
+        if not who.owns(organisation):
+            raise NotFound(f"{organisation}: you belong to no such organisation")
+        with self._database.read() as connection:
+            group = self._owner(connection, organisation, kind="organisation")
+            found = connection.execute(
+                select(owners.c.name, memberships.c.role)
+                .join(memberships, memberships.c.member == owners.c.id)
+                .where(memberships.c.organisation == group.id)
+                .order_by(owners.c.key)
+            )
+            return [(name, role) for name, role in found]
+
+    def organisations(self, who: Principal) -> list[tuple[str, str]]:
+        """(name, role) of the organisations that ``who`` belongs to."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                select(owners.c.name, memberships.c.role)
+                .join(memberships, memberships.c.organisation == owners.c.id)
+                .where(memberships.c.member == who.id)
+                .order_by(owners.c.key)
+            )
+            return [(name, role) for name, role in found]
+
+    def users(self, who: Principal) -> list[Owner]:
+        """All users and organisations.
+
+        Raises:
+            Forbidden: ``who`` is no operator.
+        """
+        self._need_operator(who)
+        with self._database.read() as connection:
+            return [_to_owner(row) for row in connection.execute(select(owners).order_by(owners.c.key))]
+
+    def set_quota(self, who: Principal, name: str, quota: int | None) -> Owner:
+        """Allow an owner ``quota`` bytes; None for the setting's.
+
+        Raises:
+            Forbidden: ``who`` is no operator.
+            NotFound: there is no such owner.
+        """
+        self._need_operator(who)
+        with self._database.write() as connection:
+            owner = self._owner(connection, name)
+            connection.execute(update(owners).where(owners.c.id == owner.id).values(quota=quota))
+            note(connection, who, "quota.set", f"{owner.name} {quota}")
+            return self._owner(connection, name)
+
+    def remove_user(self, who: Principal, name: str) -> None:
+        """Remove a user or organisation that owns nothing any more, and all its tokens.
+
+        Raises:
+            Forbidden: ``who`` is no operator.
+            NotFound: there is none.
+            Conflict: it owns repositories still, or it is who asks.
+        """
+        self._need_operator(who)
+        with self._database.write() as connection:
+            owner = self._owner(connection, name)
+            if owner.id == who.id:
+                raise Conflict("nobody removes themselves; ask another operator")
+            left = connection.execute(
+                select(func.count()).select_from(repositories).where(repositories.c.owner == owner.id)
+            ).scalar_one()
+            if left:
+                raise Conflict(f"{owner.name}: owns {left} repositories; delete them first")
+            connection.execute(delete(owners).where(owners.c.id == owner.id))
+            note(connection, who, "user.remove", owner.name)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _days(self, days: float | None) -> float:
+        if days is None:
+            return self._token_days
+        if not 0 < days <= 3650:
+            raise UsageError(f"{days} days: a token is good for more than 0 and at most 3650")
+        return days
+
+    def _need_operator(self, who: Principal) -> None:
+        who.need("admin")
+        if not who.operator:
+            raise Forbidden("only an operator of this service may do that; ask one")
+
+    def _add(self, who: Principal, name: str, kind: str, *, operator: bool = False, quota: int | None = None) -> Owner:
+        check_owner_name(name)
+        with self._database.write() as connection:
+            taken = connection.execute(select(owners.c.name).where(owners.c.key == name.casefold())).scalar()
+            if taken is not None:
+                raise Conflict(f"{taken}: the name is taken; choose another")
+            owner = self._insert_owner(connection, name, kind, operator=operator, quota=quota)
+            if kind == "organisation":
+                connection.execute(insert(memberships).values(organisation=owner, member=who.id, role="admin"))
+            note(connection, who, f"{kind}.add", name)
+            return self._owner(connection, name)
+
+    def _owner(self, connection: Connection, name: str, *, kind: str | None = None) -> Owner:
+        row = connection.execute(select(owners).where(owners.c.key == name.casefold())).one_or_none()
+        if row is None or (kind is not None and row.kind != kind):
+            raise NotFound(f"{name}: there is no such {kind or 'user or organisation'}")
+        return _to_owner(row)
+
+    def _insert_owner(
+        self, connection: Connection, name: str, kind: str, *, operator: bool = False, quota: int | None = None
+    ) -> int:
+        made = connection.execute(
+            insert(owners)
+            .values(name=name, key=name.casefold(), kind=kind, operator=operator, quota=quota, created=time.time())
+            .returning(owners.c.id)
+        )
+        return int(made.scalar_one())
+
+    def _insert_token(
+        self, connection: Connection, owner: int, name: str, scope: Scope, days: float, *, once: bool = False
+    ) -> Token:
+        if scope not in SCOPES:
+            raise UsageError(f'"{scope}" is no scope; a token may read, write or admin')
+        secret, now = MARK + secrets.token_urlsafe(32), time.time()
+        expires = now + days * DAY
+        made = connection.execute(
+            insert(tokens)
+            .values(owner=owner, hash=digest(secret), name=name, scope=scope, created=now, expires=expires, once=once)
+            .returning(tokens.c.id)
+        )
+        return Token(int(made.scalar_one()), name, scope, now, expires, secret)
+
+
+def _to_owner(row: Row[Any]) -> Owner:
+    return Owner(row.id, row.name, row.kind, row.operator, row.quota, row.created)

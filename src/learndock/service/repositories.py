@@ -1,0 +1,471 @@
+"""Repositories: files under a name, changed by commits. The mutable side of a dock.
+
+Each commit has the whole tree, path by path, of blobs that are stored already. Its id is 40 hexadecimal digits, as
+other clients expect. Whatever is asked, the filter of what a principal may see is part of the question, and what
+they may not see does not exist for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
+
+from learndock.dock.home import Home
+from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded, UsageError
+from learndock.package.manifest import check_name
+from learndock.service.audit import note
+from learndock.service.database import Database
+from learndock.service.principal import Principal
+from learndock.service.receiver import Blob
+from learndock.service.tables import blobs, commits, owners, repositories, tree
+from learndock.service.uploads import Uploads
+from learndock.settings import Settings
+
+MAIN = "main"
+#: The note of a head that was committed and not yet looked at.
+UNCHECKED = "not yet checked"
+_PART = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._ +@=,()\[\]-]{0,126}")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository; ``digest`` is the version that is published in the dock, ``note`` why the head is none."""
+
+    id: int
+    name: str
+    private: bool
+    created: float
+    changed: float
+    head: str | None
+    digest: str | None
+    note: str | None
+
+    @property
+    def owner(self) -> str:
+        """What stands before the slash."""
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One state of a repository."""
+
+    id: str
+    sequence: int
+    author: str
+    title: str
+    body: str
+    created: float
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a commit."""
+
+    path: str
+    sha256: str
+    size: int
+    oid: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit does to the tree: additions by path, files and folders that go."""
+
+    add: Mapping[str, Blob] = field(default_factory=dict)
+    delete: Sequence[str] = ()
+    delete_folders: Sequence[str] = ()
+
+
+def check_file_path(path: str) -> str:
+    """Return ``path`` if it is a plain relative path: no ``..``, no root, no odd characters.
+
+    Raises:
+        PackageError: it is not.
+    """
+    found = path.split("/")
+    plain = all(_PART.fullmatch(p) and p not in (".", "..", ".git") and not p.endswith((" ", ".")) for p in found)
+    if not plain or len(path) > 512 or len(found) > 16:
+        raise PackageError(f"{path[:100]!r} is not a plain file path; use letters, digits and ._-, and no ..")
+    return path
+
+
+class Repositories:
+    """The repositories of a service."""
+
+    def __init__(self, database: Database, uploads: Uploads, home: Home, settings: Settings) -> None:
+        self._database, self._uploads, self._home, self._settings = database, uploads, home, settings
+        #: Grows with every change of what there is or who may see it, in this process.
+        self.changes = 0
+
+    # -- finding ------------------------------------------------------------------------------------------
+
+    def get(self, who: Principal, name: str, *, write: bool = False) -> Repository:
+        """The repository ``owner/name``; with ``write`` one that ``who`` may change.
+
+        Raises:
+            NotFound: there is none, or none that ``who`` may see.
+            Unauthorized, Forbidden: it may be seen, but not be changed.
+        """
+        if write:
+            who.need("write")
+        with self._database.read() as connection:
+            return self._get(connection, who, name, write=write)
+
+    def find(
+        self,
+        who: Principal,
+        *,
+        owner: str | None = None,
+        search: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Repository]:
+        """What ``who`` may see, by name; ``after`` is the last name of the page before."""
+        asked = self._select().where(self._visible(who)).order_by(repositories.c.key).limit(limit)
+        if owner is not None:
+            asked = asked.where(owners.c.key == owner.casefold())
+        if search:
+            asked = asked.where(repositories.c.key.contains(search.casefold(), autoescape=True))
+        if after is not None:
+            asked = asked.where(repositories.c.key > after.casefold())
+        with self._database.read() as connection:
+            return [_to_repository(row) for row in connection.execute(asked)]
+
+    def resolve(self, repository: Repository, revision: str = MAIN) -> Commit:
+        """The commit that a revision names: ``main``, ``HEAD``, or at least 7 digits of its id.
+
+        Raises:
+            NotFound: there is none, or the repository is empty.
+        """
+        asked = select(commits).where(commits.c.repository == repository.id)
+        if revision in (MAIN, "HEAD", f"refs/heads/{MAIN}"):
+            asked = asked.order_by(commits.c.sequence.desc()).limit(1)
+        elif _COMMIT.fullmatch(revision):
+            asked = asked.where(commits.c.id.startswith(revision)).limit(2)
+        else:
+            raise NotFound(
+                f"{repository.name}: no revision {revision[:80]!r}; there is {MAIN}, and commits by their id"
+            )
+        with self._database.read() as connection:
+            found = connection.execute(asked).all()
+        if len(found) != 1:
+            raise NotFound(
+                f"{repository.name}: no revision {revision[:80]!r}; there is {MAIN}, and commits by their id"
+            )
+        return _to_commit(found[0])
+
+    def commits(self, repository: Repository, *, before: int | None = None, limit: int = 100) -> list[Commit]:
+        """Commits, newest first."""
+        asked = select(commits).where(commits.c.repository == repository.id).order_by(commits.c.sequence.desc())
+        if before is not None:
+            asked = asked.where(commits.c.sequence < before)
+        with self._database.read() as connection:
+            return [_to_commit(row) for row in connection.execute(asked.limit(limit))]
+
+    def tree(self, commit: Commit) -> dict[str, Entry]:
+        """The files of a commit by path, in order."""
+        asked = (
+            select(tree.c.path, tree.c.sha256, tree.c.size, blobs.c.oid)
+            .join(blobs, blobs.c.sha256 == tree.c.sha256)
+            .where(tree.c.commit == commit.id)
+            .order_by(tree.c.path)
+        )
+        with self._database.read() as connection:
+            return {p: Entry(p, sha256, size, oid) for p, sha256, size, oid in connection.execute(asked)}
+
+    def file(self, commit: Commit, path: str) -> Entry:
+        """One file of a commit.
+
+        Raises:
+            NotFound: there is none.
+        """
+        asked = (
+            select(tree.c.path, tree.c.sha256, tree.c.size, blobs.c.oid)
+            .join(blobs, blobs.c.sha256 == tree.c.sha256)
+            .where(tree.c.commit == commit.id, tree.c.path == path)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(asked).one_or_none()
+        if row is None:
+            raise NotFound(f"{path[:200]}: no such file at {commit.id[:12]}")
+        return Entry(*row)
+
+    # -- changing -----------------------------------------------------------------------------------------
+
+    def create(self, who: Principal, name: str, *, private: bool = False) -> Repository:
+        """A new, empty repository.
+
+        Raises:
+            PackageError: not a name of the form owner/name.
+            NotFound: the owner is neither ``who`` nor an organisation of theirs.
+            Conflict: the name is taken.
+        """
+        who.need("write")
+        check_name(name)
+        owner, _, own = name.partition("/")
+        if not who.owns(owner):
+            raise NotFound(f"{owner}: you are not that user, and belong to no such organisation")
+        with self._database.write() as connection:
+            if connection.execute(select(repositories.c.id).where(repositories.c.key == name.casefold())).first():
+                raise Conflict(f"{name}: there is such a repository already; choose another name, or commit to it")
+            row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
+            now = time.time()
+            connection.execute(
+                insert(repositories).values(
+                    owner=row.id, name=own, key=name.casefold(), private=private, created=now, changed=now
+                )
+            )
+            note(connection, who, "repository.create", f"{row.name}/{own}{' private' if private else ''}")
+            made = self._get(connection, who, name)
+        self.changes += 1
+        return made
+
+    def set_private(self, who: Principal, name: str, private: bool) -> Repository:
+        """Show a repository to all, or to its owner alone.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``.
+        """
+        who.need("write")
+        with self._database.write() as connection:
+            found = self._get(connection, who, name, write=True)
+            connection.execute(
+                update(repositories)
+                .where(repositories.c.id == found.id)
+                .values(private=private, changed=time.time())
+            )  # fmt: skip
+            note(connection, who, "repository.privacy", f"{found.name} {'private' if private else 'public'}")
+            found = self._get(connection, who, name)
+        self.changes += 1
+        return found
+
+    def commit(
+        self,
+        who: Principal,
+        name: str,
+        changes: Changes,
+        *,
+        title: str,
+        body: str = "",
+        parent: str | None = None,
+        trusted: bool = False,
+    ) -> Commit:
+        """Put a new state on top: all of the changes, or none.
+
+        ``trusted`` is for blobs that are known to be the repository's own: whose they are is not asked.
+
+        ``parent`` is the head that the changes were made for, where that matters. A commit that changes nothing gives
+        the head back.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``; or a file to delete is not there.
+            Conflict: the head is another than ``parent``.
+            PackageError: a path that is not plain, one that is a file and a folder, or too many files.
+            QuotaExceeded: more bytes than the owner may keep.
+        """
+        who.need("write")
+        for path in changes.add:
+            check_file_path(path)
+        # The dock's lock: a collection that runs meanwhile must see what the commit refers to, or the commit that
+        # the blob is gone.
+        with self._home.locked(), self._database.write() as connection:
+            repository = self._get(connection, who, name, write=True)
+            if parent is not None and repository.head is not None and not repository.head.startswith(parent):
+                raise Conflict(
+                    f"{repository.name}: its head is {repository.head[:12]}, not {parent[:12]}; look at what "
+                    "changed, then commit on top of that"
+                )
+            before = self._files(connection, repository.head)
+            files = self._changed(who, before, changes, trusted=trusted)
+            if files == before and repository.head is not None:
+                return self._commit_row(connection, repository.head)
+            self._check_tree(connection, repository, files)
+            made = self._insert_commit(connection, repository, who, files, title=title, body=body)
+            note(connection, who, "repository.commit", f"{repository.name} {made.id}")
+        self.changes += 1
+        return made
+
+    def delete(self, who: Principal, name: str) -> Repository:
+        """Forget a repository and its commits; the caller has taken its learnware out of the dock.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``.
+        """
+        who.need("write")
+        with self._database.write() as connection:
+            found = self._get(connection, who, name, write=True)
+            connection.execute(delete(repositories).where(repositories.c.id == found.id))
+            note(connection, who, "repository.delete", found.name)
+        self.changes += 1
+        return found
+
+    def publication(self, repository: Repository, commit: Commit, digest: str | None, reason: str | None) -> None:
+        """Write down what became of a commit: the version that the dock has of it, or why it has none."""
+        with self._database.write() as connection:
+            connection.execute(update(commits).where(commits.c.id == commit.id).values(digest=digest))
+            values: dict[str, Any] = {"note": reason}
+            if digest is not None:
+                values["digest"] = digest
+            connection.execute(update(repositories).where(repositories.c.id == repository.id).values(**values))
+        self.changes += 1
+
+    # -- what others ask ----------------------------------------------------------------------------------
+
+    def standing(self) -> dict[str, tuple[bool, str]]:
+        """Of every repository, by ``owner/name`` without case: is it private, and whose (without case)."""
+        asked = select(repositories.c.key, repositories.c.private, owners.c.key).join(
+            owners, owners.c.id == repositories.c.owner
+        )
+        with self._database.read() as connection:
+            return {key: (private, owner) for key, private, owner in connection.execute(asked)}
+
+    def referred(self) -> set[str]:
+        """SHA-256 of every blob that a commit, or a lease, keeps (the same question as ``dock.referrers`` asks)."""
+        asked = select(tree.c.sha256).union(select(blobs.c.sha256).where(blobs.c.lease > time.time()))
+        with self._database.read() as connection:
+            return set(connection.execute(asked).scalars())
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _select(self) -> Any:
+        return select(repositories, owners.c.name.label("owner_name")).join(
+            owners, owners.c.id == repositories.c.owner
+        )  # fmt: skip
+
+    def _visible(self, who: Principal) -> ColumnElement[bool]:
+        return or_(repositories.c.private.is_(False), repositories.c.owner.in_(who.owner_ids))
+
+    def _get(self, connection: Connection, who: Principal, name: str, *, write: bool = False) -> Repository:
+        row = connection.execute(
+            self._select().where(repositories.c.key == name.casefold(), self._visible(who))
+        ).one_or_none()  # fmt: skip
+        if row is None:
+            raise NotFound(
+                f"{name[:200]}: there is no such learnware or repository here; `learndock list` shows what is"
+            )
+        found = _to_repository(row)
+        if write and not who.owns(found.owner):
+            raise Forbidden(f"{found.name}: it is not yours to change; its owner is {found.owner}")
+        return found
+
+    def _files(self, connection: Connection, commit: str | None) -> dict[str, tuple[str, int]]:
+        if commit is None:
+            return {}
+        found = connection.execute(select(tree.c.path, tree.c.sha256, tree.c.size).where(tree.c.commit == commit))
+        return {path: (sha256, size) for path, sha256, size in found}
+
+    def _changed(
+        self, who: Principal, before: Mapping[str, tuple[str, int]], changes: Changes, *, trusted: bool
+    ) -> dict[str, tuple[str, int]]:
+        files = dict(before)
+        for path in changes.delete:
+            if files.pop(path, None) is None:
+                raise NotFound(f"{path[:200]}: cannot be deleted, there is no such file")
+        for folder in changes.delete_folders:
+            below = folder.rstrip("/") + "/"
+            files = {p: f for p, f in files.items() if not p.startswith(below)}
+        for path, blob in changes.add.items():
+            found = blob if trusted else self._uploads.blob(who, blob.sha256)
+            files[path] = (found.sha256, found.size)
+        return files
+
+    def _check_tree(self, connection: Connection, repository: Repository, files: Mapping[str, tuple[str, int]]) -> None:
+        if len(files) > self._settings.max_files:
+            raise PackageError(f"{len(files)} files; a repository has at most {self._settings.max_files}")
+        folded = {p.casefold() for p in files}
+        if len(folded) != len(files):
+            raise PackageError("two paths differ only in upper and lower case; rename one")
+        folders = {"/".join(p.split("/")[:i]) for p in folded for i in range(1, p.count("/") + 1)}
+        for path in sorted(folded & folders):
+            raise PackageError(f"{path}: is a file and a folder; rename one")
+        owner, allowed = connection.execute(
+            select(owners.c.id, owners.c.quota).where(owners.c.key == repository.owner.casefold())
+        ).one()
+        allowed = self._settings.quota if allowed is None else allowed
+        used, new = self._uploads.used(owner), dict(files.values())
+        known = set(
+            connection.execute(
+                select(tree.c.sha256)
+                .join(commits, commits.c.id == tree.c.commit)
+                .join(repositories, repositories.c.id == commits.c.repository)
+                .where(repositories.c.owner == owner, tree.c.sha256.in_(new))
+            ).scalars()
+        )
+        more = sum(size for sha256, size in new.items() if sha256 not in known)
+        if used + more > allowed:
+            raise QuotaExceeded(
+                f"{repository.owner} keeps {used} bytes, {more} more would pass the {allowed} allowed; delete "
+                "something first, or ask the operator"
+            )
+
+    def _insert_commit(
+        self,
+        connection: Connection,
+        repository: Repository,
+        who: Principal,
+        files: Mapping[str, tuple[str, int]],
+        *,
+        title: str,
+        body: str,
+    ) -> Commit:
+        last = connection.execute(
+            select(func.coalesce(func.max(commits.c.sequence), 0)).where(commits.c.repository == repository.id)
+        ).scalar_one()
+        made = {
+            "repository": repository.id,
+            "sequence": int(last) + 1,
+            "author": who.name,
+            "title": title[:500],
+            "body": body[:20_000],
+            "created": time.time(),
+        }
+        text = json.dumps([made, repository.head, sorted(files.items())], sort_keys=True)
+        commit = hashlib.sha256(text.encode()).hexdigest()[:40]
+        connection.execute(insert(commits).values(id=commit, **made))
+        _insert_tree(connection, commit, files.items())
+        connection.execute(
+            update(repositories)
+            .where(repositories.c.id == repository.id)
+            .values(head=commit, changed=made["created"], note=UNCHECKED)
+        )  # fmt: skip
+        return self._commit_row(connection, commit)
+
+    def _commit_row(self, connection: Connection, commit: str) -> Commit:
+        return _to_commit(connection.execute(select(commits).where(commits.c.id == commit)).one())
+
+
+def _insert_tree(connection: Connection, commit: str, files: Iterable[tuple[str, tuple[str, int]]]) -> None:
+    rows = [{"commit": commit, "path": p, "sha256": sha256, "size": size} for p, (sha256, size) in files]
+    if rows:
+        connection.execute(insert(tree), rows)
+
+
+def check_repository_name(name: str) -> str:
+    """Return ``name`` if it is ``owner/name``.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        return check_name(name)
+    except PackageError as error:
+        raise UsageError(str(error)) from None
+
+
+def _to_repository(row: Row[Any]) -> Repository:
+    name = f"{row.owner_name}/{row.name}"
+    return Repository(row.id, name, row.private, row.created, row.changed, row.head, row.digest, row.note)
+
+
+def _to_commit(row: Row[Any]) -> Commit:
+    return Commit(row.id, row.sequence, row.author, row.title, row.body, row.created, row.digest)

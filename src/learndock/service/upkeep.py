@@ -1,0 +1,139 @@
+"""What a service does by itself: finish what a killed process left, collect, and hash everything again in time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import delete, exists, select
+
+from learndock.dock.collect import Collected
+from learndock.errors import LearndockError, NotFound
+from learndock.files import CHUNK
+from learndock.package.manifest import MANIFEST
+from learndock.service.principal import Principal
+from learndock.service.repositories import UNCHECKED, Changes
+from learndock.service.service import Service
+from learndock.service.tables import blobs, owners, repositories, tree
+
+log = logging.getLogger("learndock.upkeep")
+
+
+class Upkeep:
+    """The chores of a service; each may run beside requests."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        #: SHA-256 of blobs whose bytes were found to be others.
+        self.damaged: set[str] = set()
+        self.scrubbed = 0
+
+    def reconcile(self) -> int:
+        """Finish what was committed or published and not both; returns how many repositories that were."""
+        service, done = self._service, 0
+        with service.database.read() as connection:
+            rows = connection.execute(
+                select(repositories, owners.c.name.label("owner_name"))
+                .join(owners, owners.c.id == repositories.c.owner)
+                .order_by(repositories.c.id)
+            ).all()
+        published = {r.name: r for r in service.dock.records()}
+        for row in rows:
+            name = f"{row.owner_name}/{row.name}"
+            owner = Principal(
+                *(row.owner_name, row.owner, "admin"),
+                owners=frozenset({row.owner_name.casefold()}),
+                owner_ids=frozenset({row.owner}),
+            )
+            record = published.get(name)
+            try:
+                if row.note == UNCHECKED:
+                    repository = service.repositories.get(owner, name)
+                    service.publish(repository, service.repositories.resolve(repository))
+                elif record is not None and row.digest != record.digest:
+                    repository = service.repositories.get(owner, name)
+                    source = record.manifest.to_bytes()
+                    add = {f.path: service.uploads.known(f.sha256) for f in record.manifest.files}
+                    add[MANIFEST] = service.uploads.put(owner, source)
+                    commit = service.repositories.commit(
+                        owner, name, Changes(add=add), title=f"Publish {record.digest[:12]}", trusted=True
+                    )
+                    service.repositories.publication(repository, commit, record.digest, None)
+                elif record is None and row.digest is not None:
+                    # Taken out of the dock; its repository was to follow.
+                    service.repositories.delete(owner, name)
+                else:
+                    continue
+                done += 1
+            except LearndockError as error:
+                log.error("cannot be finished", extra={"error": f"{name}: {error}"})
+        return done
+
+    def collect(self) -> Collected:
+        """Throw away expired uploads, and blobs that neither a learnware, nor a commit, nor a lease refers to."""
+        service = self._service
+        service.uploads.expire()
+        found = service.dock.collect()
+        with service.database.write() as connection:
+            known = select(blobs.c.sha256).where(~exists().where(tree.c.sha256 == blobs.c.sha256))
+            gone = [s for s in connection.execute(known).scalars() if not service.home.blobs.has(s)]
+            for start in range(0, len(gone), 500):
+                connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone[start : start + 500])))
+        return found
+
+    def scrub(self, *, wait: Callable[[float], object] = lambda _: None, seconds: float = 0.0) -> set[str]:
+        """Hash every blob once, spread over ``seconds``; returns those whose bytes are others. ``wait`` sleeps."""
+        store = self._service.home.blobs
+        digests = list(store.digests())
+        found: set[str] = set()
+        for sha256 in digests:
+            with contextlib.suppress(NotFound):  # collected meanwhile
+                if not self._sound(sha256):
+                    found.add(sha256)
+                    log.error("damaged blob; restore it from a backup, or let its owner upload it again",
+                              extra={"blob": sha256})  # fmt: skip
+            if wait(seconds / max(1, len(digests))):
+                break
+        self.damaged = found
+        return found
+
+    def _sound(self, sha256: str) -> bool:
+        hasher = hashlib.sha256()
+        with self._service.home.errors(), self._service.home.blobs.open(sha256) as stream:
+            while piece := stream.read(CHUNK):
+                hasher.update(piece)
+                self.scrubbed += len(piece)
+        return hasher.hexdigest() == sha256
+
+    def run(self, stop: threading.Event) -> None:
+        """Do all chores in their time until ``stop`` is set."""
+        settings = self._service.settings
+        self._guarded("reconcile", self.reconcile)
+        chores = [
+            threading.Thread(target=self._repeat, args=(stop, hours, name, chore), daemon=True)
+            for hours, name, chore in (
+                (settings.collect_hours, "collect", self.collect),
+                (settings.scrub_hours, "scrub", lambda: self.scrub(
+                    wait=stop.wait, seconds=settings.scrub_hours * 3600)),
+            )
+            if hours > 0
+        ]  # fmt: skip
+        for chore in chores:
+            chore.start()
+        stop.wait()
+        for chore in chores:
+            chore.join(timeout=5)
+
+    def _repeat(self, stop: threading.Event, hours: float, name: str, chore: Callable[[], object]) -> None:
+        # Not at once: who starts a service waits for its first answer.
+        while not stop.wait(60 if name == "scrub" else hours * 3600):
+            self._guarded(name, chore)
+
+    def _guarded(self, name: str, chore: Callable[[], object]) -> None:
+        try:
+            chore()
+        except LearndockError as error:
+            log.error("%s failed; it will be tried again", name, extra={"error": str(error)})

@@ -1,0 +1,44 @@
+"""Folders made of blobs, for what looks at a learnware as a folder: the checks at the dock's door."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from learndock.dock.blobs import BlobStore
+from learndock.errors import PackageError
+from learndock.files import storage_errors
+
+PREFIX = "view-"
+
+
+@contextlib.contextmanager
+def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterator[Path]:
+    """A folder below ``root`` that holds the blobs ``path -> SHA-256``, gone when the block ends.
+
+    Raises:
+        NotFound: a blob is not there.
+        PackageError: a path leads out of the folder.
+        StorageFull: no room.
+    """
+    folder = root / f"{PREFIX}{secrets.token_hex(8)}"
+    with storage_errors(folder):
+        try:
+            folder.mkdir()
+            for path, sha256 in files.items():
+                if not (folder / path).resolve().is_relative_to(folder.resolve()):
+                    raise PackageError(f"{path[:100]!r} leads out of its folder; give a plain path")
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                store.link(sha256, folder / path)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear(root: Path) -> None:
+    """Remove what a killed process left."""
+    for folder in root.glob(f"{PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,146 @@
+"""The one table of settings: each is a flag of ``learndock serve``, an environment variable, and a line of a file.
+
+A flag wins over the environment, that over the file, that over the default. ``docs/service.md`` is made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from learndock.errors import UsageError
+
+PREFIX = "LEARNDOCK_"
+FILE = "learndock.toml"
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?")
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Size(int):
+    """Marks a setting that is a number of bytes, written ``50GB``."""
+
+
+def _setting(default: Any, about: str, *, secret: bool = False, kind: Callable[[Any], Any] | None = None) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"about": about, "secret": secret, "kind": kind or type(default)}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a service runs."""
+
+    host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
+    port: int = _setting(7080, "port to listen at; 0 takes a free one")
+    public_url: str = _setting("", "address under which clients reach the service; default: what they asked for")
+    database: str = _setting(
+        "", "postgresql://user:password@host/name; default: SQLite files in the dock's folder", secret=True
+    )
+    objects: str = _setting("", "s3://bucket/prefix for the files' bytes; default: the dock's folder")
+    objects_endpoint: str = _setting("", "address of the S3-compatible store; default: the vendor's own")
+    objects_key: str = _setting("", "access key of the S3-compatible store", secret=True)
+    objects_secret: str = _setting("", "secret key of the S3-compatible store", secret=True)
+    max_file: int = _setting(50 * 10**9, "largest file", kind=Size)
+    max_request: int = _setting(16 * 10**6, "largest request that is not an upload", kind=Size)
+    max_files: int = _setting(1000, "most files of one repository")
+    quota: int = _setting(200 * 10**9, "bytes that an owner may keep, unless told otherwise", kind=Size)
+    rate: float = _setting(200.0, "requests a second of one token, or of one address without; 0 for no limit")
+    burst: int = _setting(2000, "requests that may come at once before the rate counts")
+    concurrent_uploads: int = _setting(8, "uploads that one owner may send at once")
+    min_upload_rate: int = _setting(10_000, "bytes a second below which an upload is ended", kind=Size)
+    request_seconds: float = _setting(30.0, "longest silence while a request's body is awaited")
+    token_days: int = _setting(90, "days until a token expires, unless told otherwise")
+    upload_hours: float = _setting(24.0, "hours that an unfinished upload, or a file of no commit, is kept")
+    collect_hours: float = _setting(6.0, "hours between collections of what nobody refers to; 0 for none")
+    scrub_hours: float = _setting(168.0, "hours in which every stored byte is hashed again once; 0 for never")
+    stop_seconds: float = _setting(20.0, "seconds that running requests are given when the service stops")
+    log: str = _setting("info", "debug, info, warning or error")
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def flag(name: str) -> str:
+    """The flag of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def described() -> Iterator[tuple[str, str, str, str]]:
+    """(flag, variable, default, what it says) of each setting; the line of the file is the plain name."""
+    for name, field in FIELDS.items():
+        yield flag(name), variable(name), shown(name, field.default), field.metadata["about"]
+
+
+def shown(name: str, value: Any) -> str:
+    """The value of a setting as a person writes it."""
+    if FIELDS[name].metadata["kind"] is Size:
+        for unit, factor in reversed(_FACTORS.items()):
+            if value >= factor and value % factor == 0:
+                return f"{value // factor}{unit}B"
+    return str(value)
+
+
+def load(
+    flags: Mapping[str, Any] = types.MappingProxyType({}),
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Settings from flags, the environment, and a file.
+
+    Raises:
+        UsageError: an unknown name, or a value that is of another kind.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for name, value in _of_file(file).items():
+        if name not in FIELDS:
+            raise UsageError(f'{file}: there is no setting "{name}"; docs/service.md lists them')
+        values[name] = _parsed(name, value, where=str(file))
+    for name in FIELDS:
+        if (value := environment.get(variable(name))) is not None:
+            values[name] = _parsed(name, value, where=variable(name))
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = _parsed(name, value, where=flag(name))
+    return Settings(**values)
+
+
+def _of_file(file: Path | None) -> dict[str, Any]:
+    if file is None or not file.exists():
+        return {}
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read as TOML ({error}); write lines such as port = 7080") from None
+
+
+def _parsed(name: str, value: Any, *, where: str) -> Any:
+    kind = FIELDS[name].metadata["kind"]
+    try:
+        if kind is Size:
+            found = _SIZE.fullmatch(str(value))
+            if found is None:
+                raise ValueError
+            return int(float(found[1]) * _FACTORS[found[2]])
+        return kind(value)
+    except ValueError:
+        wanted = {Size: "a size such as 50GB", int: "a whole number", float: "a number"}.get(kind, "a text")
+        raise UsageError(f'{where}: "{value}" is not {wanted}') from None
+
+
+def public(settings: Settings) -> dict[str, str]:
+    """The settings without what is secret: for logs."""
+    return {n: shown(n, getattr(settings, n)) for n, f in FIELDS.items() if not f.metadata["secret"]}
