@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from learndock.cli import show
 from learndock.cli.app import app
 from learndock.files import sha256_file
 from models import SENTIMENT, texts, write_onnx, write_sklearn
+from proxy import proxy
 from terminal import executable, finish, learndock, start
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -69,13 +72,51 @@ def desk(minilm: Any, tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture
-def dock(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A dock with both learnwares, meant by every command of the test."""
+def folder(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dock in a folder with both learnwares, meant by every command of the test."""
     folder = desk.folder / "docks" / str(time.monotonic_ns())
     monkeypatch.setenv("LEARNDOCK_DOCK", str(folder))
     for learnware in desk.learnwares.values():
         assert learndock("add", learnware).code == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def filled(desk: Desk) -> tuple[Path, dict[tuple[str, str], str]]:
+    """The folder of a service with both learnwares, and a token that may write for all who appear here."""
+    pytest.importorskip("fastapi", reason="serves a dock")
+    from serving import served
+
+    folder = desk.folder / "docks" / "served"
+    with served(folder) as site, pytest.MonkeyPatch.context() as patch:
+        for name in ("bob", "me"):
+            site.service.people.add_organisation(site.principal("ann", "admin"), name)
+        patch.setenv("LEARNDOCK_TOKEN", site.token("ann"))
+        for learnware in desk.learnwares.values():
+            assert learndock("add", learnware, "--dock", site.url).code == 0
+        return folder, site._tokens
+
+
+@pytest.fixture
+def address(
+    desk: Desk, filled: tuple[Path, dict[tuple[str, str], str]], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """The same behind an address."""
+    from serving import served
+
+    folder, tokens = filled
+    with served(shutil.copytree(folder, desk.folder / "docks" / str(time.monotonic_ns()))) as site:
+        site._tokens.update(tokens)
+        monkeypatch.setenv("LEARNDOCK_DOCK", site.url)
+        monkeypatch.setenv("LEARNDOCK_TOKEN", site.token("ann"))
+        yield site
+
+
+@pytest.fixture(params=["folder", "address"])
+def dock(request: pytest.FixtureRequest) -> Path:
+    """Either of both; gives the folder in which its files lie."""
+    found = request.getfixturevalue(request.param)
+    return Path(found if request.param == "folder" else found.service.folder)
 
 
 # --- specs ---------------------------------------------------------------------------------------------------
@@ -162,18 +203,17 @@ def test_an_empty_dock_says_so(desk: Desk, dock: Path) -> None:
     assert "empty" in learndock("list").out
     assert "empty" in learndock("identify", "--spec", desk.spec).out
     assert learndock("identify", "--spec", desk.spec, "--json").json["searched"] == 0
-    assert learndock("collect", "--json").json.keys() == {"blobs", "unfinished"}
     # The name still stands for the content that was removed, and that may come back
     assert learndock("add", desk.learnwares["bob/bag"]).code == 0
 
 
-def test_verify_rebuild_and_collect_leave_the_answers_as_they_were(desk: Desk, dock: Path) -> None:
+def test_verify_rebuild_and_collect_leave_the_answers_as_they_were(desk: Desk, folder: Path) -> None:
     before = learndock("identify", "--spec", desk.spec, "--json").json, learndock("list", "--json").json
     assert learndock("verify", "--json").json == {"sound": True, "problems": []}
     assert learndock("verify", "bob/bag").out == "sound\n"
     assert learndock("rebuild", "--json").json == {"learnwares": 2}
     assert "2 learnwares" in learndock("rebuild").out
-    learndock("collect")
+    assert learndock("collect", "--json").json.keys() == {"blobs", "unfinished"}
     assert (learndock("identify", "--spec", desk.spec, "--json").json, learndock("list", "--json").json) == before
 
 
@@ -206,6 +246,20 @@ def test_identify_by_spec_and_by_data_is_the_same(desk: Desk, dock: Path) -> Non
     said = learndock("identify", "--spec", desk.spec).out
     assert said.index(by_spec["matches"][0]["name"]) < said.index(by_spec["matches"][1]["name"])
     assert len(learndock("identify", "--spec", desk.spec, "--top", "1", "--json").json["matches"]) == 1
+
+
+def test_identify_looks_only_where_it_is_told_to(desk: Desk, dock: Path) -> None:
+    def found(*filters: str) -> list[str]:
+        answer = learndock("identify", "--spec", desk.spec, "--json", *filters).json
+        names = [m["name"] for m in (*answer["matches"], *answer["closest"])]
+        assert answer["searched"] == len(names)
+        return sorted(names)
+
+    both = ["ann/words", "bob/bag"]
+    assert found("--format", "onnx") == found("--owner", "Bob") == ["bob/bag"]
+    assert found("--license", "mit") == found("--task-type", "classification") == found() == both
+    assert found("--base", "a/b") == found("--task-type", "regression") == found("--license", "GPL") == []
+    assert "no learnware of that kind" in learndock("identify", "--spec", desk.spec, "--base", "a/b").out
 
 
 def test_identify_says_when_nothing_fits(desk: Desk, dock: Path, tmp_path: Path) -> None:
@@ -258,7 +312,7 @@ def test_finetune_makes_a_learnware_for_other_labels(desk: Desk, dock: Path, tmp
     assert learndock("evaluate", "me/mine", desk.mine, "--json").json["score"] > 0.9
 
 
-def test_the_installed_command(desk: Desk, dock: Path) -> None:
+def test_the_installed_command(desk: Desk, folder: Path) -> None:
     ended = [
         finish(p)
         for p in (
@@ -273,6 +327,66 @@ def test_the_installed_command(desk: Desk, dock: Path) -> None:
     assert ended[1].out == learndock("list", "--json").out
     assert ended[2].out == learndock("identify", "--spec", desk.spec, "--json").out
     assert ended[3].complaint == "learndock: NotFound: no/body: not in this dock; `learndock list` shows what is"
+
+
+# --- behind an address ---------------------------------------------------------------------------------------
+
+
+def test_commands_of_operators_want_the_folder(address: Any) -> None:
+    for words in (("rebuild",), ("collect",), ("serve",)):
+        ended = learndock(*words)
+        assert (ended.code, ended.complaint.endswith("--dock for this") or words == ("serve",)) == (2, True)
+    assert learndock("add", ".", "--private", "--dock", str(address.service.folder)).code == 2
+
+
+def test_no_text_and_no_label_leaves_this_machine(
+    desk: Desk, address: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words that stand nowhere but in DATA and SCHEMA are in no request of any command that takes these."""
+    canaries = "qzxgood", "qzxbad", "qzxword"
+    data, schema, blind = tmp_path / "data.jsonl", tmp_path / "schema.json", tmp_path / "blind.jsonl"
+    inputs, targets = texts(32, 5)
+    rows = [{"text": f"{t} qzxword", "label": canaries[1 - y]} for t, y in zip(inputs, targets, strict=True)]
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    blind.write_text("".join(json.dumps({"text": r["text"]}) + "\n" for r in rows))
+    schema.write_text(json.dumps({"labels": ["qzxbad", "qzxgood"], "phrases": ["a qzxbad one", "a qzxgood one"]}))
+    with proxy(address.url) as between:
+        monkeypatch.setenv("LEARNDOCK_DOCK", between.url)
+        assert learndock("identify", "--data", data, "--schema", schema, "--json").json["searched"] == 2
+        assert learndock("predict", "ann/words", blind, "-o", tmp_path / "out.jsonl").code == 0
+        names = ("--map", "negative=qzxbad", "--map", "positive=qzxgood")
+        assert learndock("evaluate", "ann/words", data, "--schema", schema, *names).code == 0
+        tuned = ("--name", "me/qzxmine", "-o", tmp_path / "mine")
+        assert learndock("finetune", "ann/words", data, "--schema", schema, *tuned).code == 0
+        paths = {h.path.partition("?")[0].removeprefix("/api/v1/") for h in between.heard}
+        assert {"identify", "learnwares/ann/words"} <= paths
+        assert not [h.path for h in between.heard if h.holds(b"qzx")]
+        # Heard is what is said: the same words are found where they are sent on purpose.
+        assert learndock("identify", "--spec", desk.spec, "--owner", "qzxgood").code == 0
+        assert [h.path for h in between.heard if h.holds(b"qzx")]
+
+
+def test_what_hf_upload_brings_can_be_identified(desk: Desk, address: Any, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="uploads with hf")
+    learndock("remove", "bob/bag")
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    pushed = subprocess.run(
+        [Path(sys.executable).with_name("hf"), "upload", "bob/bag", desk.learnwares["bob/bag"]],
+        env={
+            **ours,
+            "HF_ENDPOINT": address.url,
+            "HF_TOKEN": address.token("ann"),
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    found = learndock("identify", "--spec", desk.spec, "--json").json
+    assert "bob/bag" in [m["name"] for m in found["matches"]]
+    assert learndock("evaluate", "bob/bag", desk.user, "--json").json["score"] == 1.0
 
 
 # --- printing ------------------------------------------------------------------------------------------------

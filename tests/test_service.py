@@ -282,13 +282,16 @@ def test_migrations_make_the_tables_and_end_where_the_code_says(tmp_path: Path) 
     steps = database_module.MIGRATIONS / "versions"
     found = [re.search(r'^revision = "(\w+)"', p.read_text(), re.M) for p in sorted(steps.glob("v*.py"))]
     assert [m[1] for m in found if m][-1] == database_module.HEAD
-    database = database_module.Database(f"sqlite:///{tmp_path / 'x.sqlite'}")
-    database.migrate()
-    database.migrate()
-    with database.read() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    with database.write() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(DockError, match="upgrade"):
-        database.migrate()
-    database.close()
+    for way in ("steps", "at once"):
+        database = database_module.Database(f"sqlite:///{tmp_path / way}.sqlite")
+        if way == "steps":
+            database.take_steps(None)
+        for _ in range(2):
+            database.migrate()
+        with database.read() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        with database.write() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(DockError, match="upgrade"):
+            database.migrate()
+        database.close()

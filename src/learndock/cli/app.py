@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from learndock.cli import benches, docking, reuse, serving, spaces, specs
+from learndock.cli import benches, docking, people, reuse, serving, spaces, specs
 from learndock.cli.help import Grouped
 
 app = typer.Typer(
@@ -66,5 +66,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
 for panel, name, command in _COMMANDS:
     app.command(name, rich_help_panel=panel)(command)
 app.add_typer(benches.app, name="bench", rich_help_panel="Researchers")
+app.add_typer(people.tokens, name="token", rich_help_panel="People")
+app.add_typer(people.users, name="user", rich_help_panel="People")
+app.add_typer(people.organisations, name="organisation", rich_help_panel="People")
 app.add_typer(spaces.app, name="space", rich_help_panel="Specifications")
 app.add_typer(specs.app, name="spec", rich_help_panel="Specifications")

@@ -6,9 +6,10 @@ import contextlib
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import and_, delete, exists, select
 
 from learndock.dock.collect import Collected
 from learndock.errors import LearndockError, NotFound
@@ -77,11 +78,15 @@ class Upkeep:
         service = self._service
         service.uploads.expire()
         found = service.dock.collect()
+        now = time.time()
+        # A row without its blob may be one whose blob is on its way: only those whose lease is over may go.
+        over = and_(blobs.c.lease < now, ~exists().where(tree.c.sha256 == blobs.c.sha256))
+        with service.database.read() as connection:
+            rows = list(connection.execute(select(blobs.c.sha256).where(over)).scalars())
+        gone = [s for s in rows if not service.home.blobs.has(s)]
         with service.database.write() as connection:
-            known = select(blobs.c.sha256).where(~exists().where(tree.c.sha256 == blobs.c.sha256))
-            gone = [s for s in connection.execute(known).scalars() if not service.home.blobs.has(s)]
             for start in range(0, len(gone), 500):
-                connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone[start : start + 500])))
+                connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone[start : start + 500]), over))
         return found
 
     def scrub(self, *, wait: Callable[[float], object] = lambda _: None, seconds: float = 0.0) -> set[str]:
