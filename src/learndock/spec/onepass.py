@@ -123,7 +123,7 @@ def contribute(
 ) -> Contributions:
     """Run the graph once over the examples."""
     helper, sketch = space.helper, space_sketch(space)
-    anchors = make_anchors(helper, schema, inputs, shares, head)
+    anchors = make_anchors(space, schema, inputs, shares, head)
     groups = deal(schema, shares, seed)
     directions = anchors.direct(centre_within(balanced_weights(schema, shares), groups))
     n, count = len(inputs), int(groups.max()) + 1
