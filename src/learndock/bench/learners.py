@@ -138,6 +138,10 @@ class Features:
         """Take features that were computed elsewhere."""
         self.known.update(zip((_key(i) for i in inputs), features, strict=True))
 
+    def knows(self, inputs: Sequence[Input]) -> bool:
+        """Whether all of them were encoded before."""
+        return all(_key(i) in self.known for i in inputs)
+
     def plain(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """One feature an input, ``(n, width)``."""
         new = list({_key(i): i for i in inputs if _key(i) not in self.known}.values())

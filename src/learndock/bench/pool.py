@@ -120,13 +120,7 @@ def build(
     report("helper's responses", len(tasks), len(tasks))
     _encode(features, tasks, cache, size, report)
     rows = {t.name: np.unique(np.concatenate([t.draw(size.shots, s) for s in range(size.seeds)])) for t in tasks}
-    wanted = [
-        (t, kind, quality)
-        for t in tasks
-        for kind in kinds
-        for quality in size.qualities
-        if kind != "network" or quality in size.network_qualities
-    ]
+    wanted = [(t, kind, quality) for t in tasks for kind in kinds for quality in _qualities(kind, size)]
     entries = []
     for place, (t, kind, quality) in enumerate(wanted):
         report("learnwares", place, len(wanted))
@@ -135,6 +129,12 @@ def build(
     bench = Bench(space, size, cache, named, entries, user, owner, features, rows, {})
     scores = {t.name: _scores(bench, t, report) for t in tasks}
     return Bench(space, size, cache, named, entries, user, owner, features, rows, scores)
+
+
+def _qualities(kind: str, size: Size) -> tuple[str, ...]:
+    if kind == "network":
+        return size.network_qualities
+    return size.qualities if kind == "logistic" or size.other_qualities is None else size.other_qualities
 
 
 def logistic(features: Features) -> Trainer:
@@ -163,6 +163,8 @@ def _encode(features: Features, tasks: Sequence[Task], cache: Cache, size: Size,
         if isinstance(whole[0], tuple):
             whole = [*(side for pair in whole for side in pair), *adapt([*t.user.inputs, *t.test.inputs], ""), ""]
         known = list(dict.fromkeys(whole)) if isinstance(whole[0], str | Image) else whole
+        if features.knows(known):
+            continue  # another question of the same inputs came first
         key = {"space": dict(features.space.describe("one-pass")), "task": t.digest, "inputs": len(known)}
         found = cache.get("features", key, lambda known=known: {"x": features.space.helper.features(known)})  # type: ignore[misc]
         features.remember(known, found["x"])

@@ -87,7 +87,7 @@ class MeanResponses:
 
         def make() -> Arrays:
             shares = indicators(schema, targets)
-            made = contribute(space, schema, self.inputs, shares, head="means", seed=seed)
+            made = contribute(space, schema, self.inputs, shares, head="means", seed=seed, known=self.features)
             return {"groups": made.groups}
 
         groups = self.cache.get("means", key, make)["groups"]

@@ -15,7 +15,8 @@ class Size:
 
     ``fit`` and ``spec`` count the owner's examples, ``shots`` are the user's a class, of ``pool_shots`` a class that
     are set aside; ``test`` examples score a learnware on its own labels, ``cross_test`` of them on other tasks'.
-    ``qualities`` are those of the pool's learnwares, ``network_qualities`` says which of the graded networks are
+    ``qualities`` are those of the pool's learnwares, ``other_qualities`` of those that stand on features of their own
+    (default: the same); ``network_qualities`` says which of the graded networks are
     trained, ``paper_tasks`` on how many tasks the expensive recipe runs, with ``paper_steps`` steps.
     """
 
@@ -31,6 +32,7 @@ class Size:
     network_fit: int = 800
     network_epochs: int = 2
     qualities: tuple[str, ...] = QUALITIES
+    other_qualities: tuple[str, ...] | None = None
     paper_tasks: int = 5
     paper_steps: int = 300
     finetune: bool = True
@@ -50,7 +52,8 @@ QUICK = Size(
 #: Images: no phrases to share the helper's passes by, so every spec costs one; half an hour on a core.
 IMAGES = Size(
     seeds=2, pool_shots=16, fit=600, spec=128, test=300, cross_test=100,
-    qualities=(*QUALITIES, "shuffled"), network_qualities=("good",), network_epochs=12, paper_tasks=0, finetune=False,
+    qualities=(*QUALITIES, "shuffled"), other_qualities=("good", "noisy60", "shuffled"), network_qualities=("good",),
+    network_epochs=12, paper_tasks=0, finetune=False,
 )  # fmt: skip
 IMAGES_QUICK = Size(
     tasks=4, seeds=1, pool_shots=8, shots=8, fit=120, spec=48, test=80, cross_test=40,

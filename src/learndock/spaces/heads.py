@@ -107,9 +107,15 @@ def _whiten(points: NDArray[np.float64], features: Float, whitening: float) -> N
 
 
 def make_anchors(
-    space: Space, schema: Schema, inputs: Sequence[Input], shares: NDArray[np.float64], head: HeadName
+    space: Space,
+    schema: Schema,
+    inputs: Sequence[Input],
+    shares: NDArray[np.float64],
+    head: HeadName,
+    known: Float | None = None,
 ) -> Anchors:
-    """The anchors of ``head``, whichever recipe asks; ``means`` runs the helper over the inputs once."""
+    """The anchors of ``head``, whichever recipe asks; ``means`` runs the helper where features are not ``known``."""
     if head == "phrases":
         return phrase_anchors(space.helper, schema)
-    return mean_anchors(space.helper.features(inputs), shares, space.whitening)
+    features = space.helper.features(inputs) if known is None else known
+    return mean_anchors(features, shares, space.whitening)
