@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 #: Of learnwares; see ``learners``.
@@ -49,11 +49,15 @@ QUICK = Size(
     tasks=3, seeds=1, pool_shots=16, fit=160, spec=64, test=80, cross_test=40,
     network_qualities=(), paper_tasks=0, finetune=False,
 )  # fmt: skip
-#: Images: no phrases to share the helper's passes by, so every spec costs one; half an hour on a core.
+#: Images: no phrases to share the helper's passes by, so every spec costs one. The short form is half of it.
 IMAGES = Size(
     seeds=2, pool_shots=16, fit=600, spec=128, test=300, cross_test=100,
     qualities=(*QUALITIES, "shuffled"), other_qualities=("good", "noisy60", "shuffled"), network_qualities=("good",),
     network_epochs=12, paper_tasks=0, finetune=False,
+)  # fmt: skip
+IMAGES_SHORT = replace(
+    IMAGES, qualities=("good", "little", "noisy60", "corrupted", "shuffled"), other_qualities=("good", "shuffled"),
+    network_qualities=(),
 )  # fmt: skip
 IMAGES_QUICK = Size(
     tasks=4, seeds=1, pool_shots=8, shots=8, fit=120, spec=48, test=80, cross_test=40,

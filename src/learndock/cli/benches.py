@@ -55,6 +55,7 @@ def vision(
     data: Annotated[Path, typer.Option(help="Folder with tasks.json and NAME.train.parquet, NAME.test.parquet.")],
     out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
     quick: Annotated[bool, typer.Option("--quick", help="4 tasks, 1 seed, no networks; a few minutes.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="All tasks, fewer learnwares, no networks.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
     space: options.Space = "efficientnet-lite0",
@@ -64,9 +65,12 @@ def vision(
     from dataclasses import replace
 
     from learndock.bench.run import bench_vision
-    from learndock.bench.size import IMAGES, IMAGES_QUICK
+    from learndock.bench.size import IMAGES, IMAGES_QUICK, IMAGES_SHORT
+    from learndock.errors import UsageError
 
-    size = IMAGES_QUICK if quick else IMAGES
+    if quick and short:
+        raise UsageError("--quick and --short are two sizes; give one")
+    size = IMAGES_QUICK if quick else IMAGES_SHORT if short else IMAGES
     size = replace(size, seeds=seeds or size.seeds)
     with show.stages() as report:
         results = bench_vision(data, out, size=size, report=report, space=space, only=only)
