@@ -59,6 +59,14 @@ def _stay_here(event: str, args: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_here)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes a minute runs when it is asked for: ``pytest -m slow``."""
+    if "slow" not in config.getoption("-m"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes a minute; run with -m slow"))
+
+
 # --- helpers to author from ----------------------------------------------------------------------------------
 
 

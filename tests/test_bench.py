@@ -19,9 +19,9 @@ from conftest import WORDS
 from learndock import Space, make_spec, similarity
 from learndock.bench.cache import Cache
 from learndock.bench.compare import Comparison, Outcome
-from learndock.bench.learners import QUALITIES, degrade
+from learndock.bench.learners import degrade
 from learndock.bench.responses import respond
-from learndock.bench.size import QUICK
+from learndock.bench.size import QUALITIES, QUICK
 from learndock.bench.tasks import Task, load_tasks, split
 from learndock.data import Examples, Schema
 from learndock.errors import DataError

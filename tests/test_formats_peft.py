@@ -189,6 +189,11 @@ def test_layers_that_the_base_does_not_have(folder: Path) -> None:
         ({"peft_type": "IA3"}, ModelError, "only LORA"),
         ({"task_type": "CAUSAL_LM"}, ModelError, "only SEQ_CLS"),
         ({"auto_mapping": {"parent_library": "os"}}, UnsafeModel, "auto_mapping"),
+        (
+            {"auto_mapping": {"base_model_class": "A", "parent_library": "transformers.models.x.y.z"}},
+            UnsafeModel,
+            "auto",
+        ),
         ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, UnsafeModel, "megatron_config"),
         ({"layer_replication": [[0, 1]]}, ModelError, "layer_replication"),
         ({"a_new_option": "x"}, ModelError, "a_new_option"),

@@ -471,3 +471,15 @@ def test_a_label_that_one_example_carries_says_nothing_about_it() -> None:
     # Own mean unknown (zero) beside the other's mean, then centred
     others = features[:4].mean(0)
     np.testing.assert_allclose(found.points[4], np.stack([others / 2, -others / 2]), atol=1e-6)
+
+
+def test_whitened_means_are_those_of_the_ridge_formula() -> None:
+    """Against the formula written out in full: e (X'X + e)^-1 on every leave-one-out mean."""
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(12, 30)).astype(np.float32)
+    shares = np.eye(3)[np.arange(12) % 3]
+    plain, white = (mean_anchors(features, shares, w).points.astype(np.float64) for w in (None, 64.0))
+    X = (features - features.mean(0)).astype(np.float64)
+    e = np.trace(X @ X.T) / 64
+    expected = plain @ (e * np.linalg.inv(X.T @ X + e * np.eye(30)))
+    np.testing.assert_allclose(white, expected, atol=1e-6)

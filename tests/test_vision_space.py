@@ -101,7 +101,7 @@ def test_an_installed_copy_holds_plain_safetensors(lite0: Space, tmp_path: Path)
 
 def test_the_space_says_what_it_is() -> None:
     space = get_space(NAME)
-    assert (space.input, space.phrases, space.size, space.width) == ("image", False, 122_368, 1280)
+    assert (space.input, space.phrases, space.size, space.width) == ("image", False, 44_032, 1280)
     assert space.description["adapters"]["rank"] == 16
 
 

@@ -45,6 +45,7 @@ class Baseline:
     choose: Choose
     sees_data: bool
     note: str
+    words: bool = False
 
 
 def _once(bench: Bench, key: Hashable, make: Callable[[], Made]) -> Made:
@@ -431,11 +432,15 @@ BASELINES: Mapping[str, Baseline] = {
     b.name: b
     for b in (
         Baseline("best_single", best_single, False, "best mean score over all other tasks"),
-        Baseline("card", card, False, "cosine of card texts"),
+        Baseline("card", card, False, "cosine of card texts", words=True),
         Baseline("centroid", centroid, False, "cosine of mean features of inputs"),
         Baseline("rkme", rkme, False, f"reduced kernel mean embedding of inputs, {POINTS} points"),
         Baseline(
-            "rkme_labels", rkme_labels, False, f"the same with the model's pseudo-labels, {POINTS} points a label"
+            "rkme_labels",
+            rkme_labels,
+            False,
+            f"the same with the model's pseudo-labels, {POINTS} points a label",
+            words=True,
         ),
         Baseline("logme", logme, True, "evidence of the user's labels given a model's codes"),
         Baseline("leep", leep, True, "log expected empirical prediction from a model's outputs"),

@@ -22,7 +22,8 @@ TIE = 0.005
 class Outcome:
     """What one method did for one query.
 
-    ``score`` is the chosen learnware's (mean over those tied in front), ``own`` the share of those of the own family.
+    ``score`` is the chosen learnware's (mean over those tied in front), ``own`` the share of those of the own family,
+    ``kin`` the same with named relatives at half.
     """
 
     task: str
@@ -33,6 +34,7 @@ class Outcome:
     own: float
     seconds: float
     chosen: str
+    kin: float = 0.0
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Comparison:
                 "mean_rank": ranks[name],
                 "gap_closed": float((table[name] - mean).mean() / room) if room > 0 else 1.0,
                 "top1_own_dataset": float(np.mean([o.own for o in found])),
+                "top1_or_relative": float(np.mean([o.kin for o in found])),
                 "regret": float((best - table[name]).mean()),
                 "seconds_per_query": float(np.median([o.seconds for o in found])),
                 "win_tie_loss": _against(table, name),
@@ -90,6 +93,7 @@ def compare(
         if not places:
             continue
         own = np.array([bench.own(task, bench.entries[p]) for p in places], float)
+        kin = np.array([bench.kin(task, bench.entries[p]) for p in places], float)
         for seed in range(bench.size.seeds):
             worth = bench.scores[task][seed, places] if scores is None else scores(task, seed, places)
             for name, method in methods.items():
@@ -101,7 +105,7 @@ def compare(
                 found.outcomes.setdefault(name, []).append(
                     Outcome(
                         task, seed, float(worth[front].mean()), float(worth.max()), float(worth.mean()),
-                        float(own[front].mean()), seconds, chosen,
+                        float(own[front].mean()), seconds, chosen, float(kin[front].mean()),
                     )
                 )  # fmt: skip
     return found

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.compare import Comparison, compare
-from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, by_specs, parts, rank_entries
+from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, applicable, by_specs, parts, rank_entries
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
 from learndock.search.ranking import chance_of_best
@@ -63,7 +63,7 @@ def aligned(bench: Bench) -> Finding:
     """The owner's data set is in the pool (tables A5 and A6)."""
     everyone = range(len(bench.entries))
     return comparison(
-        "The owner's data set is in the pool", compare(bench, METHODS, lambda task: everyone),
+        "The owner's data set is in the pool", compare(bench, applicable(bench), lambda task: everyone),
         "All learnwares of all tasks compete. Tasks of one source and one question count as own for each other.",
     )  # fmt: skip
 
@@ -306,7 +306,7 @@ def beyond(bench: Bench) -> Finding:
     def others(task: str) -> list[int]:
         return [i for i, e in enumerate(bench.entries) if not bench.own(task, e) and e.task != task]
 
-    found = compare(bench, METHODS, others, scores=tuned)
+    found = compare(bench, applicable(bench), others, scores=tuned)
     alone = [_alone(bench, task, seed) for task in bench.tasks if others(task) for seed in range(bench.size.seeds)]
     told = comparison(
         "Beyond: own data set absent, tuned on the few examples", found,

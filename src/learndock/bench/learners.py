@@ -7,6 +7,7 @@ a network, the log-probabilities of a model that has nothing else to show.
     good        all the data
     little      5% of it
     noisy30/60  that share of labels drawn anew from the task's labels
+    shuffled    all of them
     corrupted   never trained: random weights
 """
 
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 
 from learndock.data import Examples, Schema
 from learndock.data.examples import Input
+from learndock.data.images import Image
 from learndock.spaces.space import Space
 
 Float = NDArray[np.float64]
 
-QUALITIES = ("good", "little", "noisy30", "noisy60", "corrupted")
 #: 5% of a small data set is no data set.
 LEAST = 16
 
@@ -64,7 +65,7 @@ def degrade(quality: str, examples: Examples, seed: int) -> Examples:
     order = generator.permutation(len(examples))
     if quality == "little":
         return examples.take(_of_every_class(examples, order, max(len(examples) // 20, LEAST)))
-    share = {"noisy30": 0.3, "noisy60": 0.6}.get(quality, 0.0)
+    share = {"noisy30": 0.3, "noisy60": 0.6, "shuffled": 1.0}.get(quality, 0.0)
     targets = examples.targets.copy()
     changed = order[: int(share * len(examples))]
     targets[changed] = generator.choice(examples.targets, len(changed))
@@ -137,6 +138,10 @@ class Features:
         """Take features that were computed elsewhere."""
         self.known.update(zip((_key(i) for i in inputs), features, strict=True))
 
+    def knows(self, inputs: Sequence[Input]) -> bool:
+        """Whether all of them were encoded before."""
+        return all(_key(i) in self.known for i in inputs)
+
     def plain(self, inputs: Sequence[Input]) -> NDArray[np.float32]:
         """One feature an input, ``(n, width)``."""
         new = list({_key(i): i for i in inputs if _key(i) not in self.known}.values())
@@ -153,7 +158,7 @@ class Features:
 
 
 def _key(item: Input) -> Any:
-    return item if isinstance(item, str | tuple) else id(item)
+    return item if isinstance(item, str | tuple | Image) else id(item)
 
 
 def train_logistic(schema: Schema, encode: Encoding, examples: Examples, quality: str, seed: int) -> Linear:

@@ -28,12 +28,16 @@ DEFAULT = "one-pass"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to choose. ``sees_data``: it needs the user's examples themselves and runs every model on them."""
+    """A way to choose. ``sees_data``: it needs the user's examples themselves and runs every model on them.
+
+    ``words``: it compares what texts say, and needs a helper that reads them.
+    """
 
     choose: Choose
     sees_data: bool = False
     note: str = ""
     pays: Literal["spec", "features", "models", "nothing"] = "spec"
+    words: bool = False
 
     def seconds(self, bench: Bench, places: Sequence[int]) -> float:
         """What a query costs before anything is compared: a spec, features, or every model run on the examples."""
@@ -105,8 +109,14 @@ METHODS: Mapping[str, Method] = {
     "random": Method(chance, note="mean over the pool", pays="nothing"),
     "oracle": Method(oracle, note="best of the pool on the test examples", pays="nothing"),
     DEFAULT: Method(identified, note="as `learndock identify` ranks"),
-    **{name: Method(b.choose, b.sees_data, b.note, _pays(name, b.sees_data)) for name, b in BASELINES.items()},
+    **{name: Method(b.choose, b.sees_data, b.note, _pays(name, b.sees_data), b.words) for name, b in BASELINES.items()},
 }
+
+
+def applicable(bench: Bench) -> dict[str, Method]:
+    """The methods that can be asked in a space: those that compare words need a helper that reads them."""
+    return {name: m for name, m in METHODS.items() if bench.space.phrases or not m.words}
+
 
 PARTS: Mapping[str, Method] = {
     "random": METHODS["random"],

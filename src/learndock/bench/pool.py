@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.cache import Arrays, Cache
-from learndock.bench.learners import QUALITIES, Answers, Features, Model, train_logistic
-from learndock.bench.responses import Responses, respond
+from learndock.bench.learners import Answers, Features, Model, train_logistic
+from learndock.bench.responses import Answering, respond
 from learndock.bench.size import Size
 from learndock.bench.tasks import Task
 from learndock.data.examples import Examples, Input
+from learndock.data.images import Image
 from learndock.data.metrics import score
 from learndock.data.schema import Schema
 from learndock.spaces.helper import Progress
@@ -71,8 +72,8 @@ class Bench:
     cache: Cache
     tasks: Mapping[str, Task]
     entries: Sequence[Entry]
-    user: Mapping[str, Responses]
-    owner: Mapping[str, Responses]
+    user: Mapping[str, Answering]
+    owner: Mapping[str, Answering]
     features: Features
     rows: Mapping[str, NDArray[np.int64]]
     scores: Mapping[str, Float]
@@ -96,6 +97,10 @@ class Bench:
         """Whether a learnware has the labels of ``task``."""
         return self.tasks[task].family == self.tasks[entry.task].family
 
+    def kin(self, task: str, entry: Entry) -> float:
+        """1 for a learnware of the same labels, 1/2 for one of a named relative, 0 otherwise."""
+        return 1.0 if self.own(task, entry) else 0.5 if entry.task in self.tasks[task].relatives else 0.0
+
 
 Trainer = Callable[[Task, str, "Progress | None"], Model]
 
@@ -106,8 +111,8 @@ def build(
 ) -> Bench:  # fmt: skip
     """Train, ask, specify and score; everything expensive is read back where it was computed before."""
     named = {t.name: t for t in tasks}
-    user: dict[str, Responses] = {}
-    owner: dict[str, Responses] = {}
+    user: dict[str, Answering] = {}
+    owner: dict[str, Answering] = {}
     for place, t in enumerate(tasks):
         report("helper's responses", place, len(tasks))
         user[t.name] = respond(cache, space, t.schema, t.user)
@@ -115,13 +120,7 @@ def build(
     report("helper's responses", len(tasks), len(tasks))
     _encode(features, tasks, cache, size, report)
     rows = {t.name: np.unique(np.concatenate([t.draw(size.shots, s) for s in range(size.seeds)])) for t in tasks}
-    wanted = [
-        (t, kind, quality)
-        for t in tasks
-        for kind in kinds
-        for quality in QUALITIES
-        if kind != "network" or quality in size.network_qualities
-    ]
+    wanted = [(t, kind, quality) for t in tasks for kind in kinds for quality in _qualities(kind, size)]
     entries = []
     for place, (t, kind, quality) in enumerate(wanted):
         report("learnwares", place, len(wanted))
@@ -130,6 +129,12 @@ def build(
     bench = Bench(space, size, cache, named, entries, user, owner, features, rows, {})
     scores = {t.name: _scores(bench, t, report) for t in tasks}
     return Bench(space, size, cache, named, entries, user, owner, features, rows, scores)
+
+
+def _qualities(kind: str, size: Size) -> tuple[str, ...]:
+    if kind == "network":
+        return size.network_qualities
+    return size.qualities if kind == "logistic" or size.other_qualities is None else size.other_qualities
 
 
 def logistic(features: Features) -> Trainer:
@@ -157,7 +162,9 @@ def _encode(features: Features, tasks: Sequence[Task], cache: Cache, size: Size,
         whole = [*t.user.inputs, *t.fit.inputs, *t.spec.inputs, *t.test.inputs]
         if isinstance(whole[0], tuple):
             whole = [*(side for pair in whole for side in pair), *adapt([*t.user.inputs, *t.test.inputs], ""), ""]
-        known = list(dict.fromkeys(whole)) if isinstance(whole[0], str) else whole
+        known = list(dict.fromkeys(whole)) if isinstance(whole[0], str | Image) else whole
+        if features.knows(known):
+            continue  # another question of the same inputs came first
         key = {"space": dict(features.space.describe("one-pass")), "task": t.digest, "inputs": len(known)}
         found = cache.get("features", key, lambda known=known: {"x": features.space.helper.features(known)})  # type: ignore[misc]
         features.remember(known, found["x"])
@@ -166,7 +173,7 @@ def _encode(features: Features, tasks: Sequence[Task], cache: Cache, size: Size,
 
 def _entry(
     space: Space, task: Task, kind: str, quality: str, tasks: Sequence[Task], rows: Mapping[str, NDArray[np.int64]],
-    size: Size, cache: Cache, train: Trainer, responses: Responses,
+    size: Size, cache: Cache, train: Trainer, responses: Answering,
 ) -> Entry:  # fmt: skip
     name = f"{task.name}/{kind}/{quality}"
     key = {
@@ -200,7 +207,7 @@ def _ask(
         test = t.test.inputs if t.family == task.family else t.test.inputs[: size.cross_test]
         parts.append((f"{t.name} test", adapt(list(test), like)))
         parts.append((f"{t.name} user", adapt([t.user.inputs[i] for i in rows[t.name]], like)))
-        if kind == "network":
+        if kind == "network" and isinstance(like, str | tuple):
             parts.append((f"phrases {t.name}", adapt(list(t.schema.phrases), "")))
     answers = model.answer([i for _, inputs in parts for i in inputs])
     found: Arrays = {}

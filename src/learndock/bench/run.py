@@ -40,30 +40,71 @@ def bench_text(
         DataError: ``data`` is no folder of tasks. UsageError: an experiment that does not exist. MissingExtra
     """
     from learndock.bench import text
-    from learndock.package.extras import need
 
-    for module in ("sklearn", "matplotlib", "statsmodels"):
-        need(module, extra="bench", why="the bench")
+    _need(size)
     chosen = get_space(space)
-    tasks = load_tasks(data, size)
     features = Features(chosen)
     kinds: dict[str, Trainer] = {
         "logistic": logistic(features),
         "tfidf": lambda task, quality, _: text.train_tfidf(task.schema, task.fit, quality, 0),
     }
     if size.network_qualities:
-        need("torch", extra="bench", why="training networks")
         kinds["network"] = lambda task, quality, bar: text.train_network(
             chosen, task.schema, task.fit, quality, size, 0, bar
         )
-    experiments = _experiments(size)
+    experiments: dict[str, Experiment] = {**_common(), "semantics": semantics, "phrases": phrases}
+    experiments["costs"] = _plain(costs)
+    if size.paper_tasks:
+        experiments["recipes"] = recipes
+    return _run(lambda: load_tasks(data, size), kinds, features, experiments, out, size, report, only)
+
+
+def bench_vision(
+    data: Path, out: Path, *, size: Size, report: Report, space: str = "efficientnet-lite0",
+    only: Sequence[str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the vision bench on the folder ``data``, as ``bench_text`` does for texts.
+
+    Raises:
+        DataError: ``data`` is no folder of tasks. UsageError: an experiment that does not exist. MissingExtra
+    """
+    from learndock.bench import vision
+    from learndock.bench.vision_tasks import vision_tasks
+
+    _need(size)
+    features, shapes = Features(get_space(space)), vision.Shapes()
+    kinds: dict[str, Trainer] = {
+        "logistic": logistic(features),
+        "shapes": lambda task, quality, _: vision.train_shapes(shapes, task.schema, task.fit, quality, 0),
+    }
+    if size.network_qualities:
+        kinds["network"] = lambda task, quality, bar: vision.train_network(task.schema, task.fit, quality, size, 0, bar)
+    experiments: dict[str, Experiment] = {**_common(), "semantics": vision.meanings, "order": vision.order}
+    experiments["costs"] = _plain(costs)
+    return _run(lambda: vision_tasks(data, size), kinds, features, experiments, out, size, report, only)
+
+
+def _need(size: Size) -> None:
+    from learndock.package.extras import need
+
+    for module in ("sklearn", "matplotlib", "statsmodels"):
+        need(module, extra="bench", why="the bench")
+    if size.network_qualities:
+        need("torch", extra="bench", why="training networks")
+
+
+def _run(
+    load: Callable[[], Sequence[Task]], kinds: dict[str, Trainer], features: Features,
+    experiments: Mapping[str, Experiment], out: Path, size: Size, report: Report, only: Sequence[str] | None,
+) -> dict[str, Any]:  # fmt: skip
     unknown = [n for n in only or () if n not in experiments]
     if unknown:
         raise UsageError(f"no experiment {', '.join(unknown)}; there are {', '.join(experiments)}")
+    tasks = load()
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        bench = build(chosen, tasks, size, Cache(out / "cache"), kinds, features, report)
+        bench = build(features.space, tasks, size, Cache(out / "cache"), kinds, features, report)
         built = time.perf_counter() - start
         bench = replace(bench, seconds=measure(bench, list(kinds), _runner(bench, kinds)))
         asked = {n: e for n, e in experiments.items() if only is None or n in only}
@@ -101,14 +142,9 @@ def _ask(
     return results
 
 
-def _experiments(size: Size) -> dict[str, Experiment]:
-    found: dict[str, Experiment] = {n: _plain(e) for n, e in EXPERIMENTS.items()}
-    found["semantics"] = semantics
-    found["phrases"] = phrases
-    found["costs"] = _plain(costs)
-    if size.paper_tasks:
-        found["recipes"] = recipes
-    return found
+def _common() -> dict[str, Experiment]:
+    """The questions that are asked of any pool."""
+    return {n: _plain(e) for n, e in EXPERIMENTS.items()}
 
 
 def _plain(ask: Callable[[Bench], Finding]) -> Experiment:

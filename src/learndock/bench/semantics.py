@@ -17,21 +17,16 @@ from numpy.typing import NDArray
 from learndock.bench.experiments import Finding
 from learndock.bench.learners import Features, train_logistic
 from learndock.bench.pool import Bench, Report
-from learndock.bench.responses import Responses, respond
-from learndock.bench.tasks import Task
-from learndock.data import Examples, Schema
+from learndock.bench.responses import Answering, respond
+from learndock.bench.tasks import Question, Task, ask_otherwise
+from learndock.data import Examples
 from learndock.data.examples import Input
 from learndock.data.metrics import score
 from learndock.search.ranking import rank
 from learndock.spec.spec import Spec
 
 Float = NDArray[np.float64]
-#: A label that hardly occurs makes no task.
-LEAST_SHARE = 0.1
 QUALITIES = ("good", "noisy60", "corrupted")
-
-
-Question = Callable[[Examples], NDArray[np.int64]]
 
 
 def meanings(task: Task) -> list[Task]:
@@ -55,7 +50,7 @@ def meanings(task: Task) -> list[Task]:
                 _only(label),
             )
     for name, (phrases, ask) in questions.items():
-        made = _ask(task, name, phrases, ask)
+        made = ask_otherwise(task, name, phrases, ask)
         if made is not None:
             found.append(made)
     return found
@@ -67,18 +62,6 @@ def _only(label: int) -> Question:
 
 def _over(examples: Examples, holds: Callable[[Input], bool]) -> NDArray[np.int64]:
     return np.array([holds(i) for i in examples.inputs], np.int64)
-
-
-def _ask(task: Task, name: str, phrases: tuple[str, str], ask: Question) -> Task | None:
-    schema = Schema("classification", phrases, phrases, "accuracy")
-    parts = {p: replace(getattr(task, p), targets=ask(getattr(task, p)), schema=schema)
-             for p in ("user", "fit", "spec", "test")}  # fmt: skip
-    shares = [float(np.mean(p.targets)) for p in parts.values()]
-    if min(shares) < LEAST_SHARE or max(shares) > 1 - LEAST_SHARE:
-        return None
-    return replace(
-        task, name=f"{task.name}: {name}", schema=schema, family=f"{task.name}: {name}", base=task.name, **parts
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +117,14 @@ def _group(bench: Bench, group: Sequence[Task]) -> tuple[list[Answer], Mapping[s
 
 
 def _spec(
-    bench: Bench, task: Task, user: Responses, rows: NDArray[np.int64], drawn: NDArray[np.int64], seed: int
+    bench: Bench, task: Task, user: Answering, rows: NDArray[np.int64], drawn: NDArray[np.int64], seed: int
 ) -> Spec:
     assert task.user.targets is not None
     places = np.searchsorted(rows, drawn)
     return user.take(places).spec(bench.space, "task", task.schema, task.user.targets[drawn], seed)
 
 
-def _answers(bench: Bench, task: Task, owner: Responses, features: Features) -> list[Answer]:
+def _answers(bench: Bench, task: Task, owner: Answering, features: Features) -> list[Answer]:
     found = []
     assert task.test.targets is not None
     for quality in QUALITIES:

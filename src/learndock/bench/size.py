@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+#: Of learnwares; see ``learners``.
+QUALITIES = ("good", "little", "noisy30", "noisy60", "corrupted")
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,9 @@ class Size:
 
     ``fit`` and ``spec`` count the owner's examples, ``shots`` are the user's a class, of ``pool_shots`` a class that
     are set aside; ``test`` examples score a learnware on its own labels, ``cross_test`` of them on other tasks'.
-    ``network_qualities`` says which of the graded networks are trained, ``paper_tasks`` on how many tasks the
-    expensive recipe runs, with ``paper_steps`` steps.
+    ``qualities`` are those of the pool's learnwares, ``other_qualities`` of those that stand on features of their own
+    (default: the same); ``network_qualities`` says which of the graded networks are
+    trained, ``paper_tasks`` on how many tasks the expensive recipe runs, with ``paper_steps`` steps.
     """
 
     tasks: int | None = None
@@ -27,6 +31,8 @@ class Size:
     network_qualities: tuple[str, ...] = ("good", "little", "noisy30", "noisy60", "corrupted")
     network_fit: int = 800
     network_epochs: int = 2
+    qualities: tuple[str, ...] = QUALITIES
+    other_qualities: tuple[str, ...] | None = None
     paper_tasks: int = 5
     paper_steps: int = 300
     finetune: bool = True
@@ -42,4 +48,18 @@ SHORT = Size(network_qualities=(), cross_test=100, paper_tasks=3)
 QUICK = Size(
     tasks=3, seeds=1, pool_shots=16, fit=160, spec=64, test=80, cross_test=40,
     network_qualities=(), paper_tasks=0, finetune=False,
+)  # fmt: skip
+#: Images: no phrases to share the helper's passes by, so every spec costs one. The short form is half of it.
+IMAGES = Size(
+    seeds=2, pool_shots=16, fit=600, spec=128, test=300, cross_test=100,
+    qualities=(*QUALITIES, "shuffled"), other_qualities=("good", "noisy60", "shuffled"), network_qualities=("good",),
+    network_epochs=12, paper_tasks=0, finetune=False,
+)  # fmt: skip
+IMAGES_SHORT = replace(
+    IMAGES, qualities=("good", "little", "noisy60", "corrupted", "shuffled"), other_qualities=("good", "shuffled"),
+    network_qualities=(),
+)  # fmt: skip
+IMAGES_QUICK = Size(
+    tasks=4, seeds=1, pool_shots=8, shots=8, fit=120, spec=48, test=80, cross_test=40,
+    qualities=("good", "shuffled"), network_qualities=(), paper_tasks=0, finetune=False,
 )  # fmt: skip

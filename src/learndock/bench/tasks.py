@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from learndock.bench.size import Size
 from learndock.data import Examples, Schema, read_examples
@@ -28,6 +30,7 @@ class Task:
     ``user`` is what users' few examples are drawn from, ``fit`` and ``spec`` are the owner's (models are trained
     on one and specified on the other), ``test`` scores. ``family`` names tasks that are one source and one question
     (found by equal phrases and domain): they count for each other. ``base`` names the task whose inputs these are.
+    ``relatives`` names tasks that are nearly the same question, told before anything is measured: they count half.
     """
 
     name: str
@@ -40,12 +43,13 @@ class Task:
     base: str
     domain: str = ""
     card: str = ""
+    relatives: frozenset[str] = frozenset()
 
     def draw(self, shots: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Which of ``user`` one user has: ``shots`` a class."""
         return few_shot(self.user, self.schema, shots, seed)[0]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of all inputs and targets: a cache key."""
         found = hashlib.sha256(repr(self.schema).encode())
@@ -109,6 +113,25 @@ def split(
         name, schema, train.take(user), train.take(fit), train.take(spec), test.take(tested),
         family, base or name, domain, card,
     )  # fmt: skip
+
+
+#: From examples to another question's targets.
+Question = Callable[[Examples], NDArray[np.int64]]
+#: A label that hardly occurs makes no task.
+LEAST_SHARE = 0.1
+
+
+def ask_otherwise(task: Task, name: str, phrases: Sequence[str], ask: Question) -> Task | None:
+    """Another question to the same inputs, dealt to the same people; None where a label hardly ever is the answer."""
+    schema = Schema("classification", tuple(phrases), tuple(phrases), "accuracy")
+    parts = {p: replace(getattr(task, p), targets=ask(getattr(task, p)), schema=schema)
+             for p in ("user", "fit", "spec", "test")}  # fmt: skip
+    shares = [np.bincount(p.targets, minlength=len(phrases)) / len(p.targets) for p in parts.values()]
+    if min(float(s.min()) for s in shares) < LEAST_SHARE:
+        return None
+    return replace(
+        task, name=f"{task.name}: {name}", schema=schema, family=f"{task.name}: {name}", base=task.name, **parts
+    )
 
 
 def _file(data: Path, name: str, part: str) -> Path:

@@ -50,6 +50,37 @@ def text(
     show.say(f"\nAll tables and figures: {out / 'report.md'}")
 
 
+@app.command("vision")
+def vision(
+    data: Annotated[Path, typer.Option(help="Folder with tasks.json and NAME.train.parquet, NAME.test.parquet.")],
+    out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
+    quick: Annotated[bool, typer.Option("--quick", help="4 tasks, 1 seed, no networks; a few minutes.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="All tasks, fewer learnwares, no networks.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
+    space: options.Space = "efficientnet-lite0",
+    json: options.Json = False,
+) -> None:
+    """The same for images: a folder's tasks, scikit-learn's digits, and other questions of the same images."""
+    from dataclasses import replace
+
+    from learndock.bench.run import bench_vision
+    from learndock.bench.size import IMAGES, IMAGES_QUICK, IMAGES_SHORT
+    from learndock.errors import UsageError
+
+    if quick and short:
+        raise UsageError("--quick and --short are two sizes; give one")
+    size = IMAGES_QUICK if quick else IMAGES_SHORT if short else IMAGES
+    size = replace(size, seeds=seeds or size.seeds)
+    with show.stages() as report:
+        results = bench_vision(data, out, size=size, report=report, space=space, only=only)
+    if json:
+        show.print_json(results)
+        return
+    _print(results)
+    show.say(f"\nAll tables and figures: {out / 'report.md'}")
+
+
 def _print(results: dict[str, Any]) -> None:
     for name, found in results["experiments"].items():
         rows = [

@@ -230,7 +230,7 @@ def tour(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the tour leaves its files.")] = Path("out/tour"),
     json: options.Json = False,
 ) -> None:
-    """The whole journey on real text, with a report to look at (needs the extras sklearn and torch)."""
+    """The whole journey on real texts and images, with a report (needs the extras sklearn, torch and images)."""
     from learndock.tour.journey import take_tour
 
     quiet = json

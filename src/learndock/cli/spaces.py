@@ -83,7 +83,7 @@ def build(
     licence: Annotated[str, typer.Option(help="Licence of the helper, for people.")] = "",
     json: options.Json = False,
 ) -> None:
-    """Author a space from a sentence encoder or masked LM (needs torch); others can then install it."""
+    """Author a space from an encoder of texts or images (needs torch); others can then install it."""
     from learndock.errors import UsageError
     from learndock.spaces.author import build_space
     from learndock.spaces.torch_helper import Recipe

@@ -54,7 +54,7 @@ REFUSED: dict[str, str] = {
 #: JSON key -> why a value is refused.
 REFUSED_KEYS: dict[str, str] = {
     "auto_map": "names code that came with the model; save a model type that transformers itself knows",
-    "auto_mapping": "names a library to import; save the adapter with task_type SEQ_CLS",
+    "auto_mapping": "names a library to import; save the adapter with task_type SEQ_CLS, or on a model of transformers",
     "chat_template": "a template is code; a classifier needs none, remove the key",
     "custom_generate": "names code that came with the model; remove the key",
     "custom_pipelines": "names code that came with the model; remove the key",
@@ -68,6 +68,7 @@ _REFUSED_NAMES = {
 }
 #: Keys whose value may name a kernel on a hub ("owner/name"), which is compiled code.
 _IMPLEMENTATION = re.compile(r"_?(?:attn|experts)_implementation(?:_internal)?")
+_LIBRARY_MODEL = re.compile(r"transformers\.models(?:\.[a-z0-9_]+){2}")
 _IMAGES = {".png": (b"\x89PNG\r\n\x1a\n",), ".jpg": (b"\xff\xd8\xff",), ".jpeg": (b"\xff\xd8\xff",)}
 _TEXT_NAMES = re.compile(r"(?:licen[cs]e|notice|copying|copyright|authors|citation)", re.IGNORECASE)
 
@@ -238,10 +239,20 @@ def check_settings(value: Any, *, where: str) -> None:
         UnsafeModel: names ``where`` and the key.
     """
     for key, found in settings_in(value):
+        if key == "auto_mapping" and _of_transformers(found):
+            continue
         if key in REFUSED_KEYS and found:
             raise UnsafeModel(f"{where}: {key}: {REFUSED_KEYS[key]}")
         if _IMPLEMENTATION.fullmatch(key) and found and "/" in str(found):
             raise UnsafeModel(f"{where}: {key}: names compiled code on a hub; remove the key")
+
+
+def _of_transformers(found: Any) -> bool:
+    """Whether PEFT's ``auto_mapping`` names a model of transformers itself: so it says where there is no task type."""
+    if not isinstance(found, dict) or set(found) != {"base_model_class", "parent_library"}:
+        return False
+    library = found["parent_library"]
+    return isinstance(library, str) and _LIBRARY_MODEL.fullmatch(library) is not None
 
 
 def _check_shards(folder: Path, path: Path, value: Any) -> None:

@@ -90,6 +90,10 @@ class Authored(Protocol):
         """Write all files of a space that are neither graph nor mean; ``model.safetensors`` among them."""
         ...
 
+    def write_phrases(self, out: Path) -> dict[str, list[str]]:
+        """Write the graph of a text tower, if there is one; which tensors it takes, as ``write_graphs`` says it."""
+        ...
+
     def public_mean(self) -> NDArray[np.float32]:
         """The mean feature that domains are measured from, ``(width,)``."""
         ...
@@ -153,6 +157,10 @@ class TextAuthored:
         """See ``Authored``."""
         _write_helper_files(source, self.helper, out)
 
+    def write_phrases(self, out: Path) -> dict[str, list[str]]:
+        """See ``Authored``: the one graph reads phrases too."""
+        return {}
+
     def public_mean(self) -> NDArray[np.float32]:
         """See ``Authored``: of the words of the vocabulary."""
         return _public_mean(self.helper)
@@ -182,11 +190,25 @@ def build_space(
     """
     require_free(out)
     say(f"loading {source}")
-    helper = load_torch_helper(source, recipe or Recipe())
     return publish(
-        TextAuthored(helper), Path(source) if Path(source).is_dir() else None, out,
+        load_authored(source, recipe or Recipe()), Path(source) if Path(source).is_dir() else None, out,
         name=name, keep_weights=keep_weights, sources=sources, about=about, say=say,
     )  # fmt: skip
+
+
+def load_authored(source: str | Path, recipe: Recipe) -> Authored:
+    """The encoder of a folder or hub name in torch, whatever it reads.
+
+    Raises:
+        MissingExtra, SpaceError: see ``load_torch_helper``; a prompt for an encoder of images.
+    """
+    from learndock.spaces.vision_transformers import is_vision, load_vision_transformer
+
+    if not is_vision(source):
+        return TextAuthored(load_torch_helper(source, recipe))
+    if recipe.pooling == "mask":
+        raise SpaceError(f"{source}: reads images, and has no mask to read; use the pooling mean or cls")
+    return load_vision_transformer(source, recipe)
 
 
 def require_free(out: str | Path) -> None:
@@ -225,6 +247,7 @@ def publish(
         say("tracing forward and backward pass (about a minute)")
         given = dict(zip((*helper.names, "direction"), example_batch(helper, helper.sample, 0), strict=True))
         external = write_graphs(helper, given, helper.free_axes(), part, part / "model.safetensors")
+        external |= helper.write_phrases(part)
         say("measuring the public mean")
         center = helper.public_mean()
         _write_center(part / "center.safetensors", center)

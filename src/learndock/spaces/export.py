@@ -74,12 +74,28 @@ def write_graphs(
     inputs = {k: v for k, v in given.items() if k != "direction"}
     for file, function, taken in (("gradients.onnx", gradients, given), ("features.onnx", features, inputs)):
         outputs = ["features", "gradients"] if function is gradients else ["features"]
-        model = _trace(function, taken, outputs, free)
-        _refer_to_weights(model, weights)
-        _strip(model)
-        external[file] = sorted(t.name for t in model.graph.initializer if t.external_data)
-        (out / file).write_bytes(model.SerializeToString(deterministic=True))
+        external[file] = write_graph(function, taken, outputs, free, out / file, weights)
     return external
+
+
+def write_graph(
+    function: Callable[..., Any],
+    given: dict[str, torch.Tensor],
+    outputs: list[str],
+    free: dict[str, dict[int, Any]],
+    out: Path,
+    weights: Path,
+) -> list[str]:
+    """Write one graph as the file ``out``; returns which tensors it takes from ``weights``."""
+
+    def plain(*args: torch.Tensor) -> Any:
+        return function(*args)
+
+    model = _trace(plain, given, outputs, free)
+    _refer_to_weights(model, weights)
+    _strip(model)
+    out.write_bytes(model.SerializeToString(deterministic=True))
+    return sorted(t.name for t in model.graph.initializer if t.external_data)
 
 
 def _trace(

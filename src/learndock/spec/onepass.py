@@ -119,11 +119,12 @@ def contribute(
     *,
     head: HeadName,
     seed: int = 0,
+    known: Float | None = None,
     progress: Progress | None = None,
 ) -> Contributions:
-    """Run the graph once over the examples."""
+    """Run the graph once over the examples; ``known`` are their features, where somebody has them."""
     helper, sketch = space.helper, space_sketch(space)
-    anchors = make_anchors(helper, schema, inputs, shares, head)
+    anchors = make_anchors(space, schema, inputs, shares, head, known)
     groups = deal(schema, shares, seed)
     directions = anchors.direct(centre_within(balanced_weights(schema, shares), groups))
     n, count = len(inputs), int(groups.max()) + 1

@@ -72,7 +72,7 @@ def fit(
     import torch
 
     belonging = indicators(schema, targets)
-    anchors = make_anchors(space.helper, schema, inputs, belonging, head)
+    anchors = make_anchors(space, schema, inputs, belonging, head)
     shares = torch.from_numpy(belonging.astype(np.float32))
     encoded = helper.encoder(inputs)
     B = [torch.zeros(shape, requires_grad=True) for shape in helper.shapes]

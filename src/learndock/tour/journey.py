@@ -1,4 +1,4 @@
-"""The whole journey on real text: owners pack, the dock admits, users find and reuse.
+"""The whole journey on real texts and images: owners pack, the dock admits, users find and reuse.
 
     data -> owners train and pack -> add -> users: spec -> identify -> predict or finetune -> report
 
@@ -20,24 +20,28 @@ import numpy as np
 
 from learndock.data import Examples, Schema
 from learndock.data.choose import few_shot
+from learndock.data.images import Image
 from learndock.data.metrics import score
 from learndock.dock import Dock, open_dock
 from learndock.errors import Corrupt, NotFound, PackageError, SpecError
-from learndock.package import open_learnware, pack
+from learndock.package import Learnware, open_learnware, pack
 from learndock.package.extras import need
-from learndock.reuse import evaluate, finetune
+from learndock.reuse import evaluate, finetune, predict
 from learndock.search import Identification, Match, identify
-from learndock.spaces import Space, get_space
+from learndock.spaces import Space, default_space, get_space
 from learndock.spec import Spec, make_spec
 from learndock.spec.spec import identity
 from learndock.tour.data import TourTask, load_tour_data
+from learndock.tour.images import load_image_tasks
 from learndock.tour.report import write_report
 from learndock.tour.train import OWNERS, Owner, degrade, from_scratch, train_model
 
 SHOTS = 16
 SEED = 7
-#: Texts on which an owner runs the model to make its spec.
-OWNER_EXAMPLES = 256
+#: Texts or images on which an owner runs the model to make its spec.
+OWNER_EXAMPLES = {"text": 256, "image": 128}
+#: Images of the user that the report draws, with the reused model's answers.
+DRAWN = 24
 NOTHING = "coin_toss"
 
 Progress = Callable[[int, int], None]
@@ -59,6 +63,7 @@ USERS = (
     User("injury_kind", "An emergency ward wants to know what kind of injury a text describes."),
     User("product_sentiment", "A shop wants complaints told from praise."),
     User("movie_sentiment", "A cinema has reviews; nobody has docked a model for films.", tune=True),
+    User("digit_loop", "A toy maker sorts handwritten digits by whether they have a closed loop (images)."),
     User(NOTHING, "Somebody's labels have nothing to do with the texts."),
 )
 
@@ -67,7 +72,8 @@ USERS = (
 class Visit:
     """What one user found, and what it was worth; ``best`` is the match that was taken.
 
-    Scores are on the user's own test texts.
+    Scores are on the user's own test examples. ``drawn`` are some of these where they are images: image, label, and
+    what ``best`` says.
     """
 
     user: User
@@ -80,6 +86,7 @@ class Visit:
     scratch: float | None = None
     others: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    drawn: tuple[tuple[Image, str, str], ...] = ()
 
 
 def take_tour(
@@ -98,23 +105,23 @@ def take_tour(
     started = time.perf_counter()
     for module in ("sklearn", "skops.io", "torch", "transformers", "onnx"):
         need(module, extra="sklearn,torch", why="the tour")
-    space = get_space()
-    say("1. Data: real texts from two packages, split into owners', users' and test parts")
+    need("PIL", extra="images", why="the tour")
+    say("1. Data: real texts and images from three packages, split into owners', users' and test parts")
     with bar("data") as progress:
-        tasks = load_tour_data(out / "data", progress=progress)
+        tasks = {**load_tour_data(out / "data", progress=progress), **load_image_tasks()}
     for task in tasks.values():
         labels = ", ".join(task.schema.labels) if task.schema.type == "classification" else "a number"
-        say(f"     {task.name:18s} {len(task.train):5d} texts   {labels}")
-    say("2. Owners train models and pack them with a specification; no text leaves them")
+        say(f"     {task.name:18s} {len(task.train):5d} {task.train.kind + 's':6s}  {labels}")
+    say("2. Owners train models and pack them with a specification; no text or image leaves them")
     for number, owner in enumerate(OWNERS, 1):
-        _pack_owner(out, owner, tasks[owner.task], space, f"     [{number:2d}/{len(OWNERS)}]", say, bar)
+        _pack_owner(out, owner, tasks[owner.task], f"     [{number:2d}/{len(OWNERS)}]", say, bar)
     say("3. The dock checks and stores them")
     dock = _fill_dock(out, say, bar)
-    say(f"4. Users come with {SHOTS} labelled texts a class")
+    say(f"4. Users come with {SHOTS} labelled examples a class")
     visits = []
     for user in USERS:
         with bar(user.task) as progress:
-            visits.append(_visit(out, dock, tasks, user, space, progress))
+            visits.append(_visit(out, dock, tasks, user, progress))
         _tell(visits[-1], say)
     seconds = time.perf_counter() - started
     report = out / "report.html"
@@ -130,7 +137,8 @@ def owner_part(task: TourTask) -> tuple[Examples, Examples]:
     kept = set(user)
     rows = [i for i in range(len(task.train)) if i not in kept]
     order = np.random.Generator(np.random.Philox(key=[SEED, 71])).permutation(rows)
-    return task.train.take(order[OWNER_EXAMPLES:]), task.train.take(order[:OWNER_EXAMPLES])
+    count = OWNER_EXAMPLES[task.train.kind]
+    return task.train.take(order[count:]), task.train.take(order[:count])
 
 
 def user_part(task: TourTask) -> tuple[list[int], Examples]:
@@ -139,9 +147,8 @@ def user_part(task: TourTask) -> tuple[list[int], Examples]:
     return [int(i) for i in chosen], task.train.take(chosen)
 
 
-def _pack_owner(
-    out: Path, owner: Owner, task: TourTask, space: Space, place: str, say: Callable[[str], None], bar: Bar
-) -> None:
+def _pack_owner(out: Path, owner: Owner, task: TourTask, place: str, say: Callable[[str], None], bar: Bar) -> None:
+    space = _space_of(task)
     folder = out / "learnwares" / owner.name.replace("/", "--")
     with contextlib.suppress(PackageError, SpecError, Corrupt, NotFound):
         if open_learnware(folder).spec(space.name).space_id == identity(space.describe("one-pass")):
@@ -181,12 +188,11 @@ def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> Dock:
     return dock
 
 
-def _visit(
-    out: Path, dock: Dock, tasks: dict[str, TourTask], user: User, space: Space, progress: Progress | None
-) -> Visit:
+def _visit(out: Path, dock: Dock, tasks: dict[str, TourTask], user: User, progress: Progress | None) -> Visit:
     if user.task == NOTHING:
-        return _visit_of_nothing(dock, tasks["tweet_sentiment"], user, space)
+        return _visit_of_nothing(dock, tasks["tweet_sentiment"], user)
     task = tasks[user.task]
+    space = _space_of(task)
     _, examples = user_part(task)
     assert task.test.targets is not None
     start = time.perf_counter()
@@ -196,6 +202,7 @@ def _visit(
     scratch = score(task.schema, from_scratch(task.schema, examples)(list(task.test.inputs)), task.test.targets)
     others = {} if user.tune else _scores(out, dock, task)
     reused = tuned = None
+    drawn: tuple[tuple[Image, str, str], ...] = ()
     chosen = _choose(dock, user, found)
     if chosen is not None:
         reused = others.get(chosen.name)
@@ -203,7 +210,22 @@ def _visit(
             folder = out / "learnwares" / chosen.name.replace("/", "--")
             reused = evaluate(open_learnware(folder), task.test, task.schema).score
             tuned = _tune(out, folder, task, examples, progress)
-    return Visit(user, spec, found, task.schema.metric, chosen, reused, tuned, scratch, others, seconds)
+        if examples.kind == "image":
+            drawn = _draw(open_learnware(out / "learnwares" / chosen.name.replace("/", "--")), task)
+    return Visit(user, spec, found, task.schema.metric, chosen, reused, tuned, scratch, others, seconds, drawn)
+
+
+def _space_of(task: TourTask) -> Space:
+    return get_space(default_space(task.train.kind))
+
+
+def _draw(learnware: Learnware, task: TourTask) -> tuple[tuple[Image, str, str], ...]:
+    """Some of the test images, with their labels and what the model says."""
+    few = task.test.take(range(DRAWN))
+    assert few.targets is not None
+    said = predict(learnware, few.inputs).argmax(1)
+    labels, own = task.schema.labels, learnware.schema.labels
+    return tuple((i, labels[t], own[s]) for i, t, s in zip(few.inputs, few.targets, said, strict=True))
 
 
 def _choose(dock: Dock, user: User, found: Identification) -> Match | None:
@@ -214,7 +236,7 @@ def _choose(dock: Dock, user: User, found: Identification) -> Match | None:
     return next((m for m in found.matches if not user.tune or formats[m.id] == "transformers"), None)
 
 
-def _visit_of_nothing(dock: Dock, task: TourTask, user: User, space: Space) -> Visit:
+def _visit_of_nothing(dock: Dock, task: TourTask, user: User) -> Visit:
     """Real texts with labels drawn by a coin: the honest answer is that nothing fits."""
     _, examples = user_part(task)
     generator = np.random.Generator(np.random.Philox(key=[SEED, 72]))
@@ -222,7 +244,7 @@ def _visit_of_nothing(dock: Dock, task: TourTask, user: User, space: Space) -> V
     schema = Schema(
         "classification", ("heads", "tails"), ("the coin showed heads", "the coin showed tails"), "accuracy"
     )
-    spec = make_spec(Examples(examples.inputs, targets, schema, "coin tosses"), schema, space=space)
+    spec = make_spec(Examples(examples.inputs, targets, schema, "coin tosses"), schema)
     return Visit(user, spec, identify(dock, spec), "accuracy")
 
 
@@ -258,11 +280,11 @@ def _tell(visit: Visit, say: Callable[[str], None]) -> None:
             f"  domain {match.domain:+.2f}  behaviour {match.behaviour:+.2f}"
             + ("" if known is None else f"   ({visit.metric} {known:.2f})")
         )
-    tuned = "" if visit.tuned is None else f", tuned on the {SHOTS}-shot texts {visit.tuned:.2f}"
+    tuned = "" if visit.tuned is None else f", tuned on the {SHOTS}-shot examples {visit.tuned:.2f}"
     which = f" ({visit.best.name}, which can be tuned)" if visit.user.tune else ""
     say(
         f"     found in {visit.seconds:.1f} s; {visit.metric}: reused {visit.reused:.2f}{which}{tuned}, "
-        f"trained from scratch on the same texts {visit.scratch:.2f}"
+        f"trained from scratch on the same examples {visit.scratch:.2f}"
     )
 
 

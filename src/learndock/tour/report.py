@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -40,6 +41,12 @@ td.own { outline: 2px solid var(--ink); outline-offset: -2px; }
 .card h3 { margin: 0 0 .2rem; font-size: 1rem; }
 .bar { display: inline-block; height: .7rem; background: var(--good); border-radius: 2px; vertical-align: middle; }
 .bar.other { background: var(--soft); }
+.images { display: flex; flex-wrap: wrap; gap: .5rem; }
+.images figure { margin: 0; padding: .25rem; border: 2px solid var(--line); border-radius: 6px;
+                 text-align: center; }
+.images figure.wrong { border-color: #c4453a; }
+.images img { width: 3.5rem; height: 3.5rem; image-rendering: pixelated; display: block; margin: 0 auto; }
+.images figcaption { font-size: .75rem; color: var(--soft); }
 .legend span { display: inline-block; width: 1.6rem; height: .8rem; vertical-align: middle; }
 """
 
@@ -49,33 +56,59 @@ _MAP_NOTE = (
     "questions on the same texts apart; the behaviour can.</p>"
 )
 _LEAD = (
-    "<p class=lead>{learnwares} learnwares, {users} users, {seconds:.0f} seconds. No text left its owner or user: the "
-    "dock saw vectors only.</p>"
+    "<p class=lead>{learnwares} learnwares, {users} users, {seconds:.0f} seconds. No text or image left its owner or "
+    "user: the dock saw vectors only.</p>"
 )
 
 
 def write_report(path: Path, dock: Dock, visits: Sequence[Visit], tasks: dict[str, TourTask], seconds: float) -> None:
     """Write the page, whole or not at all."""
+    first = visits[0].spec.space_id
+    read = [v for v in visits if v.spec.space_id == first]
+    seen = [v for v in visits if v.spec.space_id != first]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>learndock tour</title><style>{_STYLE}</style>",
         "<h1>A tour of the dock</h1>",
         _LEAD.format(learnwares=len(dock), users=len(visits), seconds=seconds),
         "<h2>How alike are users' tasks and docked models?</h2>",
-        _map(dock, visits, "score"),
+        _map(dock, read, "score"),
         _MAP_NOTE,
         "<h2>Domain: what the inputs are about</h2>",
-        _map(dock, visits, "domain"),
+        _map(dock, read, "domain"),
         "<h2>Behaviour: how outputs depend on inputs</h2>",
-        _map(dock, visits, "behaviour"),
+        _map(dock, read, "behaviour"),
+        *(_images(dock, seen) if seen else ()),
         "<h2>Users</h2>",
         *(_card(v) for v in visits),
-        "<h2>Where the texts come from</h2>",
+        "<h2>Where the texts and images come from</h2>",
         _sources(tasks),
         "</html>",
     ]
     with atomic_write(path) as stream:
         stream.write("\n".join(parts).encode())
+
+
+def _images(dock: Dock, visits: Sequence[Visit]) -> list[str]:
+    """The same map for users with images: their learnwares live in a space of their own."""
+    maps = [f"<h3>{what}</h3>{_map(dock, visits, what)}" for what in ("score", "domain", "behaviour")]
+    return ["<h2>The same for images</h2>", *maps]
+
+
+def _drawn(visit: Visit) -> str:
+    """Test images of the user with what the reused model says; what differs from the label is marked."""
+    if not visit.drawn or visit.best is None:
+        return ""
+    figures = "".join(
+        f"<figure{'' if said == label else ' class=wrong'}><img alt='{escape(label)}' "
+        f"src='data:image/png;base64,{b64encode(image.data).decode()}'><figcaption>{escape(said)}"
+        f"{'' if said == label else f'<br>({escape(label)})'}</figcaption></figure>"
+        for image, label, said in visit.drawn
+    )
+    return (
+        f"<p><b>What {escape(visit.best.name)} says of the user's test images</b> (in brackets the label, where it is "
+        f"another)</p><div class=images>{figures}</div>"
+    )
 
 
 def _map(dock: Dock, visits: Sequence[Visit], what: str) -> str:
@@ -125,16 +158,17 @@ def _card(visit: Visit) -> str:
         f"style='width:{max(value, 0) * 14:.1f}rem'></span></td></tr>"
         for name, value, kind in (
             (f"reused: {visit.best.name}", visit.reused, ""),
-            ("the same, tuned on the few texts", visit.tuned, ""),
-            ("trained from scratch on the same few texts", visit.scratch, "other"),
+            ("the same, tuned on the few examples", visit.tuned, ""),
+            ("trained from scratch on the same few examples", visit.scratch, "other"),
         )
         if value is not None
     )
     return (
         f"<div class=card>{head}<div class=scroll><table><tr><th class=n></th><th>learnware</th><th class=n>score</th>"
         "<th class=n>90% interval</th><th class=n>domain</th><th class=n>behaviour</th><th class=n>evidence (p)</th>"
-        f"<th class=n>{escape(visit.metric)}</th></tr>{rows}</table><p><b>{escape(visit.metric)} on test texts</b></p>"
-        f"<table>{bars}</table></div></div>"
+        f"<th class=n>{escape(visit.metric)}</th></tr>{rows}</table>"
+        f"<p><b>{escape(visit.metric)} on test examples</b></p>"
+        f"<table>{bars}</table></div>{_drawn(visit)}</div>"
     )
 
 

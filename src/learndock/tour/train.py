@@ -47,6 +47,9 @@ OWNERS = (
     Owner("chat-lab/tweet-sentiment", "tweet_sentiment", "transformers"),
     Owner("chat-lab/tweet-intensity", "tweet_intensity", "sklearn"),
     Owner("attic/tweet-sentiment", "tweet_sentiment", "onnx", "broken"),
+    Owner("post-office/digit", "digit", "features"),
+    Owner("primary-school/digit-loop", "digit_loop", "features"),
+    Owner("attic/digit-loop", "digit_loop", "features", "broken"),
 )
 
 
@@ -69,6 +72,8 @@ def train_model(owner: Owner, train: Examples, space: Space, out: Path, progress
     out.mkdir(parents=True)
     if owner.format == "sklearn":
         _train_sklearn(train, out)
+    elif owner.format == "features":
+        _train_on_features(train, space, out)
     elif owner.format == "onnx":
         _train_onnx(train, space, out)
     else:
@@ -76,7 +81,9 @@ def train_model(owner: Owner, train: Examples, space: Space, out: Path, progress
 
 
 def from_scratch(schema: Schema, train: Examples) -> Callable[[list[Any]], NDArray[np.float64]]:
-    """What a user without a dock would do: the same few examples, tf-idf and a linear model."""
+    """What a user without a dock would do: the same few examples, tf-idf (or pixels) and a linear model."""
+    if train.kind == "image":
+        return _on_pixels(schema, train)
     pipeline = _pipeline(schema.type == "regression")
     pipeline.fit(list(train.inputs), train.targets)
     if schema.type == "regression":
@@ -85,6 +92,26 @@ def from_scratch(schema: Schema, train: Examples) -> Callable[[list[Any]], NDArr
     def predict(inputs: list[Any]) -> NDArray[np.float64]:
         found = np.zeros((len(inputs), schema.classes))
         found[:, pipeline.classes_] = pipeline.predict_proba(inputs)
+        return found
+
+    return predict
+
+
+def _on_pixels(schema: Schema, train: Examples) -> Callable[[list[Any]], NDArray[np.float64]]:
+    from sklearn.linear_model import LogisticRegression
+
+    from learndock.spaces.images import ImageEncoder
+
+    encoder = ImageEncoder(8)
+
+    def pixels(inputs: list[Any]) -> NDArray[np.float64]:
+        return np.array([p.mean(2).ravel() for p in encoder(inputs)]) / 255
+
+    model = LogisticRegression(C=10.0, max_iter=400).fit(pixels(list(train.inputs)), train.targets)
+
+    def predict(inputs: list[Any]) -> NDArray[np.float64]:
+        found = np.zeros((len(inputs), schema.classes))
+        found[:, model.classes_] = model.predict_proba(pixels(inputs))
         return found
 
     return predict
@@ -109,6 +136,23 @@ def _train_sklearn(train: Examples, out: Path) -> None:
     names = train.targets if regression else np.array(train.schema.labels)[train.targets]
     pipeline.fit(list(train.inputs), names)
     skops.io.dump(pipeline, out / "model.skops")
+
+
+def _train_on_features(train: Examples, space: Space, out: Path) -> None:
+    """A linear model on the helper's features of images: ``features.json`` says what it is given."""
+    import json
+
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    assert train.schema is not None
+    assert train.targets is not None
+    few = train.take(range(min(len(train), 500)))
+    names = np.array(train.schema.labels)[few.targets]
+    fitted = make_pipeline(LogisticRegression(C=30.0, max_iter=400)).fit(space.helper.features(few.inputs), names)
+    skops.io.dump(fitted, out / "model.skops")
+    (out / "features.json").write_text(json.dumps({"space": space.name}) + "\n", encoding="utf-8")
 
 
 def _train_onnx(train: Examples, space: Space, out: Path) -> None:

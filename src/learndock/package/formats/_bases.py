@@ -16,7 +16,9 @@ from learndock.package.safety import header_of
 
 VARIABLE = "LEARNDOCK_BASES"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_WANTED = [CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+_WANTED = [
+    CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
+]  # fmt: skip
 
 
 def find_base(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Sequence classifiers in torch: loading one from local files, running it, tuning it.
+"""Classifiers of texts or images in torch: loading one from local files, running it, tuning it.
 
 Shared by the transformers and the PEFT format. torch and transformers are imported inside the functions.
 """
@@ -23,6 +23,7 @@ from learndock.errors import ModelError
 from learndock.package.extras import need
 from learndock.package.formats import Progress
 from learndock.package.formats._outputs import Floats, checked, softmax
+from learndock.package.formats._pixels import PixelBatch, Pixels, read_pixels, reads_images
 from learndock.package.formats._tokens import BATCH, Batch, TextTokens, model_max_length
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
@@ -72,7 +73,9 @@ def libraries(why: str) -> tuple[Any, Any]:
 
 
 def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, set[str]]:
-    """The sequence classifier in ``folder`` as float32, and the names of weights that it lacked.
+    """The classifier in ``folder`` as float32, and the names of weights that it lacked.
+
+    Of images where the folder says how they are prepared, of texts otherwise.
 
     ``outputs`` asks for a new output layer of that many columns where the model's own is different. Reads
     local safetensors only, builds only models that transformers itself knows.
@@ -84,11 +87,17 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
     torch, transformers = libraries("a transformers model")
     source = read_object(folder / "config.json")
     check_settings(source, where="config.json")
-    known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    auto = transformers.models.auto.modeling_auto
+    if reads_images(folder):
+        what, loader = "image classifier", transformers.AutoModelForImageClassification
+        known = auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    else:
+        what, loader = "sequence classifier", transformers.AutoModelForSequenceClassification
+        known = auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     kind = source.get("model_type")
     if kind not in known:
         raise ModelError(
-            f"config.json: model_type {kind!r} is no sequence classifier of transformers "
+            f"config.json: model_type {kind!r} is no {what} of transformers "
             f"{transformers.__version__}; update transformers, or export the model to ONNX"
         )
     failures: tuple[type[Exception], ...] = (*_FAILURES, *_library_failures())
@@ -97,12 +106,12 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
     try:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, **pinned, **change)
-            model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model, info = loader.from_pretrained(
                 folder,
                 config=config,
                 use_safetensors=True,
                 dtype=torch.float32,
-                attn_implementation="eager",
+                **({} if reads_images(folder) else {"attn_implementation": "eager"}),
                 ignore_mismatched_sizes=outputs is not None,
                 output_loading_info=True,
                 **pinned,
@@ -145,10 +154,10 @@ def max_tokens(folder: Path, config: Any) -> int:
 
 @dataclass(frozen=True)
 class TorchModel:
-    """A loaded sequence classifier (``Model``). ``columns`` are its outputs in the order of the schema."""
+    """A loaded classifier (``Model``). ``columns`` are its outputs in the order of the schema."""
 
     network: Any
-    tokens: TextTokens
+    tokens: TextTokens | Pixels
     schema: Schema
     columns: Sequence[int]
 
@@ -181,11 +190,13 @@ def _probabilities(logits: NDArray[np.float32]) -> Floats:
 
 
 def model_of(network: Any, folder: Path, schema: Schema, columns: Sequence[int], tokenizer: Path) -> TorchModel:
-    """A ``TorchModel`` with the tokenizer of the folder ``tokenizer``.
+    """A ``TorchModel`` with the tokenizer, or the preparation of images, of the folder ``tokenizer``.
 
     Raises:
-        ModelError: the tokenizer is missing, or has more words than the model.
+        ModelError: the tokenizer is missing, or has more words than the model; images prepared in unknown ways.
     """
+    if reads_images(tokenizer):
+        return TorchModel(network, read_pixels(tokenizer), schema, columns)
     config = network.config
     tokens = TextTokens(tokenizer, max_tokens=max_tokens(tokenizer, config), pad_id=config.pad_token_id)
     if config.pad_token_id is None:
@@ -199,10 +210,13 @@ def model_of(network: Any, folder: Path, schema: Schema, columns: Sequence[int],
     return TorchModel(network, tokens, schema, columns)
 
 
-def forward(network: Any, batch: Batch) -> torch.Tensor:
+def forward(network: Any, batch: Batch | PixelBatch) -> torch.Tensor:
     """Outputs ``(b, columns)`` of one batch."""
     import torch
 
+    if isinstance(batch, PixelBatch):
+        seen: torch.Tensor = network(pixel_values=torch.from_numpy(batch.pixels)).logits
+        return seen
     config = network.config
     arguments = {
         "input_ids": torch.from_numpy(batch.ids),
@@ -289,7 +303,7 @@ def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) 
 
 def tune(
     network: Any,
-    tokens: TextTokens,
+    tokens: TextTokens | Pixels,
     examples: Examples,
     target: Schema,
     layer: Any,
@@ -312,7 +326,7 @@ def tune(
     targets = _targets(examples, target)
     scale = _Scale.of(targets) if target.type == "regression" and layer.bias is not None else _Scale(0.0, 1.0)
     values = torch.from_numpy(scale.reduced(targets) if target.type == "regression" else targets)
-    encodings = tokens.encode(examples.inputs)
+    encodings: Any = tokens.encode(examples.inputs)
     n = len(encodings)
     per_epoch = math.ceil(n / plan.batch)
     epochs = max(1, min(plan.epochs, plan.steps // per_epoch))

@@ -1,8 +1,9 @@
 """Format ``onnx``: a classifier as an ONNX graph, run by onnxruntime; needs neither torch nor transformers.
 
-    model.onnx        the graph; its weights inside, or in NAME.data beside it
-    tokenizer.json    for graphs that read token ids (input_ids, attention_mask, token_type_ids)
-    config.json       optional: id2label names the columns
+    model.onnx                  the graph; its weights inside, or in NAME.data beside it
+    tokenizer.json              for graphs that read token ids (input_ids, attention_mask, token_type_ids)
+    preprocessor_config.json    for graphs that read images (pixel_values, or one input (n, 3, height, width))
+    config.json                 optional: id2label names the columns
 
 A graph with one text input ``(n, 1)`` or ``(n,)``, as converters of scikit-learn pipelines write it, needs no
 tokenizer. The manifest keeps which output is used, and whether it holds logits or probabilities.
@@ -23,6 +24,8 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress
 from learndock.package.formats._outputs import Floats, check_count, checked, label_order, names_in, softmax
+from learndock.package.formats._pixels import FILE as PIXELS
+from learndock.package.formats._pixels import Pixels, read_pixels, reads_images
 from learndock.package.formats._tokens import BATCH, TextTokens, check_texts, model_max_length
 from learndock.package.json_file import read_object
 from learndock.package.onnx_file import OnnxFile, Value, read_onnx
@@ -30,7 +33,7 @@ from learndock.package.onnx_file import OnnxFile, Value, read_onnx
 FILE = "model.onnx"
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _FLOAT_ELEMENTS = {1, 10, 11, 16}
-_TEXT_ELEMENT = 8
+_FLOAT, _TEXT_ELEMENT = 1, 8
 #: Operators that pass values on unchanged, up to their type or shape.
 _PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _NORMALISING = frozenset({"Normalizer", "Softmax"})
@@ -43,7 +46,7 @@ class OnnxFormat:
     """ONNX classifiers on onnxruntime, which the core install brings."""
 
     name = "onnx"
-    looks_for = f"{FILE}, and tokenizer.json where the graph reads token ids"
+    looks_for = f"{FILE}, and tokenizer.json where the graph reads token ids, {PIXELS} where it reads images"
 
     def recognises(self, folder: Path) -> bool:
         """See ``Format``."""
@@ -54,7 +57,11 @@ class OnnxFormat:
         if not (folder / FILE).is_file():
             raise ModelError(f"{FILE}: missing in {folder}")
         graph = read_onnx(folder / FILE)
-        if not _reads_text(graph) and not (folder / "tokenizer.json").is_file():
+        if _reads_pixels(graph):
+            if not reads_images(folder):
+                raise ModelError(f"{PIXELS}: missing in {folder}, and {FILE} reads images; save it beside {FILE}")
+            read_pixels(folder)
+        elif not _reads_text(graph) and not (folder / "tokenizer.json").is_file():
             raise ModelError(f"tokenizer.json: missing in {folder}, and {FILE} reads token ids; save it beside {FILE}")
         output = _output(graph)
         if (folder / "config.json").is_file():
@@ -100,6 +107,12 @@ class OnnxFormat:
         )
 
 
+def _reads_pixels(graph: OnnxFile) -> bool:
+    """Whether the graph's one input is a stack of images."""
+    inputs = [v for v in graph.inputs if v.name not in graph.constants]
+    return len(inputs) == 1 and inputs[0].element == _FLOAT and inputs[0].rank == 4
+
+
 def _reads_text(graph: OnnxFile) -> bool:
     inputs = [v for v in graph.inputs if v.name not in graph.constants]
     if len(inputs) == 1 and inputs[0].element == _TEXT_ELEMENT:
@@ -107,7 +120,10 @@ def _reads_text(graph: OnnxFile) -> bool:
     strange = [v.name for v in inputs if v.name not in TOKEN_INPUTS]
     if strange or "input_ids" not in {v.name for v in inputs}:
         names = ", ".join(v.name for v in inputs) or "none"
-        raise ModelError(f"{FILE}: its inputs are {names[:200]}; expected {', '.join(TOKEN_INPUTS)}, or one text input")
+        raise ModelError(
+            f"{FILE}: its inputs are {names[:200]}; expected {', '.join(TOKEN_INPUTS)}, one text input, or images as "
+            "one input of floats (n, 3, height, width)"
+        )
     return False
 
 
@@ -151,8 +167,10 @@ def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     columns = list(range(schema.classes))
     if (folder / "config.json").is_file() and schema.type == "classification":
         columns = label_order(_names(folder), schema)
-    tokens = None
-    if not _reads_text(graph):
+    tokens: TextTokens | Pixels | None = None
+    if _reads_pixels(graph):
+        tokens = read_pixels(folder)
+    elif not _reads_text(graph):
         tokens = TextTokens(folder, max_tokens=_max_tokens(folder))
     return OnnxModel(session, tokens, schema, kind, name, columns)
 
@@ -183,7 +201,7 @@ class OnnxModel:
     """A loaded graph (``Model``); ``columns`` are its outputs in the order of the schema."""
 
     session: Any
-    tokens: TextTokens | None
+    tokens: TextTokens | Pixels | None
     schema: Schema
     kind: str
     output: str
@@ -230,6 +248,10 @@ class OnnxModel:
                 part = np.array(texts[start : start + BATCH], dtype=object)
                 rows = np.arange(start, start + len(part))
                 yield rows, {name: part[:, None] if len(info.shape or ()) == 2 else part}
+            return
+        if isinstance(self.tokens, Pixels):
+            for seen in self.tokens.batches(inputs, BATCH):
+                yield seen.rows, {next(iter(wanted)): seen.pixels}
             return
         for batch in self.tokens.batches(inputs, BATCH):
             whole = dict(zip(TOKEN_INPUTS, (batch.ids, batch.mask, batch.types), strict=True))

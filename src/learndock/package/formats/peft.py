@@ -1,8 +1,9 @@
-"""Format ``peft``: a LoRA adapter for a sequence classifier.
+"""Format ``peft``: a LoRA adapter for a classifier of texts or images.
 
     adapter_config.json          rank, target layers, the name of the base
     adapter_model.safetensors    the matrices A and B, and the trained output layer
     tokenizer.json               optional; the base's is used where it is missing
+    preprocessor_config.json     for images, where ``task_type`` is null; optional too
 
 The base does not travel along: the manifest names it and holds the hash of its weights, and it is loaded only
 when the hash is right.
@@ -27,6 +28,7 @@ from learndock.package.formats import Model, Progress
 from learndock.package.formats import _torch as torch_models
 from learndock.package.formats._bases import base_hash, check_base, find_base
 from learndock.package.formats._outputs import check_count
+from learndock.package.formats._pixels import reads_images
 from learndock.package.formats._tensors import read_tensor
 from learndock.package.formats.transformers import copy_tokenizer
 from learndock.package.json_file import read_object
@@ -51,13 +53,21 @@ _KNOWN = frozenset(
 )  # fmt: skip
 #: Of the moment of training, or without effect where the settings that use them are off.
 _IGNORED = frozenset(
-    {"init_lora_weights", "megatron_core", "peft_version", "qalora_group_size", "revision", "runtime_config"}
+    {
+        "auto_mapping",
+        "init_lora_weights",
+        "megatron_core",
+        "peft_version",
+        "qalora_group_size",
+        "revision",
+        "runtime_config",
+    }
 )
 _LORA = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 
 
 class PeftFormat:
-    """LoRA adapters of sequence classifiers, on a base by name and hash."""
+    """LoRA adapters of classifiers, on a base by name and hash."""
 
     name = "peft"
     looks_for = f"{CONFIG} and {WEIGHTS}"
@@ -136,8 +146,9 @@ def _config(folder: Path) -> dict[str, Any]:
     check_settings(config, where=CONFIG)
     if config.get("peft_type") != "LORA":
         raise ModelError(f"{CONFIG}: peft_type is {config.get('peft_type')!r}; only LORA adapters are supported")
-    if config.get("task_type") != "SEQ_CLS":
-        raise ModelError(f"{CONFIG}: task_type is {config.get('task_type')!r}; only SEQ_CLS is supported")
+    # PEFT has no name for classifiers of images: their adapters say nothing
+    if config.get("task_type") not in ("SEQ_CLS", None):
+        raise ModelError(f"{CONFIG}: task_type is {config.get('task_type')!r}; only SEQ_CLS is supported, or null")
     odd = sorted(k for k, v in config.items() if v and k not in _KNOWN | _IGNORED)
     if config.get("megatron_config"):
         raise UnsafeModel(f"{CONFIG}: megatron_config: names a library to import; train without it")
@@ -222,7 +233,7 @@ def _base_folder(settings: Mapping[str, Any]) -> Path:
 
 
 def _tokenizer(folder: Path, base: Path) -> Path:
-    return folder if (folder / "tokenizer.json").is_file() else base
+    return folder if (folder / "tokenizer.json").is_file() or reads_images(folder) else base
 
 
 def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> tuple[Any, float]:
@@ -234,6 +245,11 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
     from safetensors.torch import load_file
 
     network, missing = torch_models.load_classifier(base, outputs=outputs)
+    if (_config(folder).get("task_type") is None) != reads_images(base):
+        raise ModelError(
+            f"{CONFIG}: task_type must be SEQ_CLS for an adapter of texts and null for one of images; its base "
+            f"{base.name} reads {'images' if reads_images(base) else 'texts'}"
+        )
     spread = float(getattr(network.config, "initializer_range", 0.02) or 0.02)
     config = {k: v for k, v in _config(folder).items() if k in _KNOWN}
     config.update(inference_mode=not train, lora_dropout=config.get("lora_dropout") or 0.0)

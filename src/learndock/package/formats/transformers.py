@@ -1,8 +1,9 @@
-"""Format ``transformers``: a sequence classifier as ``save_pretrained`` writes it.
+"""Format ``transformers``: a classifier of texts or images as ``save_pretrained`` writes it.
 
-config.json          model type, label names
-model.safetensors    weights, or model.safetensors.index.json and its parts
-tokenizer.json       the tokenizer
+config.json                 model type, label names
+model.safetensors           weights, or model.safetensors.index.json and its parts
+tokenizer.json              the tokenizer, for texts
+preprocessor_config.json    how images are prepared, for images
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from learndock.files import SafetensorsHeader
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _torch as torch_models
 from learndock.package.formats._outputs import check_count, label_order, names_in
+from learndock.package.formats._pixels import FILE as PIXELS
+from learndock.package.formats._pixels import read_pixels, reads_images
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings, header_of
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", PIXELS)
 #: Tuning all weights. A rough comparison, 16 examples a class and one or two seeds, on a MiniLM-L6 classifier of
 #: reviews: on other reviews .79 untuned, .78 at 2e-5, .76 at 5e-5; on six kinds of question, a new layer,
 #: .84 at 5e-5 and .80 at 1e-4 (the layer at 1e-3), .55 with everything at 2e-5.
@@ -33,10 +36,10 @@ PLAN = torch_models.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
 
 
 class TransformersFormat:
-    """Sequence classifiers of the transformers library, from safetensors."""
+    """Classifiers of texts and of images of the transformers library, from safetensors."""
 
     name = "transformers"
-    looks_for = f"{CONFIG}, {WEIGHTS} and tokenizer.json"
+    looks_for = f"{CONFIG}, {WEIGHTS} and tokenizer.json, or {PIXELS} for images"
 
     def recognises(self, folder: Path) -> bool:
         """See ``Format``."""
@@ -51,7 +54,9 @@ class TransformersFormat:
         check_config(config)
         check_count(len(names_in(config, where=CONFIG)), schema, where=CONFIG)
         weights(folder)
-        if not (folder / "tokenizer.json").is_file():
+        if reads_images(folder):
+            read_pixels(folder)
+        elif not (folder / "tokenizer.json").is_file():
             raise ModelError(f"tokenizer.json: missing in {folder}; save it with AutoTokenizer(...).save_pretrained")
         return {}
 
@@ -166,7 +171,7 @@ def write_classifier(network: Any, target: Schema, folder: Path, out: Path) -> N
 
 
 def copy_tokenizer(folder: Path, out: Path) -> None:
-    """Copy the tokenizer's files, those that there are."""
+    """Copy the tokenizer's files, or what prepares images: those that there are."""
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
