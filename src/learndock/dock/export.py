@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from learndock.dock import names
 from learndock.dock.blobs import copy_checked
 from learndock.dock.home import Home
+from learndock.dock.leases import Lease, leased
 from learndock.dock.records import Row
 from learndock.errors import Corrupt, NotFound, UsageError
 from learndock.files import sha256_bytes, storage_errors, sync_folder
 from learndock.package.formats import Progress
 from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.unfinished import unfinished
 
 
 def export(home: Home, which: str, out: Path, *, progress: Progress | None = None) -> Path:
@@ -28,21 +30,21 @@ def export(home: Home, which: str, out: Path, *, progress: Progress | None = Non
     """
     _refuse_taken(out)
     with home.read() as records:
-        row = names.find(records, which)
-    with storage_errors(out):
+        names.find(records, which)
+    place = out.absolute()
+    with storage_errors(out), contextlib.ExitStack() as stack:
         try:
-            out.absolute().parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}.", suffix=".part"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = stack.enter_context(unfinished(place))
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise UsageError(f"{out}: cannot be made ({error.strerror}); name another folder") from None
-        try:
-            _fill(home, row, part, progress)
-            part.chmod(0o755)
-            part.replace(out)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        sync_folder(out.absolute().parent)
+        row, lease = stack.enter_context(leased(home, which))
+        _fill(home, row, part, lease, progress)
+        part.chmod(0o755)
+        part.replace(out)
+        sync_folder(place.parent)
     return out
 
 
@@ -51,14 +53,14 @@ def _refuse_taken(out: Path) -> None:
         raise UsageError(f"{out}: exists and is not an empty folder; name another")
 
 
-def _fill(home: Home, row: Row, part: Path, progress: Progress | None) -> None:
+def _fill(home: Home, row: Row, part: Path, lease: Lease, progress: Progress | None) -> None:
     if sha256_bytes(row.manifest) != row.digest:
         raise Corrupt(f"{row.name}: its manifest in the database is damaged; run `learndock rebuild`")
     manifest = Manifest.from_bytes(row.manifest, where=row.name)
     total = sum(f.size for f in manifest.files)
     done = 0
     for file in manifest.files:
-        _copy(home, row, file, part / file.path)
+        _copy(home, row, file, part / file.path, lease)
         done += file.size
         if progress is not None:
             progress(done, total)
@@ -67,7 +69,7 @@ def _fill(home: Home, row: Row, part: Path, progress: Progress | None) -> None:
         sync_folder(folder)
 
 
-def _copy(home: Home, row: Row, file: File, target: Path) -> None:
+def _copy(home: Home, row: Row, file: File, target: Path, lease: Lease) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         stream = home.blobs.open(file.sha256)
@@ -80,7 +82,8 @@ def _copy(home: Home, row: Row, file: File, target: Path) -> None:
         ) from None
     with stream, target.open("wb") as out:
         try:
-            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=f"{row.name}: {file.path}")
+            where = f"{row.name}: {file.path}"
+            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where, each=lease.touch)
         except Corrupt as error:
             raise Corrupt(f"{error}; nothing was written. `learndock add` the learnware again to mend it") from None
         out.flush()

@@ -4,6 +4,7 @@ dock.json            {"format": 1}; its presence makes a folder a dock
 learnwares/          what was published and removed: the truth (see ``shelf``)
 blobs/               the files' bytes (see ``blobs``)
 records.sqlite       what readers ask (see ``records``); a link, so that a new one is put in place at once
+leases/              notes of those who are reading (see ``leases``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
 lock                 held by the one who writes
 """
@@ -35,6 +36,7 @@ class Home:
     def __init__(self, folder: Path, blobs: BlobStore | None = None) -> None:
         self.folder = folder
         self.staging = folder / "staging"
+        self.leases = folder / "leases"
         self.lock = folder / "lock"
         self.database = folder / "records.sqlite"
         self.shelf = Shelf(folder / "learnwares")
