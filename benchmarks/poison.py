@@ -288,7 +288,7 @@ def collude(pool: Pool, owners: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def seconds(pool: Pool, count: int, folder: Path) -> dict[str, float]:
-    """What the gate costs an ``add`` to a dock of ``count`` learnwares, its database on disk (of 9: best and median, and CPU seconds)."""
+    """What the gate costs an ``add`` to a dock of ``count`` learnwares: best and median of 9, and CPU seconds."""
     draw = np.random.Generator(np.random.Philox(key=[0, 94]))
     shelf = Shelf.of(pool.learnwares)
     with created(folder / "records.sqlite") as database:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULT = "minilm-l6"
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
+MAX_SPACE_BYTES = 4 << 20
 #: Names of spaces and of their files: they become paths where a space is installed.
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -164,7 +165,11 @@ def read_space(folder: Path) -> Space:
     """
     path = folder / SPACE_FILE
     try:
-        source = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            text = stream.read(MAX_SPACE_BYTES + 1)
+        if len(text) > MAX_SPACE_BYTES:
+            raise SpaceError(f"{path}: more than {MAX_SPACE_BYTES} bytes, too many for a space's description")
+        source = json.loads(text.decode("utf-8"))
         if source["space"] != SPACE_FORMAT:
             raise SpaceError(f"{path}: space format {source['space']!r} is not known here; update learndock")
         space = Space(
@@ -176,7 +181,7 @@ def read_space(folder: Path) -> Space:
             about=source.get("about", {}),
         )
         _check_names(space, path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SpaceError(f"{path}: not a readable space ({error!r})") from None
     return space
 
