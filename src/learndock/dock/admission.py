@@ -95,7 +95,3 @@ def _check_manifest(manifest: Manifest, *, where: str) -> None:
     for entry in manifest.specs:
         if spaces.count(entry.space_id) > 1:
             raise PackageError(f"{where}: two specs for the space {entry.space}; keep one")
-    try:
-        manifest.to_bytes()
-    except UnicodeEncodeError as error:
-        raise PackageError(f"{where}: its manifest holds text that is not Unicode ({error.reason})") from None

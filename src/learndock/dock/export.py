@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from pathlib import Path
 
 from learndock.dock import names
@@ -12,11 +13,14 @@ from learndock.dock.blobs import copy_checked
 from learndock.dock.home import Home
 from learndock.dock.leases import Lease, leased
 from learndock.dock.records import Row
-from learndock.errors import Corrupt, NotFound, UsageError
+from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import sha256_bytes, storage_errors, sync_folder
 from learndock.package.formats import Progress
 from learndock.package.manifest import MANIFEST, File, Manifest
 from learndock.package.unfinished import unfinished
+
+#: How the system says that there is no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export(home: Home, which: str, out: Path, *, progress: Progress | None = None) -> Path:
@@ -26,6 +30,7 @@ def export(home: Home, which: str, out: Path, *, progress: Progress | None = Non
         NotFound: there is no such learnware.
         UsageError: ``out`` is taken.
         Corrupt: a stored file is missing or damaged; ``out`` was not made.
+        DockError: the disk fails; ``out`` was not made.
         StorageFull: no room at ``out``, which was not made.
     """
     _refuse_taken(out)
@@ -37,14 +42,26 @@ def export(home: Home, which: str, out: Path, *, progress: Progress | None = Non
             place.parent.mkdir(parents=True, exist_ok=True)
             part = stack.enter_context(unfinished(place))
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _FULL:
                 raise
             raise UsageError(f"{out}: cannot be made ({error.strerror}); name another folder") from None
         row, lease = stack.enter_context(leased(home, which))
-        _fill(home, row, part, lease, progress)
-        part.chmod(0o755)
-        part.replace(out)
-        sync_folder(place.parent)
+        placed = False
+        try:
+            _fill(home, row, part, lease, progress)
+            part.chmod(0o755)
+            part.replace(out)
+            placed = True
+            sync_folder(place.parent)
+        except OSError as error:
+            if placed:  # an fsync that failed is a failure, even where all bytes seem to be there
+                shutil.rmtree(place, ignore_errors=True)
+            if error.errno in _FULL:
+                raise
+            raise DockError(
+                f"{out}: {row.name} cannot be copied there ({error.strerror or error}); nothing was left. See to the "
+                "disk, or name another folder"
+            ) from None
     return out
 
 

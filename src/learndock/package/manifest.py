@@ -175,11 +175,15 @@ class Manifest(_Strict):
         if len(source) > MAX_MANIFEST_BYTES:
             raise PackageError(f"{where}: {len(source)} bytes are too many for a manifest")
         try:
-            return cls.model_validate(parse_json(source, where=where, error=PackageError))
+            found = cls.model_validate(parse_json(source, where=where, error=PackageError))
+            found.to_bytes()
+            return found
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"]) or "manifest"
             raise PackageError(f"{where}: {place}: {first['msg']}") from None
+        except UnicodeEncodeError as error:
+            raise PackageError(f"{where}: its manifest holds text that is not Unicode ({error.reason})") from None
         except (ValueError, RecursionError) as error:
             raise PackageError(f"{where}: not a manifest ({error})") from None
 

@@ -34,6 +34,8 @@ DEFAULT = "minilm-l6"
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
 MAX_SPACE_BYTES = 4 << 20
+#: Files whose hash is checked when the helper reads them.
+_LOADED = frozenset({"center.safetensors", "features.onnx", "gradients.onnx", "model.safetensors", "tokenizer.json"})
 #: Names of spaces and of their files: they become paths where a space is installed.
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -109,6 +111,10 @@ class Space:
         from learndock.spaces.helper import load_helper
 
         _ = self.center  # read last of all files, so its hash is checked here, before any data is read
+        for file in self.files:
+            # What the loader does not need is checked all the same: a space is the published one, or it is not
+            if file not in _LOADED and self.find(file) is not None:
+                self.read(file)
         return load_helper(self)
 
 
