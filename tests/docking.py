@@ -30,8 +30,13 @@ SPACE = {"space": "tiny", "helper": {"width": 8}, "sketch": {"size": 24}, "adapt
 SPACE_ID = identity(SPACE)
 
 
+def canonical(values: np.ndarray) -> np.ndarray:
+    """Unit root mean square, as recipes make them."""
+    return (values / np.sqrt(np.mean(values**2))).astype(np.float32)
+
+
 def make_spec(draw: np.random.Generator, **changes: Any) -> Spec:
-    parts = {name: draw.normal(size=n).astype(np.float32) for name, n in (("domain", 8), ("behaviour", 24))}
+    parts = {name: canonical(draw.normal(size=n)) for name, n in (("domain", 8), ("behaviour", 24))}
     return Spec(**{"kind": "model", "space": SPACE, "schema": SCHEMA, "n": 32, **parts, **changes})
 
 

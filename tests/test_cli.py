@@ -203,6 +203,7 @@ def test_an_empty_dock_says_so(desk: Desk, dock: Path) -> None:
     assert "empty" in learndock("list").out
     assert "empty" in learndock("identify", "--spec", desk.spec).out
     assert learndock("identify", "--spec", desk.spec, "--json").json["searched"] == 0
+    assert learndock("collect", "--json").json.keys() == {"blobs", "unfinished", "leased"}
     # The name still stands for the content that was removed, and that may come back
     assert learndock("add", desk.learnwares["bob/bag"]).code == 0
 

@@ -300,7 +300,7 @@ def test_a_folder_that_is_not_what_was_packed(dock: Dock, good: Path) -> None:
     source = (good / "config.json").read_bytes()
     before = stored(dock)
     (good / "config.json").write_bytes(source.replace(b"good", b"goof"))
-    with pytest.raises(Corrupt, match=r"config\.json: its SHA-256"):
+    with pytest.raises(PackageError, match=r"config\.json: its SHA-256"):
         dock.add(good)
     (good / "config.json").write_bytes(source)
     (good / "notes.txt").write_text("mine")

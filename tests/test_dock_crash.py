@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import collections
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from docking import MEMORY, SPACE_ID, make_learnware
-from learndock.dock import Dock, open_dock
+from docking import MEMORY, make_learnware
+from killing import CALLS, CHANGING, VERBS, age, answers, check, count_calls, make_small, run_traced, strace
+from learndock.dock import open_dock
 from learndock.errors import Conflict, LearndockError
-
-#: The calls that change the disk or make changes last.
-CALLS = (
-    *("write", "pwrite64", "ftruncate", "fsync", "fdatasync", "mkdir", "rmdir", "rename", "link"),
-    *("unlink", "unlinkat", "symlink"),
-)
+from learndock.package import open_learnware
 
 
 @pytest.fixture
@@ -33,24 +26,6 @@ def place() -> Iterator[Path]:
     """A folder in memory where there is one: being killed does not depend on the disk, waiting for it does."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         yield Path(folder)
-
-
-def answers(dock: Dock) -> list[tuple[str, bytes]]:
-    """What a reader sees: ids in order, and their vectors."""
-    records, table = dock.records(), dock.vectors(SPACE_ID)
-    assert tuple(r.id for r in records) == table.ids
-    return [(r.id, table.domain[i].tobytes() + table.behaviour[i].tobytes()) for i, r in enumerate(records)]
-
-
-def check(path: Path) -> list[str]:
-    """Open the dock that a killed writer left: everything in it is sound, and a rebuild says the same."""
-    dock = open_dock(path)
-    seen = answers(dock)
-    assert [p for p in dock.verify() if p.severity == "error"] == []
-    assert answers(dock) == seen
-    assert dock.rebuild() == len(seen)
-    assert answers(dock) == seen
-    return [each for each, _ in seen]
 
 
 def add_and_remove(place: Path, kill: int, say: int) -> None:
@@ -100,76 +75,35 @@ def test_writers_killed_at_any_moment(place: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def strace() -> str:
-    found = shutil.which("strace")
+def tracer() -> str:
+    found, why = strace()
     if found is None:
-        pytest.skip("strace is not installed; killed at random moments only")
-    trial = subprocess.run([found, "-qq", "true"], check=False, capture_output=True, text=True)
-    if trial.returncode:
-        pytest.skip(f"strace may not trace here: {trial.stderr.strip()}")
+        pytest.skip(f"{why}; killed at random moments only")
     return found
-
-
-def run_traced(strace: str, trace: Path, work: Callable[[], object], *options: str) -> tuple[int, bool]:
-    """Do ``work`` in a forked process under strace; returns how it ended and whether ``work`` returned."""
-    said, say = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(said)
-            os.kill(os.getpid(), signal.SIGSTOP)
-            work()
-            os.write(say, b"done")
-        finally:
-            os._exit(0)
-    os.close(say)
-    os.waitpid(child, os.WUNTRACED)
-    with subprocess.Popen(
-        [strace, "-p", str(child), "-o", trace, *options], stderr=subprocess.PIPE, text=True
-    ) as tracer:
-        assert tracer.stderr is not None
-        assert "attached" in tracer.stderr.readline()
-        os.kill(child, signal.SIGCONT)
-        _, status = os.waitpid(child, 0)
-    with os.fdopen(said, "rb") as reader:
-        return os.waitstatus_to_exitcode(status), reader.read() == b"done"
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dock with two learnwares, one of them removed, and the folder of a third."""
-    folder = tmp_path_factory.mktemp("small")
-    dock = open_dock(folder / "dock")
-    for name in ("kept", "gone"):
-        dock.add(make_learnware(folder / name, f"ada/{name}"))
-    dock.remove("ada/gone")
-    make_learnware(folder / "new", "bob/new")
-    return folder
-
-
-VERBS: dict[str, Callable[[Path, Path], object]] = {
-    "found": lambda small, path: open_dock(path / "founded"),
-    "add": lambda small, path: open_dock(path).add(small / "new"),
-    "add again": lambda small, path: open_dock(path).add(small / "gone"),
-    "remove": lambda small, path: open_dock(path).remove("ada/kept"),
-    "rebuild": lambda small, path: open_dock(path).rebuild(),
-    "collect": lambda small, path: open_dock(path).collect(),
-}
+    return make_small(tmp_path_factory.mktemp("small"))
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_killed_at_every_call_that_touches_the_disk(strace: str, small: Path, place: Path, verb: str) -> None:
+def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, place: Path, verb: str) -> None:
     """Before, or after, and whole: whichever call is the last one."""
     before, trace = [each for each, _ in answers(open_dock(small / "dock"))], place / "trace"
 
     def attempt(path: Path, *options: str) -> tuple[int, bool]:
         shutil.copytree(small / "dock", path, symlinks=True)
-        return run_traced(strace, trace, lambda: VERBS[verb](small, path), *options)
+        if verb == "migrate":
+            age(path)
+        ended, said = run_traced(tracer, trace, lambda: VERBS[verb](small, path), *options)
+        return ended, said == "done"
 
     assert attempt(place / "whole", "-e", f"trace={','.join(CALLS)}") == (0, True)
-    counts = collections.Counter(re.findall(r"^(\w+)\(", trace.read_text(), re.MULTILINE))
+    counts = count_calls(trace)
+    shutil.rmtree(place / "got", ignore_errors=True)
     after = check(place / "whole")
-    assert (after != before) == (verb in ("add", "add again", "remove"))
+    assert (after != before) == (verb in CHANGING)
     ends = []
     # The last write is the child's own word that it is done.
     points = [(call, n) for call, count in counts.items() for n in range(1, count + 1)]
@@ -180,6 +114,9 @@ def test_killed_at_every_call_that_touches_the_disk(strace: str, small: Path, pl
         assert ended == -signal.SIGKILL or told
         if verb == "found":
             assert check(path / "founded") == []
+        if verb == "get" and (place / "got").exists():
+            open_learnware(place / "got", verify=True)
+            shutil.rmtree(place / "got")
         there = check(path)
         assert there in (before, after)
         assert there == after or not told
@@ -234,3 +171,28 @@ def test_two_processes_add_at_once_even_to_a_dock_that_is_not_there_yet(place: P
     ids = check(place / "dock")
     assert sorted(ids) == sorted({each for each in first + second if "@" in each})
     assert len(ids) == 6 + 6 + 4 + 4
+
+
+# -- a disk that fails -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["add", "get"])
+def test_an_fsync_that_fails_is_a_failure(tracer: str, small: Path, place: Path, verb: str) -> None:
+    """Never tried again into success: the second fsync of a file says that all is well, and its bytes are gone."""
+    before = [each for each, _ in answers(open_dock(small / "dock"))]
+    path = place / "dock"
+    shutil.copytree(small / "dock", path, symlinks=True)
+    assert run_traced(tracer, place / "trace", lambda: VERBS[verb](small, path), "-e", "trace=fsync") == (0, "done")
+    count = count_calls(place / "trace")["fsync"]
+    assert count >= 5
+    for n in range(1, count + 1):
+        shutil.rmtree(path)
+        shutil.rmtree(place / "got", ignore_errors=True)
+        shutil.copytree(small / "dock", path, symlinks=True)
+        _, said = run_traced(
+            tracer, place / "trace", lambda: VERBS[verb](small, path), "-e", f"inject=fsync:error=EIO:when={n}"
+        )
+        assert said == "DockError", f"fsync {n}: {said}"
+        assert not (place / "got").exists()
+        assert check(path) == before
+        VERBS[verb](small, path)

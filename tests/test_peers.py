@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from learndock.search import peers
+from learndock.search.ranking import rank
+from learndock.spec import Spec
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -66,3 +68,44 @@ def test_scores_stay_between_minus_one_and_one() -> None:
     ones = np.ones(1)
     assert peers.score(ones, ones, ones) == pytest.approx([1])
     assert peers.score(-ones, -ones, -ones) == pytest.approx([-1])
+
+
+# -- owners who agree on something made up ---------------------------------------------------------------------
+
+
+def colluders(count: int, width: int) -> np.ndarray:
+    """Nearly the same behaviour (cosine .95) under as many names; no copies, so that a dock takes them."""
+    draw = np.random.default_rng(4)
+    common = draw.normal(size=width)
+    return unit(np.array([common + 0.23 * draw.normal(size=width) for _ in range(count)]))
+
+
+def asked(evidence: float, honest: np.ndarray) -> Spec:
+    """A user's spec, near to what the honest ones do."""
+    draw = np.random.default_rng(5)
+    behaviour = (honest.mean(0) + 0.05 * draw.normal(size=honest.shape[1])).astype(np.float32)
+    space = {"helper": {"width": 8}, "sketch": {"size": honest.shape[1]}}
+    domain = np.ones(8, np.float32)
+    return Spec("task", space, {}, 32, domain, behaviour, evidence=evidence)
+
+
+@pytest.mark.parametrize("count", [1, 10, 300])
+def test_a_conspiracy_does_not_reach_users_with_evidence(count: int) -> None:
+    honest = crowd(good=5, noise=0)
+    rows = np.concatenate([honest, colluders(count, honest.shape[1])])
+    domains = unit(np.ones((len(rows), 8)))
+    owners = [f"owner{i}" for i in range(len(rows))]
+    found = rank(asked(0.01, honest), domains, rows, np.ones(len(rows)), owners)
+    assert found.peers is None
+    assert set(np.argsort(-found.score)[:5]) == set(range(5))
+
+
+def test_a_conspiracy_of_few_does_not_outvote_many() -> None:
+    """Without evidence the larger crowd is believed: that is the limit, and docs/security.md says so."""
+    honest = crowd(good=12, noise=0)
+    for count, believed in ((1, "honest"), (2, "honest"), (60, "colluders")):
+        rows = np.concatenate([honest, colluders(count, honest.shape[1])])
+        owners = [f"owner{i}" for i in range(len(rows))]
+        found = rank(asked(0.5, honest), unit(np.ones((len(rows), 8))), rows, np.ones(len(rows)), owners)
+        first = "honest" if int(found.score.argmax()) < 12 else "colluders"
+        assert first == believed, count

@@ -224,7 +224,7 @@ def test_weights_are_found_where_a_source_says(
         _ = get_space(copied).helper
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f != "config.json"])
+@pytest.mark.parametrize("file", FILES)
 def test_one_altered_byte_stops_everything_before_data_is_read(file: str, copied: Path) -> None:
     path = copied / file
     data = bytearray(path.read_bytes())
@@ -241,6 +241,19 @@ def test_one_altered_byte_stops_everything_before_data_is_read(file: str, copied
     examples = Examples([object()] * 4, np.array([0, 1, 0, 1]), SENTIMENT)
     with pytest.raises(WeightsChanged):
         make_spec(examples, space=space)
+
+
+@pytest.mark.parametrize("part", ["adapters", "encoder", "files", "head", "helper", "sketch"])
+def test_an_altered_description_is_another_space(part: str, copied: Path, tiny_space: Space) -> None:
+    """Whoever changes what the hash covers has made a space that nobody's specs are of."""
+
+    def change(source: dict[str, Any]) -> None:
+        described = source["description"][part]
+        key = sorted(described)[0]
+        described[key] = "0" * 64 if part == "files" else [described[key]]
+
+    rewrite(copied, change)
+    assert identity(get_space(copied).describe("one-pass")) != identity(tiny_space.describe("one-pass"))
 
 
 def test_a_graph_that_is_none_is_a_space_error(copied: Path) -> None:

@@ -10,6 +10,7 @@
     │   ├── WeightsChanged      a file of the space is not the published one
     │   └── SpaceMismatch       two specs that cannot be compared
     ├── SpecError               a spec file that cannot be trusted
+    │   └── SuspectSpec         a spec that would crowd out the learnwares that are there
     ├── PackageError            a learnware folder
     │   ├── UnsafeModel         files that could run code when loaded
     │   ├── ModelError          a model that does not load, or does not do what its manifest says
@@ -72,6 +73,11 @@ class SpaceMismatch(SpaceError):
 
 class SpecError(LearndockError):
     """A spec file that is damaged, foreign, or holds values that cannot be true."""
+
+
+class SuspectSpec(SpecError):
+    """A sound spec file whose numbers a dock does not take in: a copy of another's, near to everything, or not of
+    any recipe's making."""
 
 
 class PackageError(LearndockError):
@@ -154,6 +160,7 @@ STATUS: dict[type[LearndockError], tuple[int, int]] = {
     WeightsChanged: (12, 500),
     SpaceMismatch: (13, 422),
     SpecError: (14, 422),
+    SuspectSpec: (15, 422),
     PackageError: (20, 422),
     UnsafeModel: (21, 422),
     ModelError: (22, 422),

@@ -165,7 +165,7 @@ def safetensors_header(stream: IO[bytes], size: int, *, where: str, error: type[
             raise refuse(f"tensor name {name[:80]!r} is not plain")
         try:
             dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            whole = all(type(v) is int and 0 <= v < 1 << 48 for v in (*shape, begin, end))
+            whole = isinstance(dtype, str) and all(type(v) is int and 0 <= v < 1 << 48 for v in (*shape, begin, end))
         except (TypeError, KeyError, ValueError):
             raise refuse(f"the entry of tensor {name} is damaged") from None
         if not whole or dtype not in _ITEM_BITS or len(shape) > 8:

@@ -64,6 +64,9 @@ def pack(
 
 def add(
     folder: Annotated[Path, typer.Argument(metavar="LEARNWARE", help="Folder made by `learndock pack`.")],
+    vouch: Annotated[
+        bool, typer.Option("--vouch", help="Let its spec in although it is a copy of another's, or near to everything.")
+    ] = False,
     dock: options.Dock = None,
     private: Annotated[bool, typer.Option("--private", help="Show it to its owner alone (at an address).")] = False,
     json: options.Json = False,
@@ -72,7 +75,7 @@ def add(
     from learndock.dock import open_dock
 
     with show.progress(f"adding {folder}") as bar:
-        record = open_dock(dock).add(folder, progress=bar, private=private)
+        record = open_dock(dock).add(folder, vouched=vouch, progress=bar, private=private)
     if json:
         show.print_json(_record(record))
     else:
@@ -173,9 +176,11 @@ def collect(dock: options.Dock = None, json: options.Json = False) -> None:
     """Delete what nobody refers to: files of removed learnwares, and what interrupted commands left."""
     found = open_existing(dock).collect()
     if json:
-        show.print_json({"blobs": found.blobs, "unfinished": found.unfinished})
-    else:
-        show.say(f"deleted {show.counted(found.blobs, 'file')} that nobody refers to, {found.unfinished} unfinished")
+        show.print_json({"blobs": found.blobs, "unfinished": found.unfinished, "leased": found.leased})
+        return
+    show.say(f"deleted {show.counted(found.blobs, 'file')} that nobody refers to, {found.unfinished} unfinished")
+    if found.leased:
+        show.say(f"kept {show.counted(found.leased, 'file')} that somebody is reading; collect again later")
 
 
 def _record(record: Any) -> dict[str, Any]:

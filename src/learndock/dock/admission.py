@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from learndock.errors import PackageError, SpecError
+from learndock.data.schema import Schema
+from learndock.errors import Corrupt, PackageError, SchemaError, SpecError
 from learndock.package.formats.registry import get_format
 from learndock.package.learnware import open_learnware
 from learndock.package.manifest import Manifest, SpecFile
@@ -37,17 +38,21 @@ def admit(folder: Path) -> Admitted:
 
     Raises:
         UnsafeModel: a file could run code when loaded.
-        PackageError: incomplete, not what its format asks for, or without a spec.
-        Corrupt: other bytes than its manifest says.
+        PackageError: incomplete, other bytes than its manifest says, not what its format asks for, or without a spec.
         SpecError: a spec is damaged, is not a model's, or belongs to another space than the manifest says.
     """
     check_files(folder)
-    manifest = open_learnware(folder, verify=True).manifest
+    try:
+        manifest = open_learnware(folder, verify=True).manifest
+    except Corrupt as error:  # the sender's damage, not the dock's
+        raise PackageError(str(error)) from None
     get_format(manifest.format).check(folder, manifest.task_schema)
     _check_manifest(manifest, where=str(folder))
     for entry in manifest.specs:
         path = folder / entry.path
-        check_spec(read_spec(path), entry, where=str(path))
+        spec = check_spec(read_spec(path), entry, where=str(path))
+        if not _same_task(spec, manifest):
+            raise SpecError(f"{path}: made for another task than the manifest says; pack the learnware again")
     return Admitted(folder, manifest)
 
 
@@ -64,7 +69,20 @@ def check_spec(spec: Spec, entry: SpecFile, *, where: str) -> Spec:
             f"{where}: made in space {spec.space_id[:12]}, the manifest says {entry.space_id[:12]} "
             f"({entry.space}); pack the learnware again"
         )
+    # Two names of one space would make it look like two, or like somebody else's
+    if spec.space.get("name", entry.space) != entry.space:
+        raise SpecError(
+            f"{where}: made in the space {str(spec.space['name'])[:80]!r}, the manifest calls it {entry.space[:80]!r}; "
+            "pack the learnware again"
+        )
     return spec
+
+
+def _same_task(spec: Spec, manifest: Manifest) -> bool:
+    try:
+        return Schema.from_dict(spec.schema).to_dict() == manifest.task
+    except SchemaError:
+        return False
 
 
 def _check_manifest(manifest: Manifest, *, where: str) -> None:
@@ -77,7 +95,3 @@ def _check_manifest(manifest: Manifest, *, where: str) -> None:
     for entry in manifest.specs:
         if spaces.count(entry.space_id) > 1:
             raise PackageError(f"{where}: two specs for the space {entry.space}; keep one")
-    try:
-        manifest.to_bytes()
-    except UnicodeEncodeError as error:
-        raise PackageError(f"{where}: its manifest holds text that is not Unicode ({error.reason})") from None

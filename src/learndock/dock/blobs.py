@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -74,10 +74,18 @@ class BlobStore(Protocol):
         ...
 
 
-def copy_checked(stream: IO[bytes], out: IO[bytes], *, sha256: str, size: int, where: str) -> None:
+def copy_checked(
+    stream: IO[bytes],
+    out: IO[bytes],
+    *,
+    sha256: str,
+    size: int,
+    where: str,
+    each: Callable[[], None] | None = None,
+) -> None:
     """Copy ``stream`` to ``out`` in pieces and compare what passed with what was promised.
 
-    Stops one piece after ``size``, however long the stream is.
+    Stops one piece after ``size``, however long the stream is. ``each`` is called for every piece.
 
     Raises:
         Corrupt: other bytes passed; ``out`` must be thrown away.
@@ -90,6 +98,8 @@ def copy_checked(stream: IO[bytes], out: IO[bytes], *, sha256: str, size: int, w
         if passed > size:
             raise Corrupt(f"{where}: more bytes than the {size} of its manifest")
         out.write(piece)
+        if each is not None:
+            each()
     if passed != size:
         raise Corrupt(f"{where}: {passed} bytes, its manifest says {size}")
     if hasher.hexdigest() != sha256:

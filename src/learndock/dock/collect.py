@@ -6,15 +6,17 @@ import shutil
 from dataclasses import dataclass
 
 from learndock.dock.home import Home
+from learndock.dock.leases import leases
 from learndock.dock.write import reconcile
 
 
 @dataclass(frozen=True)
 class Collected:
-    """How many things were cleared away."""
+    """How many things were cleared away; ``leased`` blobs are being read and go the next time."""
 
     blobs: int
     unfinished: int
+    leased: int = 0
 
 
 def referenced(home: Home) -> set[str]:
@@ -32,7 +34,7 @@ def referenced(home: Home) -> set[str]:
 
 
 def collect(home: Home) -> Collected:
-    """Delete unreferenced blobs, unfinished files and replaced databases.
+    """Delete unreferenced blobs that nobody is reading, unfinished files and replaced databases.
 
     Needs no room on the disk: it goes by the files alone, and looks after the database once there is room.
 
@@ -44,10 +46,13 @@ def collect(home: Home) -> Collected:
         # The list of blobs first: one that comes meanwhile is not on it, whoever refers to it.
         there = list(home.blobs.digests())
         needed = referenced(home) | home.referred()
+        held, dead = leases(home.leases)
         unneeded = [sha256 for sha256 in there if sha256 not in needed]
+        spared = [sha256 for sha256 in unneeded if sha256 in held]
         for sha256 in unneeded:
-            home.blobs.delete(sha256)
-        unfinished = [*home.staging.iterdir(), *home.shelf.leftovers(), *home.old_databases()]
+            if sha256 not in held:
+                home.blobs.delete(sha256)
+        unfinished = [*home.staging.iterdir(), *home.shelf.leftovers(), *home.old_databases(), *dead]
         for path in unfinished:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -55,4 +60,4 @@ def collect(home: Home) -> Collected:
                 path.unlink(missing_ok=True)
         with home.write() as records:
             reconcile(home, records)
-    return Collected(len(unneeded), len(unfinished))
+    return Collected(len(unneeded) - len(spared), len(unfinished), len(spared))

@@ -105,21 +105,25 @@ class Dock:
         with self._home.read() as records:
             return records.count()
 
-    def add(self, folder: str | Path, *, progress: Progress | None = None, private: bool = False) -> Record:
+    def add(
+        self, folder: str | Path, *, vouched: bool = False, progress: Progress | None = None, private: bool = False
+    ) -> Record:
         """Check a learnware folder and publish it; the same content again gives the same record.
 
+        ``vouched``: let its specs in although they copy another's, or are near to everything (see ``gate``).
         Progress is in bytes stored. A folder has nothing ``private``: who may read it, reads all.
 
         Raises:
             UsageError: ``private`` is asked for.
             PackageError, UnsafeModel, SpecError: it may not be stored; nothing was changed.
+            SuspectSpec: a spec would crowd out others; nothing was changed.
             Conflict: the name stands, or stood, for other content.
             StorageFull: no room; nothing was changed.
         """
         if private:
             raise UsageError("a dock in a folder has nothing private; name a service with --dock http://...")
         admitted = self._admit(Path(folder))
-        return _record(publish(self._home, admitted, progress=progress))
+        return _record(publish(self._home, admitted, vouched=vouched, progress=progress))
 
     def records(self, *, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
         """All learnwares, in order of addition; those of ``known``, by id, are not read anew."""

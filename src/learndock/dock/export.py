@@ -1,25 +1,40 @@
-"""Handing a learnware out: a folder whose every byte was checked on the way, or no folder."""
+"""Out of the dock: a learnware as a folder, verified on the way and visible only once it is whole."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from learndock.dock import names
 from learndock.dock.blobs import copy_checked
 from learndock.dock.home import Home
-from learndock.errors import Corrupt, NotFound, UsageError
+from learndock.dock.leases import leased
+from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import sha256_bytes, storage_errors, sync_folder
 from learndock.package.formats import Progress
 from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.unfinished import unfinished
 
-#: Finds a learnware; opens one of its files.
-Find = Callable[[], Manifest]
-Opened = Callable[[Manifest, File], IO[bytes]]
+#: How the system says that there is no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A learnware that is being read: its manifest, how its files are opened, and ``alive``, called piece by piece."""
+
+    manifest: Manifest
+    opened: Callable[[Manifest, File], IO[bytes]]
+    alive: Callable[[], None] | None = None
+
+
+#: Finds a learnware and keeps it readable until the block ends.
+Reading = Callable[[], contextlib.AbstractContextManager[Found]]
 
 
 def export(home: Home, which: str, out: Path, *, progress: Progress | None = None) -> Path:
@@ -29,43 +44,57 @@ def export(home: Home, which: str, out: Path, *, progress: Progress | None = Non
         NotFound: there is no such learnware.
         UsageError: ``out`` is taken.
         Corrupt: a stored file is missing or damaged; ``out`` was not made.
+        DockError: the disk fails; ``out`` was not made.
         StorageFull: no room at ``out``, which was not made.
     """
 
-    def find() -> Manifest:
-        with home.read() as records:
-            row = names.find(records, which)
-        if sha256_bytes(row.manifest) != row.digest:
-            raise Corrupt(f"{row.name}: its manifest in the database is damaged; run `learndock rebuild`")
-        return Manifest.from_bytes(row.manifest, where=row.name)
+    @contextlib.contextmanager
+    def reading() -> Iterator[Found]:
+        with leased(home, which) as (row, lease):
+            if sha256_bytes(row.manifest) != row.digest:
+                raise Corrupt(f"{row.name}: its manifest in the database is damaged; run `learndock rebuild`")
+            manifest = Manifest.from_bytes(row.manifest, where=row.name)
+            yield Found(manifest, lambda of, file: _stored(home, of.name, file), lease.touch)
 
-    return exported(out, find, lambda manifest, file: _stored(home, manifest.name, file), progress=progress)
+    return exported(out, reading, progress=progress)
 
 
-def exported(out: Path, find: Find, opened: Opened, *, progress: Progress | None = None) -> Path:
-    """Write the learnware that ``find`` gives as the folder ``out``, each file from the stream that ``opened`` gives.
+def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -> Path:
+    """Write the learnware that ``reading`` finds as the folder ``out``; returns ``out``.
 
     Raises:
-        UsageError: ``out`` is taken.
+        UsageError: ``out`` is taken, or cannot be made.
         Corrupt: other bytes came than the manifest says; ``out`` was not made.
+        DockError: the disk fails; ``out`` was not made.
         StorageFull: no room at ``out``, which was not made.
     """
     _refuse_taken(out)
-    manifest = find()
-    with storage_errors(out):
+    place = out.absolute()
+    with storage_errors(out), contextlib.ExitStack() as stack:
+        found = stack.enter_context(reading())
         try:
-            out.absolute().parent.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}.", suffix=".part"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = stack.enter_context(unfinished(place))
         except OSError as error:
+            if error.errno in _FULL:
+                raise
             raise UsageError(f"{out}: cannot be made ({error.strerror}); name another folder") from None
+        placed = False
         try:
-            _fill(manifest, opened, part, progress)
+            _fill(found, part, progress)
             part.chmod(0o755)
             part.replace(out)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        sync_folder(out.absolute().parent)
+            placed = True
+            sync_folder(place.parent)
+        except OSError as error:
+            if placed:  # an fsync that failed is a failure, even where all bytes seem to be there
+                shutil.rmtree(place, ignore_errors=True)
+            if error.errno in _FULL:
+                raise
+            raise DockError(
+                f"{out}: {found.manifest.name} cannot be copied there ({error.strerror or error}); nothing was left. "
+                "See to the disk, or name another folder"
+            ) from None
     return out
 
 
@@ -74,11 +103,12 @@ def _refuse_taken(out: Path) -> None:
         raise UsageError(f"{out}: exists and is not an empty folder; name another")
 
 
-def _fill(manifest: Manifest, opened: Opened, part: Path, progress: Progress | None) -> None:
+def _fill(found: Found, part: Path, progress: Progress | None) -> None:
+    manifest = found.manifest
     total = sum(f.size for f in manifest.files)
     done = 0
     for file in manifest.files:
-        _copy(manifest, file, opened, part / file.path)
+        _copy(found, file, part / file.path)
         done += file.size
         if progress is not None:
             progress(done, total)
@@ -97,11 +127,12 @@ def _stored(home: Home, name: str, file: File) -> IO[bytes]:
         raise Corrupt(f"{name}: {file.path}: its bytes are missing from the dock; `learndock add` it again") from None
 
 
-def _copy(manifest: Manifest, file: File, opened: Opened, target: Path) -> None:
+def _copy(found: Found, file: File, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with opened(manifest, file) as stream, target.open("wb") as out:
+    where = f"{found.manifest.name}: {file.path}"
+    with found.opened(found.manifest, file) as stream, target.open("wb") as out:
         try:
-            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=f"{manifest.name}: {file.path}")
+            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where, each=found.alive)
         except Corrupt as error:
             raise Corrupt(f"{error}; nothing was written. `learndock add` the learnware again to mend it") from None
         out.flush()

@@ -5,6 +5,7 @@ learnwares/          what was published and removed: the truth (see ``shelf``)
 blobs/               the files' bytes (see ``blobs``)
 records.sqlite       what readers ask (see ``records``); a link, so that a new one is put in place at once
 service.json         there where the dock is served: others than learnwares refer to blobs (see ``referrers``)
+leases/              notes of those who are reading (see ``leases``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
 lock                 held by the one who writes
 """
@@ -37,6 +38,7 @@ class Home:
     def __init__(self, folder: Path, blobs: BlobStore | None = None) -> None:
         self.folder = folder
         self.staging = folder / "staging"
+        self.leases = folder / "leases"
         self.lock = folder / "lock"
         self.database = folder / "records.sqlite"
         self.shelf = Shelf(folder / "learnwares")

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from learndock.dock.database import Link
+from learndock.dock.gate import OUTLINE
+from learndock.errors import Corrupt
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import Array
 
@@ -134,6 +136,25 @@ class Records:
         )
         return {space_id: (space, n) for space_id, space, n in found}
 
+    def outlines(self, space_id: str) -> tuple[list[str], Array]:
+        """Names of the visible learnwares of a space, and the beginning of each behaviour (see ``gate``)."""
+        found = self._database.execute(
+            f"SELECT name, substr(behaviour, 1, {4 * OUTLINE}) FROM specs WHERE space_id = ? "
+            f"AND name NOT IN (SELECT name FROM learnwares WHERE NOT {VISIBLE}) ORDER BY name",
+            (space_id,),
+        ).fetchall()
+        return [name for name, _ in found], _rows([raw for _, raw in found])
+
+    def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
+        """Domains ``(n, D)`` and behaviours ``(n, k)`` of the learnwares ``names`` in a space."""
+        found = [
+            self._database.execute(
+                "SELECT domain, behaviour FROM specs WHERE name = ? AND space_id = ?", (name, space_id)
+            ).fetchone()
+            for name in names
+        ]
+        return _rows([d for d, _ in found]), _rows([b for _, b in found])
+
     def tombstone(self, name: str) -> Tombstone | None:
         """The tombstone of ``name``."""
         found = self._database.execute(
@@ -217,6 +238,18 @@ class Records:
 
 def _bytes(vector: Array) -> bytes:
     return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def _rows(raw: list[bytes]) -> Array:
+    """Vectors of one space as a matrix.
+
+    Raises:
+        Corrupt: they differ in length.
+    """
+    width = len(raw[0]) if raw else 0
+    if any(len(each) != width for each in raw):
+        raise Corrupt("specs of one space differ in width; run `learndock rebuild`")
+    return np.frombuffer(b"".join(raw), dtype="<f4").astype(np.float32).reshape(len(raw), width // 4)
 
 
 def _vector(raw: bytes) -> Array:

@@ -6,6 +6,7 @@ manifest says, before either is shown or gets its name.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from learndock.dock.admission import Admit, admit
 from learndock.dock.blobs import copy_checked
 from learndock.dock.collect import Collected
 from learndock.dock.dock import Dock, Record, SpecTable
-from learndock.dock.export import exported
+from learndock.dock.export import Found, exported
 from learndock.dock.session import Session
 from learndock.dock.specs import checked_spec
 from learndock.dock.transfer import Download, upload
@@ -52,19 +53,24 @@ class RemoteDock(Dock):
     def __len__(self) -> int:
         return sum(len(page) for page in self._pages(whole=False))
 
-    def add(self, folder: str | Path, *, progress: Progress | None = None, private: bool = False) -> Record:
+    def add(
+        self, folder: str | Path, *, vouched: bool = False, progress: Progress | None = None, private: bool = False
+    ) -> Record:
         """Check a learnware folder here, send it, and publish it; the same content again gives the same record.
 
         What was sent before, by this or by an earlier call that broke off, is not sent again. ``private`` counts
         where the name is new. Progress is in bytes.
 
         Raises:
+            UsageError: it is to be ``vouched`` for, which only who keeps the dock can.
             PackageError, UnsafeModel, SpecError: it may not be stored; nothing was sent, or nothing was published.
             Conflict: the name stands, or stood, for other content.
             Unauthorized, Forbidden: it needs a token that may write.
             QuotaExceeded, TooLarge, StorageFull: the service has no room for it.
             Unavailable: the service is gone; what was sent stays there for a while.
         """
+        if vouched:
+            raise UsageError("only who keeps the dock can vouch for a spec: `learndock add --vouch` on its own folder")
         admitted = self._admit(Path(folder))
         manifest, done = admitted.manifest, 0
         total = sum(f.size for f in manifest.files)
@@ -104,7 +110,12 @@ class RemoteDock(Dock):
 
     def export(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
         """See ``Dock.export``; also a connection that stays broken leaves no folder."""
-        return exported(Path(out), lambda: self.get_record(which).manifest, self._open, progress=progress)
+
+        @contextlib.contextmanager
+        def reading() -> Iterator[Found]:
+            yield Found(self.get_record(which).manifest, self._open)
+
+        return exported(Path(out), reading, progress=progress)
 
     def verify(self, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
         """Get every file of one learnware, or of all that one may see, and hash it. Progress is in bytes.

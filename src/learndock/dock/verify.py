@@ -12,6 +12,7 @@ import numpy as np
 
 from learndock.dock import names
 from learndock.dock.blobs import copy_checked
+from learndock.dock.gate import hubs
 from learndock.dock.home import Home
 from learndock.dock.records import Records, Row, SpecRow, Tombstone
 from learndock.dock.shelf import Standing
@@ -27,9 +28,13 @@ ADD_AGAIN = "`learndock add` the learnware again to mend it"
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is not as it was published; ``info`` does no harm and goes with ``collect``."""
+    """Something that is not as it should be.
 
-    severity: Literal["error", "info"]
+    An ``error`` is not as it was published; a ``warning`` stands in the way of other learnwares (see ``gate``); an
+    ``info`` does no harm and goes with ``collect``.
+    """
+
+    severity: Literal["error", "warning", "info"]
     about: str
     message: str
 
@@ -64,6 +69,8 @@ def verify(home: Home, which: str | None = None, *, progress: Progress | None = 
     problems += _blobs(home, [each.manifest for each in known if each.manifest is not None], progress)
     for each in known:
         problems += _specs(home, each)
+    if which is None:
+        problems += _hubs(home)
     return problems + [Problem("info", sha256, "a blob of no learnware") for sha256 in orphans]
 
 
@@ -165,6 +172,14 @@ def _specs(home: Home, each: _Name) -> Iterator[Problem]:
         return  # the blob's own problem, told already
     if len(truth) != len(each.specs) or not all(map(_equal, truth, each.specs)):
         yield Problem("error", each.name, f"the database's specs are not those of its files; {REBUILD}")
+
+
+def _hubs(home: Home) -> Iterator[Problem]:
+    # A database that is damaged is told by others
+    with contextlib.suppress(Corrupt), home.read() as records:
+        for space_id in records.spaces():
+            for name, found in hubs(space_id, records):
+                yield Problem("warning", name, f"{found.describe()}; remove it where nobody vouches for it")
 
 
 def _equal(one: SpecRow, other: SpecRow) -> bool:

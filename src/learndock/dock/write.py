@@ -17,8 +17,9 @@ from pathlib import Path
 
 from learndock.dock import names
 from learndock.dock.admission import Admitted
+from learndock.dock.gate import Newcomer, check_canonical, check_newcomer
 from learndock.dock.home import Home
-from learndock.dock.records import Records, Row, Tombstone
+from learndock.dock.records import Records, Row, SpecRow, Tombstone
 from learndock.dock.shelf import Standing
 from learndock.dock.specs import spec_rows
 from learndock.errors import Conflict, Corrupt, LearndockError, PackageError
@@ -48,10 +49,13 @@ def reconcile(home: Home, records: Records) -> None:
                 records.publish(row.name)
 
 
-def publish(home: Home, admitted: Admitted, *, progress: Progress | None = None) -> Row:
+def publish(home: Home, admitted: Admitted, *, vouched: bool = False, progress: Progress | None = None) -> Row:
     """Store an admitted learnware; returns its row, also where the same content is there already.
 
+    ``vouched``: whoever keeps the dock answers for its specs, so the gate lets copies and hubs in.
+
     Raises:
+        SuspectSpec: the gate does not let one of its specs in; nothing was changed.
         Conflict: the name stands, or stood, for other content.
         PackageError: the folder changed since it was admitted.
         StorageFull: no room; nothing was changed.
@@ -70,6 +74,7 @@ def publish(home: Home, admitted: Admitted, *, progress: Progress | None = None)
         try:
             _put_files(home, admitted, new_blobs, progress)
             specs = spec_rows(home.blobs, manifest)
+            _pass_gate(records, manifest.name, specs, vouched=vouched)
             with records.transaction():
                 records.insert(row, manifest, specs)
             with home.shelf.replaced(Standing(row.name, row.sequence, digest, source)), records.transaction():
@@ -78,6 +83,14 @@ def publish(home: Home, admitted: Admitted, *, progress: Progress | None = None)
             _undo_publish(home, records, row.name, before, new_blobs)
             raise
         return row
+
+
+def _pass_gate(records: Records, name: str, specs: list[SpecRow], *, vouched: bool) -> None:
+    for spec in specs:
+        newcomer = Newcomer(name, spec.space_id, spec.domain, spec.behaviour)
+        check_canonical(newcomer)
+        if not vouched:
+            check_newcomer(newcomer, records)
 
 
 def remove(home: Home, which: str) -> Row:

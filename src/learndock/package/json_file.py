@@ -10,6 +10,9 @@ from typing import Any
 from learndock.errors import LearndockError, ModelError
 
 MIB = 1 << 20
+#: What a JSON text may hold: a value of two bytes takes sixty in memory.
+MAX_CONTAINERS = 1_500_000
+MAX_ITEMS = 4_000_000
 CONFIG_LIMIT = MIB
 VOCABULARY_LIMIT = 32 * MIB
 
@@ -34,8 +37,11 @@ def parse_json(source: bytes, *, where: str, error: type[LearndockError] = Model
     """The value of a JSON text.
 
     Raises:
-        error: not UTF-8, not JSON, a key twice, NaN or infinity, or nested too deeply; names ``where``.
+        error: not UTF-8, not JSON, a key twice, NaN or infinity, nested too deeply, or of too many parts; names
+            ``where``.
     """
+    if source.count(b"{") + source.count(b"[") > MAX_CONTAINERS or source.count(b",") > MAX_ITEMS:
+        raise error(f"{where}: not sound JSON (more parts than a file of this kind has)")
     try:
         return json.loads(source.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError:

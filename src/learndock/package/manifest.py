@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from learndock.data.schema import Schema
 from learndock.errors import PackageError, SchemaError
+from learndock.package.json_file import parse_json
 
 MANIFEST = "learnware.json"
 CARD = "README.md"
@@ -92,6 +93,14 @@ class Base(_Strict):
 
     name: str
     sha256: Sha256
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        parts = name.split("/")
+        if len(parts) > 2 or not all(_PART.fullmatch(p) and ".." not in p for p in parts):
+            raise ValueError(f"{name[:80]!r} is not the name of a base; write NAME or OWNER/NAME, never a path")
+        return name
 
 
 class Manifest(_Strict):
@@ -166,12 +175,16 @@ class Manifest(_Strict):
         if len(source) > MAX_MANIFEST_BYTES:
             raise PackageError(f"{where}: {len(source)} bytes are too many for a manifest")
         try:
-            return cls.model_validate(json.loads(source.decode("utf-8")))
+            found = cls.model_validate(parse_json(source, where=where, error=PackageError))
+            found.to_bytes()
+            return found
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"]) or "manifest"
             raise PackageError(f"{where}: {place}: {first['msg']}") from None
-        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        except UnicodeEncodeError as error:
+            raise PackageError(f"{where}: its manifest holds text that is not Unicode ({error.reason})") from None
+        except (ValueError, RecursionError) as error:
             raise PackageError(f"{where}: not a manifest ({error})") from None
 
     @classmethod

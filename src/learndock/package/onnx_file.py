@@ -90,8 +90,9 @@ class _Walk:
                 raise self.damaged(f"more than {MAX_FIELDS:,} fields")
             key, position = self.varint(position, end)
             number, wire = key >> 3, key & 7
-            if number == 0:
-                raise self.damaged("field number 0")
+            # Libraries drop the bits above 32: another field would be read than the one seen here
+            if number == 0 or key >= 1 << 32:
+                raise self.damaged(f"field number {number}")
             if wire == 0:
                 value, position = self.varint(position, end)
                 yield number, value
@@ -247,11 +248,11 @@ class _Walk:
         path = self.folder / location
         if path.is_symlink() or not path.is_file():
             raise ModelError(f"{location}: missing; {self.where} keeps tensor {name} in it")
-        try:
-            offset, length = int(values.get("offset") or 0), int(values.get("length") or 0)
-        except ValueError:
-            raise self.damaged(f"tensor {name} has no sound offset") from None
-        if offset < 0 or length < 0 or offset + length > path.stat().st_size:
+        # Digits alone: Python reads "1_000" and other scripts' digits as numbers, onnxruntime does not
+        if not all(re.fullmatch(r"[0-9]{0,18}", values.get(key, ""), re.ASCII) for key in ("offset", "length")):
+            raise self.damaged(f"tensor {name} has no sound offset")
+        offset, length = int(values.get("offset") or 0), int(values.get("length") or 0)
+        if offset + length > path.stat().st_size:
             raise ModelError(f"{location}: too short for tensor {name} of {self.where}; copy it again")
         self.found.external.add(location)
 

@@ -11,7 +11,6 @@ import errno
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from learndock.package.formats import Format, Progress
 from learndock.package.formats.registry import OnBase, Settles, detect
 from learndock.package.manifest import CARD, MANIFEST, Base, File, Manifest, SpecFile, check_name
 from learndock.package.safety import check_files
+from learndock.package.unfinished import unfinished
 
 if TYPE_CHECKING:
     from learndock.spaces import Space
@@ -112,14 +112,9 @@ def _check_place(model_dir: Path, out: Path) -> None:
 @contextlib.contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """A temporary folder on the same disk as ``out``; gone afterwards, whatever happens."""
-    place = out.resolve()
-    with storage_errors(out):
-        work = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
+    with storage_errors(out), unfinished(out.resolve()) as work:
         work.chmod(0o755)
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        yield work
 
 
 def _fill(work: Path, model_dir: Path, order: _Order) -> Manifest:

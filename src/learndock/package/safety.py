@@ -60,12 +60,21 @@ REFUSED_KEYS: dict[str, str] = {
     "custom_pipelines": "names code that came with the model; remove the key",
     "kernel_config": "names compiled code on a hub; remove the key",
     "trust_remote_code": "asks to run code that came with the model; remove the key",
+    "_target_": "names something to call; write plain settings",
+    "assistant_model": "names another model to fetch; remove the key",
+    "class_name": "names a layer to build, which can hold code; export the model to ONNX",
+    "megatron_config": "names a library to import; train without it",
+    "module_class": "names code to import; remove the key",
+    "py/object": "names something to build; write plain settings",
+    "py/reduce": "names something to call; write plain settings",
     "use_kernels": "loads compiled code from a hub; remove the key",
 }
 _REFUSED_NAMES = {
     "chat_template.json": "a chat template is code; a classifier needs none, remove it",
     "adapter_model.bin": _PICKLE,
 }
+#: Keys whose dotted value sentence-transformers imports -> what it may begin with.
+_IMPORTED = {"type": "sentence_transformers.", "activation_function": "torch.nn."}
 #: Keys whose value may name a kernel on a hub ("owner/name"), which is compiled code.
 _IMPLEMENTATION = re.compile(r"_?(?:attn|experts)_implementation(?:_internal)?")
 _LIBRARY_MODEL = re.compile(r"transformers\.models(?:\.[a-z0-9_]+){2}")
@@ -91,6 +100,8 @@ def check_files(folder: str | Path) -> list[Path]:
     for path in found:
         if path.suffix.lower() == ".onnx":
             weights.update(path.parent / name for name in _onnx(folder, path))
+    for path in sorted(weights):
+        _numbers(folder, path)
     for path in found:
         if path not in weights:
             _check(folder, path)
@@ -243,6 +254,8 @@ def check_settings(value: Any, *, where: str) -> None:
             continue
         if key in REFUSED_KEYS and found:
             raise UnsafeModel(f"{where}: {key}: {REFUSED_KEYS[key]}")
+        if key in _IMPORTED and isinstance(found, str) and "." in found and not found.startswith(_IMPORTED[key]):
+            raise UnsafeModel(f"{where}: {key}: {found[:80]!r} names code to import; use a part of the library itself")
         if _IMPLEMENTATION.fullmatch(key) and found and "/" in str(found):
             raise UnsafeModel(f"{where}: {key}: names compiled code on a hub; remove the key")
 
@@ -303,6 +316,18 @@ def _onnx(folder: Path, path: Path) -> set[str]:
     if disguise:
         raise UnsafeModel(f"{path.as_posix()}: not ONNX but {disguise}")
     return read_onnx(folder / path).external
+
+
+def _numbers(folder: Path, path: Path) -> None:
+    """A file of an ONNX model's numbers, which has no form of its own: refused where it plainly is something else."""
+    with (folder / path).open("rb") as stream:
+        head = stream.read(16)
+    # Numbers begin like an older pickle once in thousands of files, like these once in millions
+    pickled = head[:1] == b"\x80" and head[1:2] in (b"\x04", b"\x05") and head[2:3] == b"\x95"
+    if pickled or not (head[:1] == b"\x80" or head[:2] in (b"MZ", b"#!")):
+        disguise = _disguise(folder / path)
+        if disguise:
+            raise UnsafeModel(f"{path.as_posix()}: not weights but {disguise}")
 
 
 def _onnx_checked(folder: Path, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from learndock.package.learnware import Learnware
 from learndock.package.manifest import Manifest, check_name
 from learndock.package.pack import pack
 from learndock.package.safety import check_files
+from learndock.package.unfinished import unfinished
 
 if TYPE_CHECKING:
     from learndock.spaces import Space
@@ -56,11 +56,8 @@ def finetune(
     check_files(learnware.folder)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"{out}: its parent folder {out.resolve().parent} does not exist; make it first")
-    with (
-        storage_errors(out),
-        tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}.", suffix=".part") as work,
-    ):
-        tuned = Path(work) / "model"
+    with storage_errors(out), unfinished(out.resolve()) as work:
+        tuned = work / "model"
         found.finetune(
             learnware.folder,
             learnware.schema,

@@ -35,6 +35,9 @@ DEFAULT = "minilm-l6"
 DEFAULTS = {"text": DEFAULT, "image": "efficientnet-lite0"}
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
+MAX_SPACE_BYTES = 4 << 20
+#: Files whose hash is checked when the helper reads them.
+_LOADED = frozenset({"center.safetensors", "features.onnx", "gradients.onnx", "model.safetensors", "tokenizer.json"})
 #: Names of spaces and of their files: they become paths where a space is installed.
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -126,6 +129,10 @@ class Space:
         from learndock.spaces.helper import load_helper
 
         _ = self.center  # read last of all files, so its hash is checked here, before any data is read
+        for file in self.files:
+            # What the loader does not need is checked all the same: a space is the published one, or it is not
+            if file not in _LOADED and self.find(file) is not None:
+                self.read(file)
         return load_helper(self)
 
 
@@ -187,7 +194,11 @@ def read_space(folder: Path) -> Space:
     """
     path = folder / SPACE_FILE
     try:
-        source = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            text = stream.read(MAX_SPACE_BYTES + 1)
+        if len(text) > MAX_SPACE_BYTES:
+            raise SpaceError(f"{path}: more than {MAX_SPACE_BYTES} bytes, too many for a space's description")
+        source = json.loads(text.decode("utf-8"))
         if source["space"] != SPACE_FORMAT:
             raise SpaceError(f"{path}: space format {source['space']!r} is not known here; update learndock")
         space = Space(
@@ -199,7 +210,7 @@ def read_space(folder: Path) -> Space:
             about=source.get("about", {}),
         )
         _check_names(space, path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SpaceError(f"{path}: not a readable space ({error!r})") from None
     return space
 

@@ -85,7 +85,7 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
             settings=_table(about["settings"]),
             evidence=None if about["evidence"] is None else float(about["evidence"]),
             reliability=float(about["reliability"]),
-            privacy=about["privacy"] and _table(about["privacy"]),
+            privacy=None if about["privacy"] is None else _table(about["privacy"]),
             contrasts=_contrasts(parts, where),
             vector=parts.get("vector"),
             version=str(about["version"]),
@@ -182,10 +182,12 @@ def read_spec(path: str | Path) -> Spec:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise SpecError(f"{path}: {size} bytes are too many for a spec")
-        data = path.read_bytes()
+        if path.is_fifo() or path.is_char_device():
+            raise SpecError(f"{path}: not a regular file; give a spec file")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise SpecError(f"{path}: more than {MAX_BYTES} bytes, too many for a spec")
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror})") from None
     return check_shape(spec_from_bytes(data, where=str(path)), where=str(path))

@@ -6,6 +6,7 @@ inputs leaves this file alone.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,18 @@ def model_max_length(folder: Path, *, positions: Any = None) -> int:
     return max(1, min(int(v) for v in limits if isinstance(v, int | float) and 0 < v < 1e40))
 
 
+@contextlib.contextmanager
+def _library(what: str) -> Iterator[None]:
+    """Turn what the library says of a tokenizer into ours: bare Exceptions, and panics that are not even those."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        text = " ".join(str(error).split())[:300]
+        raise ModelError(f"tokenizer.json: {what} ({text}); save it again") from None
+
+
 class TextTokens:
     """A tokenizer read from ``folder/tokenizer.json``.
 
@@ -85,16 +98,12 @@ class TextTokens:
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise ModelError(f"tokenizer.json: missing in {folder}; save it with AutoTokenizer(...).save_pretrained")
-        try:
+        with _library("not a tokenizer"):
             self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"tokenizer.json: not a tokenizer ({error}); save it again") from None
         padding = self._tokenizer.padding
         self._tokenizer.no_padding()
-        try:
+        with _library(f"cannot cut texts to {max_tokens} tokens"):
             self._tokenizer.enable_truncation(max_tokens)
-        except Exception as error:
-            raise ModelError(f"tokenizer.json: cannot cut texts to {max_tokens} tokens ({error})") from None
         self.pad_id = self._pad_id(padding) if pad_id is None else pad_id
 
     def _pad_id(self, padding: dict[str, Any] | None) -> int:
@@ -117,7 +126,8 @@ class TextTokens:
         found: list[Any] = []
         for start in range(0, len(inputs), _CHUNK):
             chunk = [tuple(v) if is_pair(v) else v for v in inputs[start : start + _CHUNK]]
-            found.extend(self._tokenizer.encode_batch(chunk))
+            with _library("does not read texts"):
+                found.extend(self._tokenizer.encode_batch(chunk))
         return found
 
     def batch(self, encodings: Sequence[Any], rows: Sequence[int]) -> Batch:

@@ -228,6 +228,8 @@ def _check_parts(pipeline: Any) -> None:
     """What a type list cannot see: settings that reach outside, and indices that nobody bounds-checks."""
     for part in _parts(pipeline):
         kind = type(part).__name__
+        if getattr(part, "n_jobs", None) is not None:
+            part.n_jobs = None  # a number of processes to start on the user's machine is no part of a model
         if getattr(part, "memory", None) is not None:
             raise UnsafeModel(f"{FILE}: {kind} has a cache folder (memory), which holds pickles; set memory=None")
         if getattr(part, "input", "content") != "content":
