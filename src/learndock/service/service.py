@@ -32,10 +32,10 @@ from learndock.errors import (
 )
 from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
-from learndock.package.safety import check_files
 from learndock.service import views
 from learndock.service.catalogue import Catalogue
 from learndock.service.database import Database
+from learndock.service.inspection import Inspector
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
@@ -59,6 +59,8 @@ class Service:
 
     def __init__(self, dock: Dock, database: Database, settings: Settings) -> None:
         self.dock, self.database, self.settings = dock, database, settings
+        self.inspector = Inspector()
+        dock._admit = self.inspector.admit
         self.home: Home = dock._home
         self.folder = dock.folder
         self.people = People(database, token_days=settings.token_days)
@@ -69,7 +71,8 @@ class Service:
         views.clear(self.uploads.folder)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, and of the process that looks at files."""
+        self.inspector.close()
         self.database.close()
 
     def check(self) -> None:
@@ -206,7 +209,7 @@ class Service:
             return
         try:
             with self._folder(checked) as folder:
-                check_files(folder)
+                self.inspector.check_files(folder)
         except LearndockError as error:
             raise type(error)(self._without_paths(str(error))) from None
 
