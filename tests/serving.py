@@ -91,7 +91,7 @@ class Site:
             known = {k.lower(): v for k, v in got.getheaders()}
         finally:
             connection.close()
-        is_json = known.get("content-type", "").startswith("application/json")
+        is_json = known.get("content-type", "").startswith(("application/json", "application/vnd.git-lfs+json"))
         return Answer(got.status, known, json.loads(found) if is_json and found else found)
 
     def get(self, path: str, **options: Any) -> Answer:

@@ -74,9 +74,7 @@ class Download(io.RawIOBase):
             raise Corrupt(f"{self._path}: the service does not go on where it broke off; get the learnware again")
         left = self._size - self._at
         if self._answer.length not in (None, left):
-            raise Corrupt(
-                f"{self._path}: {self._answer.length} bytes are announced, its manifest says {left}"
-            )
+            raise Corrupt(f"{self._path}: {self._answer.length} bytes are announced, its manifest says {left}")
         return self._answer
 
     def _broken(self, error: Exception) -> None:
