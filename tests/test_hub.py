@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from serving import Site, served
 pytest.importorskip("huggingface_hub", reason="asks with the hub's clients")
 PROGRAMS = Path(__file__).with_name("hub_clients.py")
 MEGABYTE = 1 << 20
+WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -444,14 +446,67 @@ def test_a_download_goes_on_where_it_broke_off(site: Site, tmp_path: Path) -> No
     assert answers[1][1] <= len(whole) - 10_000_000
 
 
+#: Clients before and after Xet became their only way for large files.
+OLDER = ("1.19.0", "1.33.0")
+
+
+@pytest.fixture(params=OLDER)
+def older(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> tuple[str, Path]:
+    """An older client in an environment of its own, which `make soak` makes and pytest's cache keeps."""
+    name = str(request.param)
+    place = pytestconfig.cache.mkdir("learndock-hub-clients") / name
+    python = place / "bin" / "python"
+    if not (place / "complete").exists():
+        if "LEARNDOCK_SOAK" not in os.environ:
+            pytest.skip(f"huggingface_hub {name} is not here; LEARNDOCK_SOAK=1 installs it")
+        shutil.rmtree(place, ignore_errors=True)
+        for command in (
+            [sys.executable, "-m", "venv", str(place)],
+            [str(python), "-m", "pip", "install", "-q", f"huggingface_hub=={name}"],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"huggingface_hub {name} cannot be had: {done.stderr[-300:]}")
+        (place / "complete").touch()
+    return name, python
+
+
+def test_the_whole_journey_with_older_clients(
+    site: Site, tmp_path: Path, older: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, python = older
+    repo, token = f"max/{version}", site.token("max")
+    folder = make_learnware(tmp_path / "words", repo)
+    found = program(
+        *(site, tmp_path / "home", token, "journey"),
+        python=python, repo=repo, folder=str(folder), work=str(tmp_path),
+    )  # fmt: skip
+    assert found["version"] == version
+    check_journey(site, found, folder, "max", repo)
+    large_in_parts(monkeypatch)
+    file = tmp_path / WEIGHTS
+    save_file({"weight": np.random.default_rng(3).normal(size=MEGABYTE)}, file)
+    sent = program(
+        *(site, tmp_path / "home", token, "large"), python=python, repo=f"max/large-{version}", file=str(file)
+    )
+    assert sent["sha256"] == sent["pulled"] == sha256_file(file)
+    assert ("refusal" in sent) == (version == "1.33.0")
+    assert "HF_HUB_DISABLE_XET=1" in sent.get("refusal", "HF_HUB_DISABLE_XET=1")
+
+
+def large_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a megabyte is large, and six come in parts."""
+    monkeypatch.setattr(snapshot, "LARGE", MEGABYTE)
+    monkeypatch.setattr(lfs, "PART", 5 * MEGABYTE)
+    monkeypatch.setattr(lfs, "IN_PARTS_ABOVE", 6 * MEGABYTE)
+
+
 @pytest.mark.parametrize("xet", [False, True], ids=["without-xet", "with-xet"])
 def test_large_files_come_as_lfs_objects_in_parts(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xet: bool
 ) -> None:
-    monkeypatch.setattr(snapshot, "LARGE", MEGABYTE)
-    monkeypatch.setattr(lfs, "PART", 5 * MEGABYTE)
-    monkeypatch.setattr(lfs, "IN_PARTS_ABOVE", 6 * MEGABYTE)
-    file = tmp_path / "model.safetensors"
+    large_in_parts(monkeypatch)
+    file = tmp_path / WEIGHTS
     save_file({"weight": np.random.default_rng(xet).normal(size=(1 + 2 * xet) * MEGABYTE)}, file)
     found = program(
         *(site, tmp_path / "home", site.token("eve"), "large"),
