@@ -16,9 +16,9 @@ import engines
 import test_blobs
 import test_dock
 from docking import make_learnware, outgrown
-from learndock.dock import BlobStore, Dock
+from learndock.dock import BlobStore, Dock, migrations
 from learndock.dock.objects import ObjectBlobs, object_store
-from learndock.dock.server import open_server_dock
+from learndock.dock.server import STEPS, open_server_dock
 from learndock.errors import Conflict, DockError, StorageFull, Unavailable
 from test_blobs import (  # noqa: F401 - collected here once more
     test_a_name_is_a_sha256_or_nothing,
@@ -124,6 +124,10 @@ def test_all_that_does_not_speak_of_files_runs_here() -> None:
         "test_putting_again_mends_a_damaged_blob",
     }
     assert {n for n in vars(test_blobs) if n.startswith("test_")} - of_a_disk <= set(globals())
+
+
+def test_every_step_of_the_tables_has_its_twin() -> None:
+    assert len(STEPS) == len(migrations.STEPS)
 
 
 def test_blobs_go_in_and_come_out(store: BlobStore, tmp_path: Path) -> None:  # noqa: F811 - the fixture

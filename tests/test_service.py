@@ -22,7 +22,7 @@ import engines
 from docking import make_learnware
 from learndock.dock import open_dock
 from learndock.dock.referrers import referred_by_service
-from learndock.errors import Conflict, DockError, ModelError, NotFound, UnsafeModel, UsageError
+from learndock.errors import Conflict, DockError, ModelError, NotFound, SpecError, UnsafeModel, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
 from learndock.service.backup import backup, restore
@@ -166,6 +166,26 @@ def somebody_else(service: Service, name: str) -> Principal:
     service.people.add_user(boss, name)
     made = service.people.exchange(service.people.invite(boss, name), name="t", scope="write")
     return service.people.principal(str(made.secret))
+
+
+def test_what_the_dock_says_names_nothing_that_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dock compares newcomers with all that is there, and says with what; who sends them must not hear of all."""
+    with opened(tmp_path / "dock") as service:
+        ada, bob = somebody(service, "ada"), somebody(service, "bob")
+        publish(service, ada, make_learnware(tmp_path / "secret", "ada/secret"), private=True)
+        publish(service, ada, make_learnware(tmp_path / "open", "ada/open"))
+
+        def refuse(_: Any) -> Any:
+            raise SpecError("a copy of ada/secret and of ada/open; make your own")
+
+        monkeypatch.setattr(service.dock, "add", refuse)
+        with pytest.raises(SpecError, match="a copy of somebody's private learnware and of ada/open"):
+            publish(service, bob, make_learnware(tmp_path / "b", "bob/b"))
+        with pytest.raises(SpecError, match="a copy of ada/secret"):
+            publish(service, ada, make_learnware(tmp_path / "a", "ada/a"))
+        for who, name in ((bob, "bob/b"), (ada, "ada/a")):
+            with pytest.raises(NotFound):
+                service.repositories.get(who, name)
 
 
 # -- upkeep ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndock.dock import migrations
 from learndock.dock.admission import Admit, admit
 from learndock.dock.dock import Dock
 from learndock.dock.home import FORMAT, MARK, Home
@@ -287,6 +286,3 @@ def open_server_dock(
     dock = Dock(settle_server(Path(folder), database, store, create=create), admit=admit)
     dock._tidy()
     return dock
-
-
-assert len(STEPS) == len(migrations.STEPS), "every step of the tables has its twin for PostgreSQL"

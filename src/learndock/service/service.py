@@ -193,7 +193,11 @@ class Service:
         listed = {f.path: f.sha256 for f in manifest.files}
         with self._folder(listed) as folder:
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
-            return self.dock.add(folder)
+            try:
+                return self.dock.add(folder)
+            except LearndockError as error:
+                # Where the dock compares a newcomer with what is there, it may name what others must not know of.
+                raise type(error)(self.catalogue.told_to(name.partition("/")[0], str(error))) from None
 
     def _manifest(self, sha256: str) -> Manifest:
         with self.home.blobs.open(sha256) as stream:
