@@ -103,7 +103,7 @@ class Catalogue:
         return found
 
     def told_to(self, owner: str, message: str) -> str:
-        """A message of the dock, which knows all names, without those of private learnwares of others than ``owner``."""
+        """A message of the dock, which knows all names, without private ones of others than ``owner``."""
         picture = self._now()
         for key, whose in picture.hidden.items():
             if whose != owner.casefold() and picture.records[key].name in message:
