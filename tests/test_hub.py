@@ -164,6 +164,18 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(site: Site, tmp
     }
 
 
+def test_a_name_stands_for_one_learnware_whatever_is_committed(site: Site, tmp_path: Path) -> None:
+    ada = site.token("ada")
+    assert site.publish(make_learnware(tmp_path / "one", "ada/firm"), ada).status == 201
+    version = site.get("/api/v1/learnwares/ada/firm").body["version"]
+    other = make_learnware(tmp_path / "two", "ada/firm", seed=1)
+    content = {p.relative_to(other).as_posix(): p.read_bytes() for p in other.rglob("*") if p.is_file()}
+    assert _commit(site, "ada/firm", ada, content).status == 200
+    told = site.get("/api/models/ada/firm").body["learndock"]
+    assert (told["version"], "ada/firm" in told["note"]) == (version, True)
+    assert site.get("/api/v1/learnwares/ada/firm").body["version"] == version
+
+
 def test_what_could_run_code_is_refused_and_the_person_told(site: Site, tmp_path: Path) -> None:
     folder = make_learnware(tmp_path / "bad", "ada/bad")
     (folder / "modeling.py").write_text("print('hello')\n")
@@ -368,6 +380,10 @@ def test_what_lies_in_the_dock_without_a_repository_is_given_out_too(tmp_path: P
         assert pulled.returncode == 0, pulled.stderr
         assert hashes(tmp_path / "pulled") == hashes(folder)
         digest = Manifest.from_bytes((folder / MANIFEST).read_bytes()).digest
+        site.publish(make_learnware(tmp_path / "new", "ada/new"), site.token("ada"))
+        assert [m["id"] for m in site.get("/api/models").body] == ["ada/new", "old/hand"]
+        assert [m["id"] for m in site.get("/api/models?author=OLD&search=Han").body] == ["old/hand"]
+        assert site.get("/api/models?limit=1&cursor=ada/new").body[0]["id"] == "old/hand"
         assert site.get(f"/api/models/old/hand/revision/{digest[:12]}").body["sha"] == digest[:40]
         for revision in ("other", digest[:3], "f" * 12):
             answer = site.get(f"/api/models/old/hand/revision/{revision}")
