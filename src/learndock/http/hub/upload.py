@@ -87,7 +87,7 @@ def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) 
     except Conflict as error:
         # Whether it stands there is for those to know who may see it.
         answer = errors.body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
-        return JSONResponse(answer, 409, {"X-Error-Message": f"{name}: there is such a repository already"})
+        return JSONResponse(answer, 409, {"X-Error-Message": "there is such a repository already"})
     except NotFound as error:
         raise Missing(str(error), "RepoNotFound") from None
     return JSONResponse({"url": f"{addresses.base(request, service.settings)}/{found}", "name": found, "id": found})
