@@ -64,7 +64,7 @@ class Service:
         self.home: Home = dock._home
         self.folder = dock.folder
         self.people = People(database, token_days=settings.token_days)
-        self.uploads = Uploads(database, self.home.blobs, self.folder / "uploads", settings)
+        self.uploads = Uploads(database, self.home, self.folder / "uploads", settings)
         self.repositories = Repositories(database, self.uploads, self.home, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.signing_key = _signing_key(database)
