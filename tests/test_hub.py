@@ -248,6 +248,19 @@ def test_commits_that_are_none_change_nothing(site: Site, line: bytes) -> None:
     assert site.ask("HEAD", "/ada/strange/resolve/main/new.txt").headers["x-error-code"] == "EntryNotFound"
 
 
+def test_what_is_read_whole_has_a_limit(tmp_path: Path) -> None:
+    with served(tmp_path / "dock", max_request=100_000) as site:
+        who = site.token("ada")
+        site.post("/api/repos/create", {"name": "x"}, token=who)
+        body = json.dumps({"files": [{"path": "a" * 900, "size": 1}] * 200}).encode()
+        for path in ("repos/create", "models/ada/x/preupload/main", "models/ada/x/paths-info/main", "validate-yaml"):
+            assert (
+                site.post(f"/api/{path}", body, token=who, headers={"Content-Type": "application/json"}).status == 413
+            )
+        assert site.post("/ada/x.git/info/lfs/objects/batch", body, token=who).status == 413
+        assert _commit(site, "ada/x", who, {"a.txt": b"a" * 300_000}).status == 200, "a commit has its own"
+
+
 def test_a_commit_has_limits(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     who = site.token("small")
     site.post("/api/repos/create", {"name": "small"}, token=who)

@@ -18,6 +18,7 @@ from learndock.http.hub.failures import HubRoute, Missing, missing
 from learndock.http.hub.ndjson import Line, Spool
 from learndock.http.hub.snapshot import EMPTY, LARGE, etag, find, is_large
 from learndock.http.principal import Reader, ServiceOf, Writer
+from learndock.http.routes.uploads import ANY
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.repositories import MAIN, Changes
@@ -142,7 +143,7 @@ def preupload(
     }
 
 
-@router.post("/api/models/{owner}/{name}/commit/{revision:path}")
+@router.post("/api/models/{owner}/{name}/commit/{revision:path}", max_body_size=ANY)
 async def commit(
     owner: Owner, name: Name, revision: Rest, request: Request, who: Writer, service: ServiceOf
 ) -> dict[str, Any]:
