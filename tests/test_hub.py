@@ -28,7 +28,7 @@ from learndock.http.hub import upload as hub_upload
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.spec.file import spec_to_bytes
 from proxy import Heard, Told, proxy
-from serving import Site, served
+from serving import BACKENDS, Site, served, served_by
 
 pytest.importorskip("huggingface_hub", reason="asks with the hub's clients")
 PROGRAMS = Path(__file__).with_name("hub_clients.py")
@@ -36,9 +36,9 @@ MEGABYTE = 1 << 20
 WEIGHTS = "model.safetensors"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with served(tmp_path_factory.mktemp("hub") / "dock") as site:
+@pytest.fixture(scope="module", params=BACKENDS)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with served_by(request.param, tmp_path_factory.mktemp("hub") / "dock") as site:
         yield site
 
 
