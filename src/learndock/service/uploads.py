@@ -21,7 +21,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, exists, func, insert, literal, or_, select, update
 
 from learndock.dock.home import Home
-from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, UsageError
+from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, Unavailable, UsageError
 from learndock.files import CHUNK
 from learndock.service.database import Database
 from learndock.service.principal import Principal
@@ -267,7 +267,8 @@ class Uploads:
             with self.receive(who, upload, offset=0) as receiver:
                 for piece in pieces():
                     receiver.write(piece)
-            self.finish(who, upload)
+            if not self.finish(who, upload).stored:
+                raise Unavailable("the file was taken away while it was stored; send it again")
         return hashes.blob()
 
     # -- what is there ------------------------------------------------------------------------------------
@@ -319,13 +320,15 @@ class Uploads:
     def expire(self) -> int:
         """Throw away uploads whose time is over; returns how many."""
         now = time.time()
+        # The files first: whose row is not there when they are on the list, has none; a new one is not on it.
+        files = [path for path in self.folder.iterdir() if path.is_file()]
         with self._database.write() as connection:
             gone = connection.execute(delete(uploads).where(uploads.c.expires <= now).returning(uploads.c.id))
             expired = list(gone.scalars())
             connection.execute(delete(holdings).where(holdings.c.expires <= now))
             known = set(connection.execute(select(uploads.c.id).where(uploads.c.stored.is_(False))).scalars())
-        for path in self.folder.iterdir():
-            if path.is_file() and path.name not in known and path.name not in self._busy:
+        for path in files:
+            if path.name not in known and path.name not in self._busy:
                 path.unlink(missing_ok=True)
         for name in expired:
             self._hashes.pop(name, None)
