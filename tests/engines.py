@@ -55,6 +55,23 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise RuntimeError(f"no answer at {port}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def _wait_for_answers(port: int) -> None:
+    """An open port is not yet a store: wait until a bucket can be made and asked for."""
+    from learndock.dock.objects import object_store
+
+    store = object_store("s3://tests/probe", endpoint=f"http://127.0.0.1:{port}", key=KEY, secret=SECRET)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Exception):
+            import obstore
+
+            obstore.put(store, "x", b"x")
+            assert bytes(obstore.get(store, "x").bytes()) == b"x"
+            return
+        time.sleep(0.1)
+    raise RuntimeError("the S3 server does not answer")
+
+
 @contextlib.contextmanager
 def running(
     command: list[str], *, port: int, log: Path, user: str | None = None, end: signal.Signals = signal.SIGINT
@@ -136,13 +153,22 @@ def seaweed() -> Iterator[S3]:
         who = {"name": "tests", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin", "Read",
                "Write", "List", "Tagging"]}  # fmt: skip
         (place / "s3.json").write_text(json.dumps({"identities": [who]}))
-        port = free_port()
-        ports = {name: free_port() for name in ("master", "volume", "filer")}
-        command = [weed, "server", f"-dir={place}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-                   f"-s3.port={port}", f"-s3.config={place / 's3.json'}", "-master.volumeSizeLimitMB=64",
-                   "-volume.max=100", "-s3.port.iceberg=0",
-                   *(f"-{name}.port={number}" for name, number in ports.items())]  # fmt: skip
-        with running(command, port=port, log=place / "log", end=signal.SIGKILL):  # in order it takes 20 seconds
+        with contextlib.ExitStack() as stack:
+            for attempt in range(3):
+                port = free_port()
+                ports = {name: free_port() for name in ("master", "volume", "filer")}
+                command = [weed, "server", f"-dir={place}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
+                           f"-s3.port={port}", f"-s3.config={place / 's3.json'}", "-master.volumeSizeLimitMB=64",
+                           "-volume.max=100", "-s3.port.iceberg=0",
+                           *(f"-{name}.port={number}" for name, number in ports.items())]  # fmt: skip
+                try:
+                    # In order it takes 20 seconds to end; nothing of it is wanted.
+                    stack.enter_context(running(command, port=port, log=place / "log", end=signal.SIGKILL))
+                    _wait_for_answers(port)
+                    break
+                except RuntimeError:  # somebody has taken a port meanwhile
+                    if attempt == 2:
+                        raise
             yield S3(f"http://127.0.0.1:{port}")
     finally:
         shutil.rmtree(place, ignore_errors=True)

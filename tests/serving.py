@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class Site:
             known = {k.lower(): v for k, v in got.getheaders()}
         finally:
             connection.close()
-        is_json = known.get("content-type", "").startswith("application/json")
+        is_json = known.get("content-type", "").startswith(("application/json", "application/vnd.git-lfs+json"))
         return Answer(got.status, known, json.loads(found) if is_json and found else found)
 
     def get(self, path: str, **options: Any) -> Answer:
@@ -125,6 +126,25 @@ class Site:
             self.upload((folder / file.path).read_bytes(), token)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
         return self.post("/api/v1/learnwares", asked, token=token)
+
+
+#: Where a service may keep its things; the outgrown one takes seconds to set up, and is part of `make soak`.
+BACKENDS = ("embedded", "outgrown") if "LEARNDOCK_SOAK" in os.environ else ("embedded",)
+
+
+@contextlib.contextmanager
+def served_by(backend: str, folder: Path, **settings: Any) -> Iterator[Site]:
+    """``served`` by one of ``BACKENDS``: a folder, or PostgreSQL and an S3-compatible store."""
+    if backend == "embedded":
+        with served(folder, **settings) as site:
+            yield site
+        return
+    import engines
+
+    with engines.postgres() as url, engines.seaweed() as s3:
+        store = {"objects_endpoint": s3.endpoint, "objects_key": engines.KEY, "objects_secret": engines.SECRET}
+        with served(folder, database=url, objects="s3://tests/dock", **store, **settings) as site:
+            yield site
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("GET", "/learnwares"): "",
     ("POST", "/learnwares"): "write",
     ("GET", "/learnwares/{owner}/{name}"): "",
+    ("GET", "/learnwares/{owner}/{name}/versions"): "",
     ("DELETE", "/learnwares/{owner}/{name}"): "write",
     ("GET", "/learnwares/{owner}/{name}/files/{path}"): "",
     ("GET", "/learnwares/{owner}/{name}/specs/{space_id}"): "",
@@ -45,6 +46,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("POST", "/repositories/{owner}/{name}/commits"): "write",
     ("GET", "/repositories/{owner}/{name}/tree/{revision}"): "",
     ("GET", "/repositories/{owner}/{name}/files/{revision}/{path}"): "",
+    ("GET", "/uploads"): "write",
     ("POST", "/uploads"): "write",
     ("GET", "/uploads/{upload}"): "write",
     ("PATCH", "/uploads/{upload}"): "write",
@@ -122,6 +124,7 @@ def ask(site: Site, route: tuple[str, str], token: str | None) -> Any:
     }.items():  # fmt: skip
         path = path.replace("{" + name + "}", str(value))
     path = path.replace("{name}", "lab" if "organisations" in path else "mine" if "ada/" in path else "ada")
+    path += f"?sha256={SHA}&size=3" if (method, path) == ("GET", "/uploads") else ""
     return site.ask(method, API + path, BODIES.get(route), token=token, headers={"Upload-Offset": "0"})
 
 

@@ -31,7 +31,7 @@ from learndock.settings import Settings
 from serving import Site, served
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
-EXAMPLES = 4
+EXAMPLES = 3
 
 
 @pytest.fixture(scope="module")
@@ -187,4 +187,4 @@ def run_shop(place: Path, *, examples: int, steps: int) -> None:
 
 
 def test_publishing_deleting_and_collecting_side_by_side(tmp_path: Path) -> None:
-    run_shop(tmp_path, examples=4, steps=12)
+    run_shop(tmp_path, examples=3, steps=12)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import models
-from docking import make_learnware, seal
+from docking import make_learnware, make_spec, seal
 from learndock.files import sha256_bytes
 from learndock.package.manifest import Manifest
+from learndock.spec.file import spec_to_bytes
 from serving import Site, served
 
+SPEC = spec_to_bytes(make_spec(np.random.default_rng(3), kind="task"))
 API = "/api/v1"
 PART = 5 << 20
 
@@ -238,13 +242,14 @@ def test_one_of_64_writers_gets_the_name(tmp_path: Path) -> None:
             folder = make_learnware(tmp_path / str(i), "ada/wanted", seed=i, numbers=10)
             manifest = Manifest.from_folder(folder)
             for file in manifest.files:
-                site.upload((folder / file.path).read_bytes(), ada)
+                site.service.uploads.put(site.principal("ada"), (folder / file.path).read_bytes())
             manifests.append({"manifest": manifest.model_dump(mode="json")})
         with ThreadPoolExecutor(64) as pool:
             statuses = list(pool.map(lambda m: site.post(f"{API}/learnwares", m, token=ada).status, manifests))
         assert sorted(statuses) == [201] + [409] * 63
-        again = [site.post(f"{API}/learnwares", m, token=ada).status for m in manifests]
-        assert sorted(again) == [200] + [409] * 63
+        again = [site.post(f"{API}/learnwares", m, token=ada).status for m in manifests[statuses.index(201) :][:3]]
+        assert again[0] == 200
+        assert set(again[1:]) <= {409}
         assert [r.name for r in site.service.dock.records()] == ["ada/wanted"]
         assert [p for p in site.service.dock.verify() if p.severity == "error"] == []
 
@@ -258,6 +263,43 @@ def test_who_comes_too_fast_waits(tmp_path: Path) -> None:
         refused = site.get(f"{API}/health")
         assert (refused.body["error"]["code"], int(refused.headers["retry-after"]) >= 1) == ("too_many_requests", True)
         assert site.get(f"{API}/whoami", token=ada).status == 200, "each token has its own"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], check=False).returncode:
+        pytest.skip("cannot mount a small file system here; it takes root")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_is_told_reading_goes_on_and_it_recovers_by_itself(small_disk: Path, tmp_path: Path) -> None:
+    with served(small_disk / "dock") as site:
+        ada = site.token("ada")
+        assert site.publish(make_learnware(tmp_path / "a", "ada/a"), ada).status == 201
+        large = bytes(range(256)) * 40_000
+        upload = begin(site, large, ada)
+        full = send(site, upload, 0, large, ada)
+        assert (full.status, full.body["error"]["code"]) == (507, "storage_full")
+        for _ in range(3):  # nothing is left at all
+            with contextlib.suppress(OSError), (small_disk / "filler").open("ab", buffering=0) as filler:
+                filler.write(bytes(8 << 20))
+        refused = [
+            site.post(f"{API}/repositories", {"name": f"ada/new{i}"}, token=ada) for i in range(40)
+        ]  # fmt: skip
+        assert {a.status for a in refused} <= {201, 507}
+        assert refused[-1].status == 507
+        assert refused[-1].body["error"]["code"] == "storage_full"
+        assert site.get(f"{API}/learnwares/ada/a").status == 200
+        assert site.get(f"{API}/learnwares/ada/a/files/model.safetensors").status == 200
+        assert site.post(f"{API}/identify", SPEC).body["searched"] == 1
+        (small_disk / "filler").unlink()
+        assert site.ask("DELETE", f"{API}/uploads/{upload}", token=ada).status == 204
+        assert site.publish(make_learnware(tmp_path / "b", "ada/b"), ada).status == 201
+        assert [p for p in site.service.dock.verify() if p.severity == "error"] == []
 
 
 # -- what may not be stored ------------------------------------------------------------------------------------

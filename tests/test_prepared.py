@@ -39,6 +39,7 @@ class Shelf:
     """What ``identify`` asks of a dock."""
 
     table: SpecTable
+    url: None = None
 
     def vectors(self, space_id: str) -> SpecTable:
         assert space_id == SPACE_ID

@@ -19,7 +19,7 @@ import pytest
 import learndock
 from docking import SPACE_ID, make_learnware, make_spec
 from hub_clients import hashes
-from learndock.dock import Dock, open_dock, transfer
+from learndock.dock import Dock, transfer
 from learndock.dock.remote import RemoteDock
 from learndock.errors import (
     Conflict,
@@ -36,15 +36,15 @@ from learndock.files import sha256_bytes
 from learndock.search import Filters, identify
 from learndock.search.asking import bare
 from proxy import Heard, Proxy, Told, proxy
-from serving import Site, served
+from serving import BACKENDS, Site, served_by
 
 WEIGHTS = "model.safetensors"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=BACKENDS)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("remote")
-    with served(folder / "dock") as site:
+    with served_by(request.param, folder / "dock") as site:
         for name in ("ada/one", "ada/two"):
             made = make_learnware(folder / name, name)
             assert site.publish(made, site.token("ada")).status == 201
@@ -67,7 +67,7 @@ def opened(url: str, token: str | None = None) -> RemoteDock:
 def test_an_address_answers_as_its_folder_does(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LEARNDOCK_TOKEN", raising=False)
     there = learndock.open_dock(site.url)
-    here = open_dock(site.service.folder)
+    here = site.service.dock
     assert isinstance(there, RemoteDock)
     assert there.records() == here.records()
     assert len(there) == len(here)
@@ -105,7 +105,7 @@ def test_what_is_the_operators_is_refused(site: Site) -> None:
     with pytest.raises(UsageError, match="filters"):
         identify(there, make_spec(np.random.default_rng(0), kind="task"), allowed=["ada/one@x"])
     with pytest.raises(UsageError, match="nothing private"):
-        open_dock(site.service.folder).add(site.service.folder, private=True)
+        site.service.dock.add(site.service.folder, private=True)
 
 
 def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
@@ -315,7 +315,7 @@ def test_the_spec_goes_out_without_labels(site: Site) -> None:
         assert _asked(between)
         assert not [h for h in between.heard if h.holds(b"geheim")]
     allowed = [r.id for r in opened(site.url).records()]
-    assert found == identify(open_dock(site.service.folder), task, allowed=allowed)
+    assert found == identify(site.service.dock, task, allowed=allowed)
     assert (bare(task).behaviour == task.behaviour).all()
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,10 +22,11 @@ import engines
 from docking import make_learnware
 from learndock.dock import open_dock
 from learndock.dock.referrers import referred_by_service
-from learndock.errors import Conflict, DockError, NotFound, UsageError
+from learndock.errors import Conflict, DockError, ModelError, NotFound, SpecError, UnsafeModel, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
 from learndock.service.backup import backup, restore
+from learndock.service.inspection import Inspector
 from learndock.service.principal import NOBODY, Principal
 from learndock.service.repositories import Changes
 from learndock.service.service import Service, open_service
@@ -163,6 +168,26 @@ def somebody_else(service: Service, name: str) -> Principal:
     return service.people.principal(str(made.secret))
 
 
+def test_what_the_dock_says_names_nothing_that_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dock compares newcomers with all that is there, and says with what; who sends them must not hear of all."""
+    with opened(tmp_path / "dock") as service:
+        ada, bob = somebody(service, "ada"), somebody(service, "bob")
+        publish(service, ada, make_learnware(tmp_path / "secret", "ada/secret"), private=True)
+        publish(service, ada, make_learnware(tmp_path / "open", "ada/open"))
+
+        def refuse(_: Any) -> Any:
+            raise SpecError("a copy of ada/secret and of ada/open; make your own")
+
+        monkeypatch.setattr(service.dock, "add", refuse)
+        with pytest.raises(SpecError, match="a copy of somebody's private learnware and of ada/open"):
+            publish(service, bob, make_learnware(tmp_path / "b", "bob/b"))
+        with pytest.raises(SpecError, match="a copy of ada/secret"):
+            publish(service, ada, make_learnware(tmp_path / "a", "ada/a"))
+        for who, name in ((bob, "bob/b"), (ada, "ada/a")):
+            with pytest.raises(NotFound):
+                service.repositories.get(who, name)
+
+
 # -- upkeep ----------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +272,56 @@ def test_without_its_database_a_service_does_not_start(tmp_path: Path) -> None:
         open_service(EMBEDDED, tmp_path / "dock")
     with pytest.raises(DockError, match="nobody knows which files are needed"):
         open_dock(tmp_path / "dock").collect()
+
+
+# -- looking at files in a process apart -----------------------------------------------------------------------
+
+
+def test_the_process_that_looks_at_files_is_shut_in() -> None:
+    code = """
+import json, pickle, socket, subprocess, sys
+from pathlib import Path
+from learndock.service.inspection import _shut_in
+_shut_in()
+found = {}
+for what, action in {
+    "network": lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+    "program": lambda: subprocess.run(["true"]),
+    "pickle": lambda: pickle.loads(pickle.dumps(Path("x"))),
+    "memory": lambda: bytearray(2 << 30),
+    "little": lambda: bytearray(50 << 20) and None,
+}.items():
+    try:
+        action()
+        found[what] = "done"
+    except BaseException as error:
+        found[what] = type(error).__name__
+print(json.dumps(found))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    wanted = {"network": "UnsafeModel", "program": "UnsafeModel", "pickle": "UnsafeModel", "memory": "MemoryError"}
+    assert json.loads(done.stdout) == {**wanted, "little": "done"}
+
+
+def test_who_looks_too_long_or_dies_refuses_and_the_next_is_looked_at(tmp_path: Path) -> None:
+    folder = make_learnware(tmp_path / "good", "ada/good")
+    inspector = Inspector()
+    assert inspector.admit(folder).manifest.name == "ada/good"
+    process = inspector._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert inspector.admit(folder).manifest.name == "ada/good"
+    assert inspector._process is not process
+    os.kill(inspector._process.pid, signal.SIGSTOP)  # type: ignore[union-attr]
+    inspector._seconds = 0.2
+    with pytest.raises(ModelError, match="too long"):
+        inspector.admit(folder)
+    inspector._seconds = 60
+    (folder / "config.json").write_text('{"auto_map": 1}')
+    with pytest.raises(UnsafeModel, match="auto_map"):
+        inspector.check_files(folder)
+    inspector.close()
 
 
 # -- settings and tables ---------------------------------------------------------------------------------------

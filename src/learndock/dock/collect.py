@@ -43,15 +43,16 @@ def collect(home: Home) -> Collected:
         DockError: who refers to blobs cannot be known from here; nothing was deleted.
     """
     with home.locked():
-        # The list of blobs first: one that comes meanwhile is not on it, whoever refers to it.
-        there = list(home.blobs.digests())
-        needed = referenced(home) | home.referred()
-        held, dead = leases(home.leases)
-        unneeded = [sha256 for sha256 in there if sha256 not in needed]
-        spared = [sha256 for sha256 in unneeded if sha256 in held]
-        for sha256 in unneeded:
-            if sha256 not in held:
-                home.blobs.delete(sha256)
+        with home.sparing():
+            # The list of blobs first: one that comes meanwhile is not on it, whoever refers to it.
+            there = list(home.blobs.digests())
+            needed = referenced(home) | home.referred()
+            held, dead = leases(home.leases)
+            unneeded = [sha256 for sha256 in there if sha256 not in needed]
+            spared = [sha256 for sha256 in unneeded if sha256 in held]
+            for sha256 in unneeded:
+                if sha256 not in held:
+                    home.blobs.delete(sha256)
         unfinished = [*home.staging.iterdir(), *home.shelf.leftovers(), *home.old_databases(), *dead]
         for path in unfinished:
             if path.is_dir() and not path.is_symlink():

@@ -7,7 +7,7 @@ records.sqlite       what readers ask (see ``records``); a link, so that a new o
 service.json         there where the dock is served: others than learnwares refer to blobs (see ``referrers``)
 leases/              notes of those who are reading (see ``leases``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
-lock                 held by the one who writes
+lock, collecting     held by the one who writes; by the one who collects, or refers to blobs anew
 """
 
 from __future__ import annotations
@@ -57,6 +57,16 @@ class Home:
         """Hold the writer's lock; yields whether it is held."""
         with self.errors(), write_lock(self.lock, wait=wait) as held:
             yield held
+
+    @contextlib.contextmanager
+    def sparing(self) -> Iterator[None]:
+        """Hold collections off, or who refers to blobs anew; inside of ``locked`` where both are held.
+
+        A blob that nobody refers to may be on a collection's list already; who is about to refer to it says so in
+        here, before or after that collection and not in its midst.
+        """
+        with self.errors(), write_lock(self.folder / "collecting"):
+            yield
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Records]:

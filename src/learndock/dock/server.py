@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndock.dock import migrations
 from learndock.dock.admission import Admit, admit
 from learndock.dock.dock import Dock
 from learndock.dock.home import FORMAT, MARK, Home
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
     from sqlalchemy import Connection, Engine
 
-#: The writer's lock: a number that nobody else in the database uses.
-LOCK = 0x1EA27D0C
+#: The writer's lock, and the collector's: numbers that nobody else in the database uses.
+LOCK, COLLECTING = 0x1EA27D0C, 0x1EA27D0D
 TABLES = """
     CREATE TABLE learnwares (
         name       TEXT COLLATE "C" PRIMARY KEY,
@@ -128,7 +127,7 @@ class ServerHome(Home):
         super().__init__(folder, ObjectBlobs(store, staging))
         self.engine, self.store = engine, store
         self.shelf = ObjectShelf(store)
-        self._one_writer = threading.Lock()
+        self._one_writer, self._one_collector = threading.Lock(), threading.Lock()
         #: Set by a service that shares the database: who else refers to blobs.
         self.referrers: Callable[[], set[str]] | None = None
 
@@ -141,22 +140,34 @@ class ServerHome(Home):
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[bool]:
-        """See ``Home.locked``. Threads wait for each other here, and one of them for other processes there."""
-        if not self._one_writer.acquire(blocking=wait):
+        """See ``Home.locked``."""
+        with self._held(LOCK, self._one_writer, wait=wait) as held:
+            yield held
+
+    @contextlib.contextmanager
+    def sparing(self) -> Iterator[None]:
+        """See ``Home.sparing``."""
+        with self._held(COLLECTING, self._one_collector, wait=True):
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, lock: int, here: threading.Lock, *, wait: bool) -> Iterator[bool]:
+        """An advisory lock. Threads wait for each other here, and one of them for other processes there."""
+        if not here.acquire(blocking=wait):
             yield False
             return
         try:
             with self.errors(), self._connection() as connection:
                 ask = "SELECT pg_advisory_lock(%s)" if wait else "SELECT pg_try_advisory_lock(%s)"
-                held = connection.exec_driver_sql(ask, (LOCK,)).scalar() is not False
+                held = connection.exec_driver_sql(ask, (lock,)).scalar() is not False
                 try:
                     yield held
                 finally:
                     if held:
                         with contextlib.suppress(Exception):  # a connection that is gone holds no lock
-                            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (LOCK,))
+                            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (lock,))
         finally:
-            self._one_writer.release()
+            here.release()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Records]:
@@ -287,6 +298,3 @@ def open_server_dock(
     dock = Dock(settle_server(Path(folder), database, store, create=create), admit=admit)
     dock._tidy()
     return dock
-
-
-assert len(STEPS) == len(migrations.STEPS), "every step of the tables has its twin for PostgreSQL"

@@ -109,7 +109,7 @@ def upload(session: Session, place: Path, file: File, count: Count) -> None:
         Unavailable: the service is gone, and stays so.
     """
     asked = urlencode({"sha256": file.sha256, "size": file.size})
-    begun = session.json("GET", f"/uploads?{asked}")["uploads"]
+    begun = _patient(lambda: session.json("GET", f"/uploads?{asked}"))["uploads"]
     now = begun[0] if begun else _begin(session, file)
     there = failed = busy = 0
     while not now["stored"]:
@@ -169,14 +169,19 @@ def pause(failed: int, error: Exception) -> None:
 
 
 def _begin(session: Session, file: File) -> Any:
-    return session.json("POST", "/uploads", {"sha256": file.sha256, "size": file.size})
+    return _patient(lambda: session.json("POST", "/uploads", {"sha256": file.sha256, "size": file.size}))
 
 
 def _look(session: Session, upload_id: str, error: LearndockError) -> Any:
-    failed = 1
+    return _patient(lambda: session.json("GET", f"/uploads/{upload_id}"), error)
+
+
+def _patient(ask: Callable[[], Any], told: LearndockError | None = None) -> Any:
+    """The answer to a question that may be asked again; what is ``told``, or was said last, where none comes."""
+    failed = 0
     while True:
         try:
-            return session.json("GET", f"/uploads/{upload_id}")
-        except (Unavailable, TooManyRequests):
+            return ask()
+        except (Unavailable, TooManyRequests) as error:
             failed += 1
-            pause(failed, error)
+            pause(failed, told or error)

@@ -63,6 +63,5 @@ def create_app(service: Service) -> FastAPI:
     for part in (learnwares, repositories, uploads, identify, people, operate):
         api.include_router(part.router)
     app.include_router(api)
-    # The hub reads its bodies piece by piece, each route to its own limit
-    app.include_router(hub, max_body_size=uploads.ANY)
+    app.include_router(hub)
     return app

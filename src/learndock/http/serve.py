@@ -52,6 +52,7 @@ def start(service: Service) -> Running:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((settings.host, settings.port))
+        listening.listen(2048)  # who connects from now on waits, and is answered when all is ready
     except OSError as error:
         listening.close()
         raise UsageError(

@@ -11,6 +11,7 @@ SparseTensorProto, FunctionProto, TrainingInfoProto, ValueInfoProto).
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ Span = tuple[int, int]
 
 
 class _Walk:
-    def __init__(self, data: mmap.mmap | bytes, where: str, folder: Path) -> None:
+    def __init__(self, data: mmap.mmap | bytes, where: str, folder: Path, *, complete: bool = True) -> None:
+        self.complete = complete
         self.data = data
         self.where = where
         self.folder = folder
@@ -246,6 +248,8 @@ class _Walk:
                 "must lie beside it, in a file called NAME.data"
             )
         path = self.folder / location
+        if not self.complete and not os.path.lexists(path):
+            return
         if path.is_symlink() or not path.is_file():
             raise ModelError(f"{location}: missing; {self.where} keeps tensor {name} in it")
         # Digits alone: Python reads "1_000" and other scripts' digits as numbers, onnxruntime does not
@@ -271,8 +275,8 @@ class _Walk:
         return Value(name, element, rank)
 
 
-def read_onnx(path: Path) -> OnnxFile:
-    """Walk an ONNX file; other files that it names must lie in the same folder.
+def read_onnx(path: Path, *, complete: bool = True) -> OnnxFile:
+    """Walk an ONNX file; other files that it names must lie in the same folder, unless not all are there yet.
 
     Raises:
         UnsafeModel: it needs operators from elsewhere, or names a file outside of its folder.
@@ -285,6 +289,6 @@ def read_onnx(path: Path) -> OnnxFile:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] == b"ORTM":
                 raise UnsafeModel(f"{path.name}: onnxruntime's own format; export it as plain ONNX")
-            walk = _Walk(data, path.name, path.parent)
+            walk = _Walk(data, path.name, path.parent, complete=complete)
             walk.model((0, size))
     return walk.found

@@ -82,8 +82,10 @@ _IMAGES = {".png": (b"\x89PNG\r\n\x1a\n",), ".jpg": (b"\xff\xd8\xff",), ".jpeg":
 _TEXT_NAMES = re.compile(r"(?:licen[cs]e|notice|copying|copyright|authors|citation)", re.IGNORECASE)
 
 
-def check_files(folder: str | Path) -> list[Path]:
+def check_files(folder: str | Path, *, complete: bool = True) -> list[Path]:
     """Check every file below ``folder``; return them relative to it, sorted.
+
+    Unless ``complete``, files that others name may be missing: the rest of them is on its way.
 
     Raises:
         UnsafeModel: a file could run code when loaded, or is of no kind that a learnware may hold.
@@ -99,12 +101,15 @@ def check_files(folder: str | Path) -> list[Path]:
     weights: set[Path] = set()
     for path in found:
         if path.suffix.lower() == ".onnx":
-            weights.update(path.parent / name for name in _onnx(folder, path))
+            weights.update(path.parent / name for name in _onnx(folder, path, complete=complete))
     for path in sorted(weights):
-        _numbers(folder, path)
+        if (folder / path).is_file():
+            _numbers(folder, path)
     for path in found:
         if path not in weights:
             _check(folder, path)
+            if path.name.endswith(".index.json"):
+                _check_shards(folder, path, complete=complete)
     return found
 
 
@@ -235,8 +240,6 @@ def _json(folder: Path, path: Path) -> None:
         check_settings(value, where=name)
     elif path.name != "tokenizer.json" and not _is_vocabulary(value):
         raise ModelError(f"{name}: not a vocabulary (a table of words and numbers); save the tokenizer again")
-    if path.name.endswith(".index.json"):
-        _check_shards(folder, path, value)
 
 
 def _is_vocabulary(value: Any) -> bool:
@@ -268,9 +271,10 @@ def _of_transformers(found: Any) -> bool:
     return isinstance(library, str) and _LIBRARY_MODEL.fullmatch(library) is not None
 
 
-def _check_shards(folder: Path, path: Path, value: Any) -> None:
+def _check_shards(folder: Path, path: Path, *, complete: bool) -> None:
     """A sharded model: every tensor lies in the file beside the index that the index names."""
     name = path.as_posix()
+    value = read_json(folder / path, where=name)
     shards = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
         raise ModelError(f"{name}: has no weight_map; save the model again")
@@ -278,6 +282,8 @@ def _check_shards(folder: Path, path: Path, value: Any) -> None:
     for tensor, shard in shards.items():
         if PurePosixPath(shard).name != shard or not shard.endswith(".safetensors"):
             raise UnsafeModel(f"{name}: {str(tensor)[:80]} is said to lie in {shard[:80]!r}; {_SAFETENSORS}")
+        if not complete and not (folder / path).parent.joinpath(shard).exists():
+            continue
         if shard not in held:
             held[shard] = header_of((folder / path).parent / shard, where=shard)
         if tensor not in held[shard].tensors:
@@ -311,11 +317,11 @@ def _image(folder: Path, path: Path) -> None:
         raise UnsafeModel(f"{name}: larger than {MAX_IMAGE // MIB} MiB; use a smaller image")
 
 
-def _onnx(folder: Path, path: Path) -> set[str]:
+def _onnx(folder: Path, path: Path, *, complete: bool) -> set[str]:
     disguise = _disguise(folder / path)
     if disguise:
         raise UnsafeModel(f"{path.as_posix()}: not ONNX but {disguise}")
-    return read_onnx(folder / path).external
+    return read_onnx(folder / path, complete=complete).external
 
 
 def _numbers(folder: Path, path: Path) -> None:

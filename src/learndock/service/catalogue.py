@@ -102,6 +102,14 @@ class Catalogue:
                 found[entry.space_id] = (name, count + 1)
         return found
 
+    def told_to(self, owner: str, message: str) -> str:
+        """A message of the dock, which knows all names, without private ones of others than ``owner``."""
+        picture = self._now()
+        for key, whose in picture.hidden.items():
+            if whose != owner.casefold() and picture.records[key].name in message:
+                message = message.replace(picture.records[key].name, "somebody's private learnware")
+        return message
+
     def digest(self, name: str) -> str | None:
         """The version that the dock has of a name, whoever asks."""
         try:

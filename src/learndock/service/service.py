@@ -32,10 +32,10 @@ from learndock.errors import (
 )
 from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
-from learndock.package.safety import check_files
 from learndock.service import views
 from learndock.service.catalogue import Catalogue
 from learndock.service.database import Database
+from learndock.service.inspection import Inspector
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
@@ -59,17 +59,20 @@ class Service:
 
     def __init__(self, dock: Dock, database: Database, settings: Settings) -> None:
         self.dock, self.database, self.settings = dock, database, settings
+        self.inspector = Inspector()
+        dock._admit = self.inspector.admit
         self.home: Home = dock._home
         self.folder = dock.folder
         self.people = People(database, token_days=settings.token_days)
-        self.uploads = Uploads(database, self.home.blobs, self.folder / "uploads", settings)
+        self.uploads = Uploads(database, self.home, self.folder / "uploads", settings)
         self.repositories = Repositories(database, self.uploads, self.home, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.signing_key = _signing_key(database)
         views.clear(self.uploads.folder)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, and of the process that looks at files."""
+        self.inspector.close()
         self.database.close()
 
     def check(self) -> None:
@@ -190,7 +193,11 @@ class Service:
         listed = {f.path: f.sha256 for f in manifest.files}
         with self._folder(listed) as folder:
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
-            return self.dock.add(folder)
+            try:
+                return self.dock.add(folder)
+            except LearndockError as error:
+                # Where the dock compares a newcomer with what is there, it may name what others must not know of.
+                raise type(error)(self.catalogue.told_to(name.partition("/")[0], str(error))) from None
 
     def _manifest(self, sha256: str) -> Manifest:
         with self.home.blobs.open(sha256) as stream:
@@ -206,7 +213,7 @@ class Service:
             return
         try:
             with self._folder(checked) as folder:
-                check_files(folder)
+                self.inspector.check_files(folder)
         except LearndockError as error:
             raise type(error)(self._without_paths(str(error))) from None
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, or_, select, update
 
-from learndock.dock.blobs import BlobStore
-from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, UsageError
+from learndock.dock.home import Home
+from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, Unavailable, UsageError
 from learndock.files import CHUNK
 from learndock.service.database import Database
 from learndock.service.principal import Principal
@@ -55,8 +55,8 @@ class Upload:
 class Uploads:
     """The uploads of a service, and the blobs that come of them."""
 
-    def __init__(self, database: Database, store: BlobStore, folder: Path, settings: Settings) -> None:
-        self._database, self._store, self._settings = database, store, settings
+    def __init__(self, database: Database, home: Home, folder: Path, settings: Settings) -> None:
+        self._database, self._home, self._store, self._settings = database, home, home.blobs, settings
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self._busy: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Uploads:
         self._check(sha256, size, part_size)
         now = time.time()
         expires = now + self._settings.upload_hours * 3600
-        with self._database.write() as connection:
+        with self._home.sparing(), self._database.write() as connection:
             stored = self._holds(connection, who, sha256, size)
             if stored:
                 self._lease(connection, who, sha256, expires)
@@ -267,7 +267,8 @@ class Uploads:
             with self.receive(who, upload, offset=0) as receiver:
                 for piece in pieces():
                     receiver.write(piece)
-            self.finish(who, upload)
+            if not self.finish(who, upload).stored:
+                raise Unavailable("the file was taken away while it was stored; send it again")
         return hashes.blob()
 
     # -- what is there ------------------------------------------------------------------------------------
@@ -319,13 +320,15 @@ class Uploads:
     def expire(self) -> int:
         """Throw away uploads whose time is over; returns how many."""
         now = time.time()
+        # The files first: whose row is not there when they are on the list, has none; a new one is not on it.
+        files = [path for path in self.folder.iterdir() if path.is_file()]
         with self._database.write() as connection:
             gone = connection.execute(delete(uploads).where(uploads.c.expires <= now).returning(uploads.c.id))
             expired = list(gone.scalars())
             connection.execute(delete(holdings).where(holdings.c.expires <= now))
             known = set(connection.execute(select(uploads.c.id).where(uploads.c.stored.is_(False))).scalars())
-        for path in self.folder.iterdir():
-            if path.is_file() and path.name not in known and path.name not in self._busy:
+        for path in files:
+            if path.name not in known and path.name not in self._busy:
                 path.unlink(missing_ok=True)
         for name in expired:
             self._hashes.pop(name, None)
@@ -389,8 +392,9 @@ class Uploads:
                 f"the bytes that came have the SHA-256 {blob.sha256[:12]}..., {upload.sha256[:12]}... was announced; "
                 "nothing was kept, send them again"
             )
-        # The lease is there before the blob, so that no collection finds it alone.
-        with self._database.write() as connection:
+        # The lease is there before the blob, so that no collection finds it alone; and comes before or after a
+        # collection, not in its midst, for one that nobody referred to may be on its list.
+        with self._home.sparing(), self._database.write() as connection:
             self._lease(connection, who, blob.sha256, upload.expires, blob)
         if not file.exists():
             file.touch()

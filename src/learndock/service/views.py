@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from learndock.dock.blobs import BlobStore
 from learndock.errors import PackageError
@@ -20,10 +20,14 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
     """A folder below ``root`` that holds the blobs ``path -> SHA-256``, gone when the block ends.
 
     Raises:
+        PackageError: a path is a file and a folder.
         NotFound: a blob is not there.
         PackageError: a path leads out of the folder.
         StorageFull: no room.
     """
+    folders = {parent.as_posix() for path in files for parent in PurePosixPath(path).parents}
+    for path in sorted(folders & set(files)):
+        raise PackageError(f"{path}: is a file and a folder; rename one")
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
     with storage_errors(folder):
         try:

@@ -13,9 +13,11 @@ from fastapi.responses import JSONResponse
 from learndock.http.files import blob_response
 from learndock.http.hub.addresses import base
 from learndock.http.hub.failures import HubRoute, Missing, missing
-from learndock.http.hub.snapshot import Snapshot, described, etag, find, time_text
+from learndock.http.hub.snapshot import Snapshot, described, etag, find, find_file, time_text
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.package.manifest import MANIFEST
+from learndock.search.filters import Filters
+from learndock.service.principal import Principal
 from learndock.service.repositories import MAIN, Repository
 from learndock.service.service import Service
 
@@ -37,10 +39,11 @@ def list_models(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
-    """Repositories by name, and behind the last page what lies in the dock without one."""
-    found = service.repositories.find(who, owner=author, search=search, after=cursor, limit=limit + 1)
-    shown = [_listed(r) for r in found[:limit]]
-    answer = JSONResponse(shown)
+    """Repositories by name, and what lies in the dock without one."""
+    repositories = service.repositories.find(who, owner=author, search=search, after=cursor, limit=limit + 1)
+    alone = _without_repository(service, who, author=author, search=search, after=cursor)
+    found = sorted([*repositories, *alone], key=lambda r: r.name.casefold())[: limit + 1]
+    answer = JSONResponse([_listed(r) for r in found[:limit]])
     if len(found) > limit:
         asked = {k: v for k, v in (("author", author), ("search", search)) if v is not None}
         _link_next(answer, request, {**asked, "limit": limit, "cursor": found[limit - 1].name})
@@ -141,11 +144,9 @@ def get_file_without_owner(name: Name, rest: Rest) -> Response:
 async def get_file(owner: Owner, name: Name, rest: Rest, request: Request, who: Anyone, service: ServiceOf) -> Response:
     """The bytes of one file; clients go on with Range where they broke off."""
     revision, path = split_revision(rest)
-    snapshot = await run_in_threadpool(find, service, who, f"{owner}/{name}", revision)
-    entry = snapshot.entry(path)
-    headers = {"X-Repo-Commit": snapshot.commit}
-    if path in snapshot.kept:
-        content = snapshot.kept[path]
+    commit, entry, content = await run_in_threadpool(find_file, service, who, f"{owner}/{name}", revision, path)
+    headers = {"X-Repo-Commit": commit}
+    if content is not None:
         headers |= {"ETag": f'"{entry.oid}"', "Content-Type": "application/json"}
         return Response(content, headers=headers)
     return await blob_response(request, service.home.blobs, entry.sha256, entry.size, etag=etag(entry), headers=headers)
@@ -190,6 +191,19 @@ def _model(snapshot: Snapshot, *, blobs: bool) -> dict[str, Any]:
             "note": snapshot.note,
         },
     }
+
+
+def _without_repository(
+    service: Service, who: Principal, *, author: str | None, search: str | None, after: str | None
+) -> list[Repository]:
+    known = service.repositories.standing()
+    return [
+        Repository(0, r.name, False, 0.0, 0.0, None, r.digest, None)
+        for r in service.catalogue.records(who, Filters(owner=author))
+        if (key := r.name.casefold()) not in known
+        and (not search or search.casefold() in key)
+        and (after is None or key > after.casefold())
+    ]
 
 
 def _listed(repository: Repository) -> dict[str, Any]:

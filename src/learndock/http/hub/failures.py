@@ -60,8 +60,9 @@ def _answer(found: LearndockError, error: Exception) -> Response:
     answer = errors.response(told)
     if isinstance(error, HTTPException):
         answer.status_code = error.status_code
-    # A header is one line of Latin letters; the body has the message as it is.
-    answer.headers["X-Error-Message"] = " ".join(str(told).split()).encode("ascii", "replace").decode()[:1000]
+    # A header is one line of plain letters; the body has the message as it is.
+    line = " ".join(str(told).split())[:1000]
+    answer.headers["X-Error-Message"] = "".join(c if " " <= c <= "~" else "?" for c in line)
     if isinstance(found, Missing):
         answer.headers["X-Error-Code"] = found.code
         if found.commit:

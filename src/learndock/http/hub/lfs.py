@@ -15,7 +15,7 @@ from learndock.http.hub import addresses
 from learndock.http.hub.download import Name, Owner, Rest
 from learndock.http.hub.failures import HubRoute, missing
 from learndock.http.principal import ServiceOf, Writer
-from learndock.http.routes.uploads import UploadId
+from learndock.http.routes.uploads import ANY, UploadId
 from learndock.service.principal import Principal
 from learndock.service.service import Service
 from learndock.service.uploads import Upload
@@ -64,7 +64,7 @@ async def batch(owner: Owner, name: Name, request: Request, who: Writer, service
     return JSONResponse(await run_in_threadpool(answer), media_type=LFS_JSON)
 
 
-@router.put("/api/lfs/{upload}")
+@router.put("/api/lfs/{upload}", max_body_size=ANY)
 async def put(
     upload: UploadId,
     request: Request,

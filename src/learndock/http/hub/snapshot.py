@@ -70,6 +70,23 @@ def find(service: Service, who: Principal, name: str, revision: str = MAIN) -> S
     return _of_repository(service, who, repository, revision)
 
 
+def find_file(service: Service, who: Principal, name: str, revision: str, path: str) -> tuple[str, Entry, bytes | None]:
+    """The commit, one file of it, and its bytes where these are no blob: ``find`` without reading the whole tree.
+
+    Raises:
+        Missing: there is no such repository, revision, or file.
+    """
+    try:
+        repository = service.repositories.get(who, name)
+    except NotFound:
+        snapshot = find(service, who, name, revision)
+        return snapshot.commit, snapshot.entry(path), snapshot.kept.get(path)
+    with missing("RevisionNotFound"):
+        commit = service.repositories.resolve(repository, revision)
+    with missing("EntryNotFound", commit.id):
+        return commit.id, service.repositories.file(commit, path), None
+
+
 def is_large(size: int) -> bool:
     """Whether a file of this size is an LFS object."""
     return size > LARGE

@@ -18,6 +18,7 @@ from learndock.http.hub.failures import HubRoute, Missing, missing
 from learndock.http.hub.ndjson import Line, Spool
 from learndock.http.hub.snapshot import EMPTY, LARGE, etag, find, is_large
 from learndock.http.principal import Reader, ServiceOf, Writer
+from learndock.http.routes.uploads import ANY
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.repositories import MAIN, Changes
@@ -87,7 +88,7 @@ def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) 
     except Conflict as error:
         # Whether it stands there is for those to know who may see it.
         answer = errors.body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
-        return JSONResponse(answer, 409, {"X-Error-Message": f"{name}: there is such a repository already"})
+        return JSONResponse(answer, 409, {"X-Error-Message": "there is such a repository already"})
     except NotFound as error:
         raise Missing(str(error), "RepoNotFound") from None
     return JSONResponse({"url": f"{addresses.base(request, service.settings)}/{found}", "name": found, "id": found})
@@ -142,7 +143,7 @@ def preupload(
     }
 
 
-@router.post("/api/models/{owner}/{name}/commit/{revision:path}")
+@router.post("/api/models/{owner}/{name}/commit/{revision:path}", max_body_size=ANY)
 async def commit(
     owner: Owner, name: Name, revision: Rest, request: Request, who: Writer, service: ServiceOf
 ) -> dict[str, Any]:

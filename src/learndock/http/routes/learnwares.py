@@ -39,6 +39,19 @@ class Page(Shape):
     next: int | None
 
 
+class VersionShape(Shape):
+    """A version, and the commits of its repository whose files are it."""
+
+    version: str
+    commits: list[str]
+
+
+class Versions(Shape):
+    """The versions of a learnware."""
+
+    versions: list[VersionShape]
+
+
 class Submission(Shape):
     """The manifest of a learnware whose files are uploaded; ``private`` counts where its repository is new."""
 
@@ -98,6 +111,18 @@ async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceO
     """One learnware with its manifest."""
     record = await asked(service, service.catalogue.record, who, _which(owner, name, version))
     return json_response(_whole(record))
+
+
+@router.get("/learnwares/{owner}/{name}/versions")
+def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> Versions:
+    """The versions that a name stands for: one, for as long as it stands, and the commits that hold it."""
+    record = service.catalogue.record(who, f"{owner}/{name}")
+    try:
+        repository = service.repositories.get(who, record.name)
+    except NotFound:  # added to the folder by hand
+        return Versions(versions=[VersionShape(version=record.digest, commits=[])])
+    found = [c.id for c in service.repositories.commits(repository, limit=1000) if c.digest == record.digest]
+    return Versions(versions=[VersionShape(version=record.digest, commits=found)])
 
 
 @router.delete("/learnwares/{owner}/{name}", status_code=204)

@@ -1,0 +1,153 @@
+"""Looking inside strangers' files, in a process apart: no network, capped memory, and an end after some time.
+
+The server itself opens none of them. One such process is kept and asked in turn; where it dies or takes too long, what
+it was looking at is refused, and the next question gets a new one.
+
+    python -m learndock.service.inspection      reads {"do": "files" | "admit", "folder": ...}, a line each, and answers
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+from learndock import errors
+from learndock.dock.admission import Admitted, admit
+from learndock.errors import LearndockError, ModelError
+from learndock.package.manifest import Manifest
+from learndock.package.safety import check_files
+
+MEMORY = 1 << 30
+#: Hashing 50 GB takes minutes; what is no larger than usual, a blink.
+SECONDS, BYTES_A_SECOND = 60.0, 50e6
+_NEW_NETWORK, _NEW_USER = 0x40000000, 0x10000000
+_KINDS = {kind.__name__: kind for kind in errors.STATUS}
+
+
+class Inspector:
+    """Asks the process apart; safe for threads, which wait for each other."""
+
+    def __init__(self, *, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def check_files(self, folder: Path) -> None:
+        """See ``package.safety.check_files``.
+
+        Raises:
+            UnsafeModel, ModelError, PackageError: see there; or the files could not be looked at in time.
+        """
+        self._ask("files", folder)
+
+    def admit(self, folder: Path) -> Admitted:
+        """See ``dock.admission.admit``."""
+        self._ask("admit", folder)
+        return Admitted(folder, Manifest.from_folder(folder))
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, what: str, folder: Path) -> None:
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        with self._lock:
+            answer = self._answer({"do": what, "folder": str(folder)}, self._seconds + size / BYTES_A_SECOND)
+        if answer is None:
+            raise ModelError("the files could not be looked at: that took too long, or too much memory; check them")
+        if "error" in answer:
+            raise _KINDS.get(answer["error"], ModelError)(answer["message"])
+
+    def _answer(self, question: dict[str, str], seconds: float) -> dict[str, Any] | None:
+        process = self._started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.flush()
+            ready, _, _ = select.select([process.stdout], [], [], seconds)
+            line = process.stdout.readline() if ready else b""
+            found = json.loads(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError):
+            found = None
+        if found is None:
+            self._end()
+        return found
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "learndock.service.inspection"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                # A signal to the server's group must not end what it is waiting for.
+                start_new_session=True,
+            )
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._process = None
+
+
+def _shut_in() -> None:
+    """From here on: no network, no other programs, no pickles, no more memory than ``MEMORY``."""
+    # Where the system allows it, a network of its own, in which there is nothing.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_NETWORK) != 0:
+        libc.unshare(_NEW_USER | _NEW_NETWORK)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    refused = ("socket.", "subprocess.", "os.exec", "os.posix_spawn", "os.system", "os.fork", "pickle.find_class")
+
+    def hook(event: str, _: tuple[Any, ...]) -> None:
+        if event.startswith(refused):
+            raise errors.UnsafeModel(f"looking at these files led to {event}; they are refused")
+
+    sys.addaudithook(hook)
+
+
+def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    for line in questions:
+        question = json.loads(line)
+        found: dict[str, Any] = {}
+        try:
+            folder = Path(question["folder"])
+            if question["do"] == "files":
+                # Folders come in several commits, and models file by file: parts may be missing yet.
+                check_files(folder, complete=False)
+            else:
+                admit(folder)
+        except LearndockError as error:
+            kind = next(k.__name__ for k in type(error).__mro__ if k in errors.STATUS)
+            found = {"error": kind, "message": str(error)}
+        except MemoryError:
+            found = {"error": "ModelError", "message": "looking at the files takes too much memory; check them"}
+        except Exception as error:
+            found = {"error": "ModelError", "message": f"the files could not be looked at ({type(error).__name__})"}
+        answers.write(json.dumps(found).encode() + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _shut_in()
+    _serve(sys.stdin.buffer, sys.stdout.buffer)
