@@ -167,7 +167,7 @@ def one(parser: Parser, name: str, number: int, folder: Path) -> str:
     except LearndockError:
         return "refused"
     except Overdue:
-        return f"more than {SECONDS:.0f} s"
+        return f"more than {SECONDS:g} s"
     except BaseException as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     finally:

@@ -261,13 +261,13 @@ def settings() -> Iterator[Hostile]:
         value = VALUES.get(key, True)
         for name in CONFIGS:
             base = "peft" if name == "adapter_config.json" else "transformers"
-            yield Hostile(f"{key} in {name}", key, base, _json(name, lambda _, k=key, v=value: {k: v}))
+            yield Hostile(f"{key} in {name}", "key", base, _json(name, lambda _, k=key, v=value: {k: v}))
         deep = _json("config.json", lambda _, k=key, v=value: {"text_config": [{"inner": {k: v}}]})
-        yield Hostile(f"{key} deep inside", key, "transformers", deep)
+        yield Hostile(f"{key} deep inside", "key", "transformers", deep)
     escaped = lambda canary: b'{"model_type": "bert", "auto\\u005fmap": {"AutoModel": "evil.X"}}'  # noqa: E731
-    yield Hostile("auto_map in other letters", "auto_map", "transformers", _file("config.json", escaped))
+    yield Hostile("auto_map in other letters", "key", "transformers", _file("config.json", escaped))
     twice = lambda canary: b'{"auto_map": {"AutoModel": "evil.X"}, "auto_map": null}'  # noqa: E731
-    yield Hostile("auto_map and again none", "auto_map", "transformers", _file("config.json", twice))
+    yield Hostile("auto_map and again none", "key", "transformers", _file("config.json", twice))
     for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
         kernel = _json("config.json", lambda _, k=key: {k: "evil/kernel"})
         yield Hostile(f"kernel in {key}", "kernel", "transformers", kernel)
@@ -295,7 +295,7 @@ def bad_json() -> Iterator[Hostile]:
         "a key twice": b'{"a": 1, "a": 2}',
         "not a number": b'{"a": NaN}',
         "deep": b"[" * 100_000 + b"]" * 100_000,
-        "many parts": b"[" + b"[]," * 300_000 + b"[]]",
+        "many parts": b"[" + b"[]," * 100_000 + b"[]]",
         "a very long number": b'{"a": ' + b"9" * 10_000 + b"}",
         "half a letter": b'{"a": "\xed\xa0\x80"}',
         "too large": b'"' + b"a" * (1 << 20) + b'"',

@@ -43,7 +43,7 @@ SAMPLE = 256
 SAMPLE_OF_OWNER = 32
 #: Similarity (mean of both cosines) above which two learnwares are not apart.
 APART = 0.55
-LEAST_SENTINELS = 8
+LEAST_SENTINELS = 12
 #: A hub's mean similarity to the sentinels is this many times the median of theirs to each other, ...
 HUB = 1.35
 #: ... and at least this; similarities by chance stay below.
