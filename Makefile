@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # than they bring.
 TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
 
-.PHONY: help tour test check format docs bench-spec bench-identify bench-serve soak-service space clean
+.PHONY: help tour test check format docs bench-spec bench-identify bench-serve bench-hub soak-service soak-hub space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -22,6 +22,8 @@ help:
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
+	@echo "make soak-hub        hub clients, older ones too, on a folder and on PostgreSQL with an object store"
+	@echo "make bench-hub       what pushing and pulling costs"
 	@echo "make space           author the built-in space minilm-l6 anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
@@ -70,6 +72,12 @@ bench-serve: $(READY)
 
 soak-service: $(READY)
 	@$(BIN)/python benchmarks/soak_service.py --json soak-service.json
+
+soak-hub: $(READY)
+	@LEARNDOCK_SOAK=1 $(TEST_THREADS) $(BIN)/python -m pytest -q tests/test_hub.py tests/test_remote.py
+
+bench-hub: $(READY)
+	@$(BIN)/python benchmarks/bench_hub.py
 
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
