@@ -251,6 +251,14 @@ def download(port: int, path: str, size: int) -> float:
     return got / passed / 1e6
 
 
+def share_of_a_core() -> float:
+    """How much of a core a busy process gets beside whatever else runs here: 1 on an idle machine."""
+    begun, used = time.perf_counter(), time.process_time()
+    while time.perf_counter() < begun + 1:
+        pass
+    return round((time.process_time() - used) / (time.perf_counter() - begun), 2)
+
+
 def main() -> int:
     """Run all, print, write the JSON, say whether the bars are met."""
     arguments = argparse.ArgumentParser()
@@ -280,6 +288,7 @@ def measure(folder: Path, plain: Path, large: File, learnwares: int, seconds: fl
     """All figures."""
     with serving(folder) as (process, port), plain_server(plain) as plain_port:
         found: dict[str, Any] = {"machine": f"{os.cpu_count()} cores, {platform.machine()}", "learnwares": learnwares}
+        found["share of a core before"] = share_of_a_core()
         found["memory before MB"] = resident(process)
         specs = [task(i) for i in range(20)]
         load(port, [questions(specs, 0, 3)], 60)  # reads the table into memory
@@ -294,6 +303,7 @@ def measure(folder: Path, plain: Path, large: File, learnwares: int, seconds: fl
         found["download MB/s"] = round(statistics.median(ours))
         found["plain server MB/s"] = round(statistics.median(theirs))
         found["download ratio"] = round(statistics.median(ours) / statistics.median(theirs), 2)
+        found["share of a core after"] = share_of_a_core()
         found["memory after MB"], found["memory peak MB"] = resident(process), resident(process, "VmHWM")
     found["bars"] = {
         "0 errors": not found["metadata"]["errors"] and not found["identify, four at once"]["errors"],

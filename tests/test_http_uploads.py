@@ -255,7 +255,7 @@ def test_one_of_64_writers_gets_the_name(tmp_path: Path) -> None:
 
 
 def test_who_comes_too_fast_waits(tmp_path: Path) -> None:
-    with served(tmp_path / "dock", rate=5, burst=10) as site:
+    with served(tmp_path / "dock", rate=0.5, burst=10) as site:
         ada = site.token("ada")
         statuses = [site.get(f"{API}/health").status for _ in range(14)]
         assert statuses[:10] == [200] * 10
@@ -263,6 +263,8 @@ def test_who_comes_too_fast_waits(tmp_path: Path) -> None:
         refused = site.get(f"{API}/health")
         assert (refused.body["error"]["code"], int(refused.headers["retry-after"]) >= 1) == ("too_many_requests", True)
         assert site.get(f"{API}/whoami", token=ada).status == 200, "each token has its own"
+        made_up = [site.get(f"{API}/whoami", token=f"ldk_{i}").status for i in range(140)]
+        assert 429 in made_up, "but an address has not as many as it can think of"
 
 
 @pytest.fixture

@@ -113,8 +113,21 @@ def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
     for which, kind in (("ada/one@no", UsageError), ("no name", NotFound), ("ada/one@000000", NotFound)):
         with pytest.raises(kind):
             there.get_record(which)
-    with pytest.raises(UsageError, match="is no address"):
-        RemoteDock("ftp://x")
+    for url in (
+        "ftp://x",
+        "http://",
+        "http://x:port",
+        "http://[::1",
+        "http://x:99999",
+        "http://a b",
+        "http://x/\n",
+        "http://ü",
+    ):
+        with pytest.raises(UsageError, match="is no address"):
+            RemoteDock(url)
+    with pytest.raises(UsageError, match="characters that no token has"):
+        RemoteDock(site.url, token="ldk_\r\nX: y")
+    assert RemoteDock(site.url, token=f" {site.token('bob')}\n").records()
     with pytest.raises(Unavailable, match="cannot be reached"):
         RemoteDock("http://127.0.0.1:9").records()
 

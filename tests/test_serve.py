@@ -176,3 +176,20 @@ except Exception as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == ["[]", "UnsafeModel"]
+
+
+@pytest.mark.parametrize("words", [("serve",), ("backup", "x"), ("restore", "x")], ids=" ".join)
+def test_without_the_extra_it_is_named(words: tuple[str, ...], tmp_path: Path) -> None:
+    block = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("fastapi", "uvicorn", "sqlalchemy", "obstore", "starlette"):
+            raise ImportError(f"no {name}", name=name)
+sys.meta_path.insert(0, Block())
+from learndock.cli import main
+main()
+"""
+    command = [sys.executable, "-c", block, *words, "--dock", str(tmp_path / "dock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, 'pip install "learndock[server]"' in done.stderr) == (23, True), done.stderr

@@ -51,7 +51,9 @@ class Settings:
     max_request: int = _setting(16 * 10**6, "largest request that is not an upload", kind=Size)
     max_files: int = _setting(1000, "most files of one repository")
     quota: int = _setting(200 * 10**9, "bytes that an owner may keep, unless told otherwise", kind=Size)
-    rate: float = _setting(200.0, "requests a second of one token, or of one address without; 0 for no limit")
+    rate: float = _setting(
+        200.0, "requests a second of one token, or of an address without (with: ten times that); 0: no limit"
+    )
     burst: int = _setting(2000, "requests that may come at once before the rate counts")
     concurrent_uploads: int = _setting(8, "uploads that one owner may send at once")
     min_upload_rate: int = _setting(10_000, "bytes a second below which an upload is ended", kind=Size)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,8 +84,8 @@ def backup(
     json: options.Json = False,
 ) -> None:
     """Copy a dock, and its service's people and repositories, while it is served; the copy is a dock itself."""
-    from learndock.service.backup import backup as make
-
+    with _server_extra():
+        from learndock.service.backup import backup as make
     settings, folder = _settings(dock, config)
     with show.progress("backing up") as bar:
         count = make(settings, folder, out, progress=bar)
@@ -101,8 +102,8 @@ def restore(
     json: options.Json = False,
 ) -> None:
     """Make a dock of a backup, in a folder or where the settings say: so a dock moves to another store too."""
-    from learndock.service.backup import restore as make
-
+    with _server_extra():
+        from learndock.service.backup import restore as make
     settings, folder = _settings(dock, config)
     with show.progress("restoring") as bar:
         count = make(settings, source, folder, progress=bar)
@@ -110,6 +111,16 @@ def restore(
         show.print_json({"dock": str(folder), "blobs": count})
     else:
         show.say(f"{folder}: restored, {show.counted(count, 'blob')}")
+
+
+@contextlib.contextmanager
+def _server_extra() -> Iterator[None]:
+    from learndock.errors import MissingExtra
+
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(f'{error.name}: is needed for this; pip install "learndock[server]"') from None
 
 
 def _settings(dock: str | None, config: Path | None) -> tuple[Any, Path]:

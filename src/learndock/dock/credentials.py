@@ -29,9 +29,14 @@ def base_url(url: str) -> str:
     Raises:
         UsageError: it is no http or https address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"{url}: is no address of a dock; write http://host:port")
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    # What urlsplit passes over or takes away: spaces and control characters.
+    if not sound or not all("!" <= c <= "~" for c in url):
+        raise UsageError(f"{url[:200]!r}: is no address of a dock; write http://host:port")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
 

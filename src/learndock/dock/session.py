@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from learndock import errors
 from learndock._version import VERSION
 from learndock.dock.credentials import base_url
-from learndock.errors import LearndockError, ServiceError, Unavailable
+from learndock.errors import LearndockError, ServiceError, Unavailable, UsageError
 
 API = "/api/v1"
 SECONDS = 60.0
@@ -35,7 +35,9 @@ class Session:
 
     def __init__(self, url: str, *, token: str | None) -> None:
         self.url = base_url(url)
-        self._token = token
+        self._token = token = token.strip() if token else None
+        if token and not all("!" <= c <= "~" for c in token):
+            raise UsageError("the token holds characters that no token has; copy it again, or `learndock login`")
         parts = urlsplit(self.url)
         self._prefix = parts.path + API
         port = parts.port

@@ -20,6 +20,9 @@ from learndock.http.limits import Buckets
 from learndock.http.metrics import Metrics
 from learndock.settings import Settings
 
+#: So many tokens' worth of requests may come from one address.
+TOKENS = 10
+
 log = logging.getLogger("learndock.access")
 
 
@@ -29,6 +32,8 @@ class Around:
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._buckets = Buckets(settings.rate, settings.burst)
+        # Tokens that are made up cost nothing: an address has a limit, whatever it shows.
+        self._addresses = Buckets(settings.rate * TOKENS, settings.burst * TOKENS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -62,6 +67,7 @@ class Around:
 
         self._metrics.running.inc()
         try:
+            self._addresses.take(_address(scope))
             self._buckets.take(_client(scope))
         except TooManyRequests as error:
             self._metrics.refused.inc()
@@ -104,6 +110,10 @@ def _client(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"authorization":
             return hashlib.sha256(value).hexdigest()
+    return _address(scope)
+
+
+def _address(scope: Scope) -> str:
     client: Any = scope.get("client")
     return client[0] if client else ""
 
