@@ -65,10 +65,10 @@ def test_models_without_the_helper_learn(base: Task) -> None:
 
 def test_a_small_network_learns(base: Task) -> None:
     pytest.importorskip("torch")
-    network = train_network(base.schema, base.fit, "good", replace(SIZE, network_epochs=10), 0)
+    network = train_network(base.schema, base.fit, "good", replace(SIZE, network_epochs=5), 0)
     answers = network.answer(list(base.test.inputs))
     assert answers.codes.shape == (len(base.test), 64)
-    assert (answers.outputs.argmax(1) == base.test.targets).mean() > 0.5
+    assert (answers.outputs.argmax(1) == base.test.targets).mean() > 0.3
 
 
 def test_shuffled_labels_are_drawn_anew(base: Task) -> None:
@@ -81,7 +81,7 @@ def test_specs_of_the_bench_are_those_of_make_spec(base: Task, tmp_path: Path) -
     space = get_space("efficientnet-lite0")
     if not space.present():
         pytest.skip("weights of efficientnet-lite0 are not on this machine")
-    few = base.user.take(range(12))
+    few = base.user.take(base.draw(2, 0))
     responses = respond(Cache(tmp_path), space, base.schema, few)
     assert isinstance(responses, MeanResponses)
     assert few.targets is not None
