@@ -47,7 +47,8 @@ def text(
         show.print_json(results)
         return
     _print(results)
-    show.say(f"\nAll tables and figures: {out / 'report.md'}")
+    show.say()
+    show.say(f"All tables and figures: {out / 'report.md'}")
 
 
 @app.command("vision")
@@ -78,7 +79,8 @@ def vision(
         show.print_json(results)
         return
     _print(results)
-    show.say(f"\nAll tables and figures: {out / 'report.md'}")
+    show.say()
+    show.say(f"All tables and figures: {out / 'report.md'}")
 
 
 def _print(results: dict[str, Any]) -> None:
@@ -89,6 +91,7 @@ def _print(results: dict[str, Any]) -> None:
             if isinstance(m.get("gap_closed"), float)
         ]
         if rows:
-            show.say(f"\n{name}")
+            show.say()
+            show.say(name)
             cells = [[r[0], *("" if v is None else f"{v:.3f}" for v in r[1:])] for r in rows]
             show.table(["method", "mean score", "gap closed", "own first", "regret"], cells)
