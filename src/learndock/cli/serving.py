@@ -22,6 +22,11 @@ def _serve(
     **flags: Any,
 ) -> None:
     """Serve a dock to others, until Ctrl-C; the first start prints a link for its operator."""
+    import os
+
+    # Before anything reads NumPy. Requests run side by side already; a product's own threads would wait for each
+    # other, and burn what others need.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from learndock.cli.text import one_line
     from learndock.dock.home import default_folder, is_address
     from learndock.errors import UsageError

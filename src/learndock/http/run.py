@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +19,6 @@ def serve(folder: Path, flags: Mapping[str, Any], config: Path | None, *, say: C
         UsageError: a setting cannot be used, or the address is taken.
     """
     settings = load(flags, file=config or folder / FILE)
-    # Requests run side by side already; a product's own threads would wait for each other on a busy machine.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     refuse_pickles()
     try:
         from learndock.http import logs
