@@ -187,7 +187,7 @@ def test_layers_that_the_base_does_not_have(folder: Path) -> None:
     ("settings", "error", "words"),
     [
         ({"peft_type": "IA3"}, ModelError, "only LORA"),
-        ({"task_type": "CAUSAL_LM"}, ModelError, "only SEQ_CLS"),
+        ({"task_type": "TOKEN_CLS"}, ModelError, "SEQ_CLS and CAUSAL_LM are supported"),
         ({"auto_mapping": {"parent_library": "os"}}, UnsafeModel, "auto_mapping"),
         ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, UnsafeModel, "megatron_config"),
         ({"layer_replication": [[0, 1]]}, ModelError, "layer_replication"),
