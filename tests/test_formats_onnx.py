@@ -31,11 +31,11 @@ def load(folder: Path, schema: Schema = models.SENTIMENT, inputs: tuple[str, ...
 
 def test_formats_come_through_their_entry_points() -> None:
     found = formats()
-    assert list(found)[:4] == ["peft", "transformers", "onnx", "sklearn"]
+    assert list(found)[:7] == ["causal-peft", "peft", "gguf", "causal", "transformers", "onnx", "sklearn"]
     assert all(isinstance(f, Format) and f.name == name for name, f in found.items())
     assert get_format("onnx") is found["onnx"]
-    with pytest.raises(PackageError, match="installed: peft, transformers"):
-        get_format("gguf")
+    with pytest.raises(PackageError, match="installed: causal-peft, peft"):
+        get_format("nothing")
 
 
 def test_a_folder_that_no_format_knows(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_layers_that_the_base_does_not_have(folder: Path) -> None:
     ("settings", "error", "words"),
     [
         ({"peft_type": "IA3"}, ModelError, "only LORA"),
-        ({"task_type": "CAUSAL_LM"}, ModelError, "only SEQ_CLS"),
+        ({"task_type": "TOKEN_CLS"}, ModelError, "SEQ_CLS and CAUSAL_LM are supported"),
         ({"auto_mapping": {"parent_library": "os"}}, UnsafeModel, "auto_mapping"),
         (
             {"auto_mapping": {"base_model_class": "A", "parent_library": "transformers.models.x.y.z"}},

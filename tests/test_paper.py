@@ -16,7 +16,7 @@ from learndock.spaces import Space
 from learndock.spaces.heads import phrase_anchors
 from learndock.spec import make_spec, similarity
 from learndock.spec.onepass import indicators
-from learndock.spec.paper import PaperSettings, _steps, fit
+from learndock.spec.paper import PaperSettings, fit, steps
 from learndock.spec.sketch import space_sketch
 
 SENTIMENT = Schema("classification", ("bad", "good"), ("a bad film", "a good film"), "accuracy")
@@ -106,7 +106,7 @@ def test_bfloat16_stays_close(tiny_space: Space) -> None:
 
 def test_every_example_has_its_turn() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, size=37).tolist()
-    found = _steps(lengths, PaperSettings(steps=50, batch=8), 0)
+    found = steps(lengths, PaperSettings(steps=50, batch=8), 0)
     assert len(found) == 50
     for start in range(0, 50 - 5, 5):
         assert sorted(np.concatenate(found[start : start + 5]).tolist()) == list(range(37))

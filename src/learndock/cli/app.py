@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from learndock.cli import benches, docking, people, reuse, serving, spaces, specs
+from learndock.cli import benches, docking, people, reuse, serving, spaces, specs, writing
 from learndock.cli.help import Grouped
 
 app = typer.Typer(
@@ -58,6 +58,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("Users", "identify", reuse.identify),
     ("Users", "get", reuse.get),
     ("Users", "predict", reuse.predict),
+    ("Users", "run", writing.run),
+    ("Users", "merge", writing.merge),
     ("Users", "evaluate", reuse.evaluate),
     ("Users", "finetune", reuse.finetune),
     ("Users", "tour", reuse.tour),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from learndock.cli.show import progress, warn
 
@@ -41,6 +41,14 @@ def read_data(
     for warning in examples.warnings:
         warn(warning)
     return examples
+
+
+def warn_cut(settings: Mapping[str, Any]) -> None:
+    """Say how many prompts and completions were longer than the space reads."""
+    cut = settings.get("cut") or {}
+    for what, side in (("prompts", "beginning"), ("completions", "end")):
+        if count := cut.get(what, 0):
+            warn(f"{count:,} {what} longer than the space reads; their {side} was left out")
 
 
 def open_existing(dock: str | None) -> Dock:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.common import open_existing, read_data, read_schema
+from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
 
@@ -33,6 +33,7 @@ def pack(
     json: options.Json = False,
 ) -> None:
     """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
+    from learndock.package import open_learnware
     from learndock.package import pack as make
 
     # Labels only score the card: an owner who has none left needs none
@@ -54,6 +55,7 @@ def pack(
             seed=seed,
             progress=bar,
         )
+    warn_cut(open_learnware(out, verify=False).spec().settings)
     found = {"id": manifest.id, "folder": str(out), "format": manifest.format, "files": len(manifest.files)}
     if json:
         show.print_json(found)

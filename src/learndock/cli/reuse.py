@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.common import file_to_write, learnware, open_existing, read_data, read_schema
+from learndock.cli.common import file_to_write, learnware, open_existing, read_data, read_schema, warn_cut
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name in the dock, or the folder of a learnware.")]
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Examples: csv, tsv, jsonl, parquet, ...")]
@@ -50,6 +50,7 @@ def identify(
         examples = read_data(data, read_schema(schema), text, text_pair, label, image)
         with show.progress("making the spec") as bar:
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
+        warn_cut(asked.settings)
     filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
     found = find(opened, asked, top=top, filters=filters, seed=seed)
     if json:

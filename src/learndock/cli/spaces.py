@@ -68,8 +68,12 @@ def _space_id(description: dict[str, object]) -> str:
 
 @app.command("build")
 def build(
-    source: Annotated[str, typer.Argument(help="Encoder: a folder, or a name on a model hub.")],
+    source: Annotated[str, typer.Argument(help="Encoder or causal model: a folder, or a name on a model hub.")],
     out: options.Out,
+    reads: Annotated[
+        str | None,
+        typer.Option("--input", help="text, or generation for a causal model. Default: what the model says it is."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the space (default: the folder's).")] = None,
     rank: Annotated[int, typer.Option(min=1, max=256, help="Rank of the adapters.")] = 16,
     pooling: Annotated[
@@ -79,14 +83,37 @@ def build(
         str | None, typer.Option(help='Prompt for pooling mask (default "{text} It was <mask>.").')
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=8, max=8192, help="Longest input in tokens.")] = 256,
+    prompt_format: Annotated[
+        str | None, typer.Option(help="Of a causal model: chatml or plain. Default: by its vocabulary.")
+    ] = None,
+    adapted: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of a causal model's layers, the last ones, with adapters.")
+    ] = 0.5,
     seed: options.Seed = 0,
     licence: Annotated[str, typer.Option(help="Licence of the helper, for people.")] = "",
     json: options.Json = False,
 ) -> None:
-    """Author a space from an encoder of texts or images (needs torch); others can then install it."""
+    """Author a space from an encoder of texts or images, or a causal LM (needs torch); others can then install it."""
     from learndock.errors import UsageError
-    from learndock.spaces.author import build_space
+    from learndock.spaces.author import build_causal_space, build_space
+    from learndock.spaces.causal_helper import CausalRecipe, is_causal
     from learndock.spaces.torch_helper import Recipe
+
+    about = {"helper": source if not Path(source).is_dir() else Path(source).name, "licence": licence}
+    say = show.note if json else show.say
+    if reads not in (None, "text", "generation"):
+        raise UsageError(f'--input "{reads}" is unknown; use text or generation')
+    if reads == "generation" or (reads is None and pooling == "mean" and is_causal(source)):
+        if pooling != "mean" or template is not None:
+            raise UsageError("--pooling and --template are of encoders; a causal model needs neither")
+        # A quarter for the completion, the rest for the prompt
+        causal = CausalRecipe(
+            rank=rank, seed=seed, prompt_tokens=max_tokens - max_tokens // 4, completion_tokens=max_tokens // 4,
+            adapted=adapted, format=prompt_format,
+        )  # fmt: skip
+        space = build_causal_space(source, out, name=name or out.name, recipe=causal, about=about, say=say)
+        _built(space, out, json)
+        return
 
     if pooling not in ("mean", "cls", "mask"):
         raise UsageError(f'pooling "{pooling}" is unknown; use mean, cls or mask')
@@ -99,9 +126,13 @@ def build(
         out,
         name=name or out.name,
         recipe=Recipe(rank=rank, seed=seed, max_tokens=max_tokens, pooling=pooling, template=template),
-        about={"helper": source if not Path(source).is_dir() else Path(source).name, "licence": licence},
-        say=show.note if json else show.say,
+        about=about,
+        say=say,
     )
+    _built(space, out, json)
+
+
+def _built(space: Any, out: Path, json: bool) -> None:
     if json:
         show.print_json(_made(space))
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.common import file_to_write, learnware, read_data, read_schema
+from learndock.cli.common import file_to_write, learnware, read_data, read_schema, warn_cut
 from learndock.cli.help import Grouped
 
 app = typer.Typer(help="Make and look at specifications.", no_args_is_help=True, cls=Grouped)
@@ -130,10 +130,12 @@ def _report(file: Path, json: bool) -> None:
         "bytes": size,
         "version": spec.version,
     }
+    warn_cut(spec.settings)
     if json:
         show.print_json(found)
         return
-    labels = ", ".join(spec.schema.get("labels", [])) or "a number"
+    free = "free text" if spec.schema.get("type") == "generation" else "a number"
+    labels = ", ".join(spec.schema.get("labels", [])) or free
     show.say(f"{file}: specification of a {spec.kind}, {show.megabytes(size)}")
     show.say(f"  space     {found['space']}, recipe {found['recipe']}, id {spec.space_id[:12]}")
     show.say(f"  task      {spec.schema.get('type')}: {labels}")

@@ -18,6 +18,16 @@ from learndock.errors import DataError, UsageError
 LEAST_VALUES = 4
 
 
+def _require_completions(examples: Examples) -> None:
+    found = list(_targets(examples))
+    if len(found) < LEAST_VALUES:
+        raise DataError(f"{examples.source}: {len(found)} examples are too few; give at least {LEAST_VALUES}")
+    if len(set(found)) < 2:
+        raise DataError(
+            f"{examples.source}: all {len(found)} completions are the same; that is no task: add examples with others"
+        )
+
+
 def require_classes(examples: Examples, schema: Schema, *, least: int = 2) -> tuple[str, ...]:
     """Check that the targets can carry a specification; return warnings (classes that do not occur).
 
@@ -27,6 +37,9 @@ def require_classes(examples: Examples, schema: Schema, *, least: int = 2) -> tu
     Raises:
         DataError: otherwise; names the file, the class and its count.
     """
+    if schema.type == "generation":
+        _require_completions(examples)
+        return ()
     targets = _targets(examples)
     if schema.type == "regression":
         _require_values(examples.source, targets)
@@ -57,8 +70,8 @@ def require_classes(examples: Examples, schema: Schema, *, least: int = 2) -> tu
 def few_shot(examples: Examples, schema: Schema, k: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose ``k`` examples of every class; return the indices chosen and the rest, both ascending.
 
-    A class with fewer gives all it has. A regression gives ``2 k``, one from each of as many equal slices of
-    its sorted targets. The same ``seed`` chooses the same examples on every machine.
+    A class with fewer gives all it has. Generation gives any ``k``. A regression gives ``2 k``, one from each of as
+    many equal slices of its sorted targets. The same ``seed`` chooses the same examples on every machine.
 
     Raises:
         DataError: no targets. UsageError: ``k`` under 1.
@@ -67,7 +80,9 @@ def few_shot(examples: Examples, schema: Schema, k: int, seed: int) -> tuple[NDA
         raise UsageError(f"{k} examples of a class are none; k must be at least 1")
     targets = _targets(examples)
     generator = np.random.Generator(np.random.Philox(key=seed))
-    if schema.type == "regression":
+    if schema.type == "generation":
+        chosen = list(generator.permutation(len(targets))[:k])
+    elif schema.type == "regression":
         chosen = _spread(targets, 2 * k, generator)
     else:
         chosen = [

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.data.images import Image
+from learndock.data.prompts import Prompt
 from learndock.data.schema import Schema
 
 #: One input. Only the readers and a space's encoder know what it is: a text is ``str``, a pair of texts
-#: ``tuple[str, str]``, an image ``images.Image``; rooms between hand it on untouched.
+#: ``tuple[str, str]``, an image ``images.Image``, a prompt ``prompts.Prompt``; rooms between hand it on untouched.
 Input = Any
 
 
@@ -21,7 +22,8 @@ Input = Any
 class Examples:
     """Inputs in the order of their file, with targets where the file had labels.
 
-    ``targets`` is ``(n,)``: int64 class indices for classification, float64 values for regression, or None.
+    ``targets`` is ``(n,)``: int64 class indices for classification, float64 values for regression,
+    completions (object array of texts) for generation, or None.
     ``rows`` are 1-based row numbers in the source (header not counted), for messages.
     ``warnings`` are remarks of the reader that the person should see.
     """
@@ -38,8 +40,9 @@ class Examples:
 
     @property
     def kind(self) -> str:
-        """What the inputs are: ``text`` (pairs too) or ``image``, in the words of a space's description."""
-        return "image" if len(self.inputs) and isinstance(self.inputs[0], Image) else "text"
+        """What the inputs are: ``text`` (pairs too), ``image`` or ``generation``, as a space's description says it."""
+        first = self.inputs[0] if len(self.inputs) else ""
+        return "image" if isinstance(first, Image) else "generation" if isinstance(first, Prompt) else "text"
 
     def take(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> Examples:
         """The examples at ``indices``, in that order."""

@@ -5,13 +5,14 @@ Used wherever a model meets labelled examples; scikit-learn and SciPy are the te
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from learndock.data.schema import CLASSIFICATION_METRICS, REGRESSION_METRICS, Schema
+from learndock.data.schema import CLASSIFICATION_METRICS, GENERATION_METRICS, REGRESSION_METRICS, Schema
 from learndock.errors import DataError, SchemaError
 
 Values = NDArray[np.float64]
@@ -22,11 +23,13 @@ def score(schema: Schema, predictions: ArrayLike, targets: ArrayLike) -> float:
     """The schema's metric.
 
     ``predictions`` are class probabilities ``(n, classes)`` (the largest counts, the first of equals), class
-    indices ``(n,)``, or values ``(n,)``; ``targets`` are ``(n,)``.
+    indices ``(n,)``, or values ``(n,)``; ``targets`` are ``(n,)``. For generation both are texts ``(n,)``.
 
     Raises:
         DataError: lengths or shapes that do not fit, no examples, or numbers that are not finite.
     """
+    if schema.type == "generation":
+        return _score_texts(schema, predictions, targets)
     given, wanted = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if wanted.ndim != 1 or given.ndim not in (1, 2) or len(given) != len(wanted):
         raise DataError(f"predictions of shape {given.shape} do not fit targets of shape {wanted.shape}")
@@ -47,8 +50,9 @@ def higher_is_better(metric: str) -> bool:
     Raises:
         SchemaError: no such metric.
     """
-    if metric not in CLASSIFICATION_METRICS + REGRESSION_METRICS:
-        known = ", ".join(CLASSIFICATION_METRICS + REGRESSION_METRICS)
+    known_ones = CLASSIFICATION_METRICS + REGRESSION_METRICS + GENERATION_METRICS
+    if metric not in known_ones:
+        known = ", ".join(known_ones)
         raise SchemaError(f'metric "{metric}" is unknown; use one of {known}')
     return metric != "mean_squared_error"
 
@@ -103,6 +107,30 @@ def mean_squared_error(predicted: Values, wanted: Values) -> float:
     return float(np.mean((predicted - wanted) ** 2))
 
 
+def exact_match(written: str, wanted: str) -> float:
+    """1 where two texts are the same but for case, outer blanks and how much white space stands between words."""
+    return float(_words(written) == _words(wanted))
+
+
+def token_f1(written: str, wanted: str) -> float:
+    """Harmonic mean of precision and recall of words, counted as often as they occur (Rajpurkar et al. 2016)."""
+    ours, theirs = Counter(_words(written)), Counter(_words(wanted))
+    common = sum((ours & theirs).values())
+    return 2 * common / (sum(ours.values()) + sum(theirs.values())) if common else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return text.casefold().split()
+
+
+def _score_texts(schema: Schema, predictions: ArrayLike, targets: ArrayLike) -> float:
+    given, wanted = list(np.asarray(predictions, dtype=object)), list(np.asarray(targets, dtype=object))
+    if len(given) != len(wanted) or not given or not all(isinstance(t, str) for t in (*given, *wanted)):
+        raise DataError(f"{len(given)} texts written and {len(wanted)} wanted; give one for each prompt")
+    return float(np.mean([_TEXTS[schema.metric](g, w) for g, w in zip(given, wanted, strict=True)]))
+
+
+_TEXTS: dict[str, Callable[[str, str], float]] = {"exact_match": exact_match, "token_f1": token_f1}
 _CLASSIFICATION: dict[str, Callable[[Classes, Classes], float]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,

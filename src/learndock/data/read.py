@@ -26,6 +26,7 @@ from learndock.data.labels import (
     label_reader,
     schema_of,
 )
+from learndock.data.read_prompts import prompt_columns, read_prompts
 from learndock.data.schema import Schema
 from learndock.data.tables import Row, Table, open_table
 from learndock.errors import DataError, UsageError
@@ -89,6 +90,8 @@ def read_examples(
     Targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, None without ``labels``;
     with ``labels=None`` they are read where the column is there. Without a ``schema`` one is made from the labels
     and comes back in ``Examples.schema``.
+    Where there is no column ``text`` but ``prompt`` or ``messages``, or the schema's type is generation, inputs are
+    ``Prompt`` and targets completions (see ``read_prompts``).
     ``text``, ``text_pair``, ``label`` and ``image`` name the columns; ``limit`` stops after that many rows.
 
     Raises:
@@ -99,6 +102,8 @@ def read_examples(
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")
     table = open_table(path)
+    if image is None and (prompts := prompt_columns(table, schema, text, label)) is not None:
+        return read_prompts(table, prompts, schema=schema, labels=labels, source=str(path), limit=limit)
     if labels is None:
         labels = schema is None or label in table.columns
     columns = _find_columns(table, text, text_pair, label if labels else None, image)

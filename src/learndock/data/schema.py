@@ -10,10 +10,17 @@ from typing import Any, Literal
 
 from learndock.errors import SchemaError
 
-TaskType = Literal["classification", "regression"]
+TaskType = Literal["classification", "regression", "generation"]
 
 CLASSIFICATION_METRICS = ("accuracy", "macro_f1", "f1", "matthews")
+GENERATION_METRICS = ("exact_match", "token_f1")
 REGRESSION_METRICS = ("pearson_spearman", "pearson", "spearman", "mean_squared_error")
+#: What a task of each type may be scored by; the first is the default.
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": CLASSIFICATION_METRICS,
+    "regression": REGRESSION_METRICS,
+    "generation": GENERATION_METRICS,
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class Schema:
     """A task in words.
 
     ``labels`` are the names of the classes, in the order of their indices; for regression they are the two
-    ends of the scale (low, high), as numbers in text, or empty where the scale has no known ends.
+    ends of the scale (low, high), as numbers in text, or empty where the scale has no known ends; generation, where
+    completions are free text, has none (where they are few, they are the labels of a classification).
     ``phrases`` say what each label means, one for one; where the author gave none they are the labels.
     """
 
@@ -31,9 +39,9 @@ class Schema:
     metric: str
 
     def __post_init__(self) -> None:
-        if self.type not in ("classification", "regression"):
-            raise SchemaError(f'type "{self.type}" is unknown; use "classification" or "regression"')
-        known = CLASSIFICATION_METRICS if self.type == "classification" else REGRESSION_METRICS
+        if self.type not in METRICS:
+            raise SchemaError(f'type "{self.type}" is unknown; use one of {", ".join(METRICS)}')
+        known = METRICS[self.type]
         if self.metric not in known:
             raise SchemaError(f'metric "{self.metric}" is unknown for {self.type}; use one of {", ".join(known)}')
         for name, values in (("labels", self.labels), ("phrases", self.phrases)):
@@ -47,6 +55,8 @@ class Schema:
             )
         if self.type == "classification" and len(self.labels) < 2:
             raise SchemaError(f"classification needs at least 2 labels, found {list(self.labels)!r}")
+        if self.type == "generation" and self.labels:
+            raise SchemaError("generation has no labels; where there are a few answers only, use classification")
         if self.type == "regression" and len(self.labels) not in (0, 2):
             raise SchemaError(
                 f"regression takes the two ends of its scale as labels, or none; found {list(self.labels)!r}"
@@ -54,7 +64,7 @@ class Schema:
 
     @property
     def classes(self) -> int:
-        """Number of classes; 0 for regression."""
+        """Number of classes; 0 for regression and generation."""
         return len(self.labels) if self.type == "classification" else 0
 
     @classmethod
@@ -68,12 +78,12 @@ class Schema:
             raise SchemaError(f"a schema is a JSON object, found {type(source).__name__}")
         labels = source.get("labels", [])
         metric = source.get("metric")
-        kind: Any = source.get("type") or ("regression" if metric in REGRESSION_METRICS else "classification")
+        kind: Any = source.get("type") or next((t for t, m in METRICS.items() if metric in m), "classification")
         phrases = source.get("phrases") or source.get("label_texts") or labels
         for name, values in (("labels", labels), ("phrases", phrases)):
             if not isinstance(values, list | tuple):
                 raise SchemaError(f"{name} must be a list, found {type(values).__name__}")
-        default = "accuracy" if kind == "classification" else "pearson_spearman"
+        default = METRICS.get(kind, CLASSIFICATION_METRICS)[0] if isinstance(kind, str) else "accuracy"
         return cls(
             type=kind,
             labels=tuple(str(v) if isinstance(v, int | float) else v for v in labels),

@@ -10,6 +10,7 @@ from learndock.data.schema import Schema
 _FRONT = re.compile(r"\A---\r?\n.*?\r?\n---[ \t]*\r?\n", re.DOTALL)
 _METRICS = {
     "accuracy": "accuracy",
+    "exact_match": "share of exact matches",
     "f1": "F1 of the second label",
     "macro_f1": "macro F1",
     "matthews": "Matthews correlation",
@@ -17,6 +18,7 @@ _METRICS = {
     "pearson": "Pearson correlation",
     "pearson_spearman": "mean of Pearson and Spearman correlation",
     "spearman": "Spearman correlation",
+    "token_f1": "mean F1 of words",
 }
 
 
@@ -61,6 +63,8 @@ class Card:
         return "\n".join(lines)
 
     def _labels(self) -> list[str]:
+        if self.schema.type == "generation":
+            return []
         if self.schema.type == "regression":
             if not self.schema.labels:
                 return []
@@ -73,12 +77,14 @@ class Card:
         return ["| label | what it means |", "|---|---|", *rows, ""]
 
     def _use(self) -> list[str]:
+        predict = f"$ learndock predict {self.name} texts.jsonl -o predictions.jsonl"
+        writes = f'$ learndock run {self.name} "..."'
         return [
             "## Use",
             "",
             "```console",
             f"$ learndock get {self.name} -o model",
-            f"$ learndock predict {self.name} texts.jsonl -o predictions.jsonl",
+            writes if self.schema.type == "generation" else predict,
             "```",
             "",
             "The folder is a learnware: the model's own files, with `learnware.json` (what they are, with",

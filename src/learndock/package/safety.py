@@ -20,6 +20,7 @@ from learndock.package.json_file import MIB, VOCABULARIES, read_json, settings_i
 from learndock.package.manifest import check_path
 from learndock.package.onnx_file import EXTERNAL_NAME, read_onnx
 from learndock.package.skops_file import check_skops
+from learndock.spaces.gguf import read_gguf
 
 MAX_FILES = 1_000
 MAX_TEXT = 4 * MIB
@@ -43,10 +44,9 @@ REFUSED: dict[str, str] = {
     ".model": "a sentencepiece file; convert it to tokenizer.json with AutoTokenizer(...).save_pretrained",
     ".msgpack": "flax weights; save them as .safetensors",
     ".ot": "rust_model weights are not read; save them as .safetensors",
-    ".gguf": "GGUF is not a classifier's format; save as .safetensors",
     **dict.fromkeys((".py", ".pyc", ".pyi", ".ipynb", ".sh", ".js", ".bat", ".ps1", ".lua", ".wasm"), _CODE),
     **dict.fromkeys((".so", ".dll", ".dylib", ".pyd", ".exe", ".jar", ".whl"), _LIBRARY),
-    **dict.fromkeys((".jinja", ".jinja2", ".j2"), "a chat template is code; a classifier needs none, remove it"),
+    **dict.fromkeys((".jinja", ".jinja2", ".j2"), "a chat template is code and is never rendered; remove it"),
     **dict.fromkeys((".zip", ".tar", ".gz", ".xz", ".7z", ".rar"), "an archive hides its files; unpack it"),
     **dict.fromkeys((".yaml", ".yml"), "YAML can name classes; write JSON instead, or remove it"),
 }
@@ -54,8 +54,8 @@ REFUSED: dict[str, str] = {
 #: JSON key -> why a value is refused.
 REFUSED_KEYS: dict[str, str] = {
     "auto_map": "names code that came with the model; save a model type that transformers itself knows",
-    "auto_mapping": "names a library to import; save the adapter with task_type SEQ_CLS, or on a model of transformers",
-    "chat_template": "a template is code; a classifier needs none, remove the key",
+    "auto_mapping": "names a library to import; save the adapter with its task_type, or on a model of transformers",
+    "chat_template": "a template is code and is never rendered; remove the key",
     "custom_generate": "names code that came with the model; remove the key",
     "custom_pipelines": "names code that came with the model; remove the key",
     "kernel_config": "names compiled code on a hub; remove the key",
@@ -70,7 +70,7 @@ REFUSED_KEYS: dict[str, str] = {
     "use_kernels": "loads compiled code from a hub; remove the key",
 }
 _REFUSED_NAMES = {
-    "chat_template.json": "a chat template is code; a classifier needs none, remove it",
+    "chat_template.json": "a chat template is code and is never rendered; remove it",
     "adapter_model.bin": _PICKLE,
 }
 #: Keys whose dotted value sentence-transformers imports -> what it may begin with.
@@ -172,7 +172,7 @@ def _unknown(folder: Path, path: Path) -> LearndockError:
     if EXTERNAL_NAME.fullmatch(path.name):
         return UnsafeModel(f"{name}: no ONNX model beside it uses it; remove it")
     return UnsafeModel(
-        f"{name}: not a kind of file that a learnware may hold (safetensors, ONNX, skops, JSON, text, "
+        f"{name}: not a kind of file that a learnware may hold (safetensors, GGUF, ONNX, skops, JSON, text, "
         "png, jpg); remove it or convert it"
     )
 
@@ -340,6 +340,13 @@ def _onnx_checked(folder: Path, path: Path) -> None:
     """Checked before all others, because it says which other files are weights."""
 
 
+def _gguf(folder: Path, path: Path) -> None:
+    disguise = _disguise(folder / path)
+    if disguise:
+        raise UnsafeModel(f"{path.as_posix()}: not GGUF but {disguise}")
+    read_gguf(folder / path)
+
+
 def _skops(folder: Path, path: Path) -> None:
     check_skops(folder / path)
 
@@ -350,6 +357,7 @@ _KINDS: dict[str, Callable[[Path, Path], None]] = {
     ".txt": _text,
     ".safetensors": _safetensors,
     ".spec": _safetensors,
+    ".gguf": _gguf,
     ".skops": _skops,
     ".onnx": _onnx_checked,
     **dict.fromkeys(_IMAGES, _image),

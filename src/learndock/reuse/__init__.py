@@ -2,6 +2,18 @@
 
 from learndock.reuse.evaluate import Evaluation, evaluate
 from learndock.reuse.finetune import finetune
+from learndock.reuse.merge import merge_adapters
 from learndock.reuse.predict import predict, write_predictions
+from learndock.reuse.run import load_writer, load_writers, write
 
-__all__ = ["Evaluation", "evaluate", "finetune", "predict", "write_predictions"]
+__all__ = [
+    "Evaluation",
+    "evaluate",
+    "finetune",
+    "load_writer",
+    "load_writers",
+    "merge_adapters",
+    "predict",
+    "write",
+    "write_predictions",
+]

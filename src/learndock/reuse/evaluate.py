@@ -57,7 +57,7 @@ def evaluate(
         raise DataError(f"{examples.source}: evaluating needs examples with labels")
     table = match_labels(learnware.schema, schema, mapping or {})
     predictions = predict(learnware, examples.inputs, progress)
-    if schema.type == "regression":
+    if schema.type in ("regression", "generation"):
         value = score(schema, predictions, examples.targets)
         return Evaluation(value, schema.metric, len(examples))
     found = predictions @ table
@@ -85,7 +85,7 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
     """
     if own.type != wanted.type:
         raise UsageError(f"the learnware does {own.type}, the task is {wanted.type}; they cannot be compared")
-    if own.type == "regression":
+    if own.type in ("regression", "generation"):
         return np.zeros((0, 0))
     columns = {_plain(label): i for i, label in enumerate(wanted.labels)}
     given = {_plain(theirs): _plain(yours) for theirs, yours in mapping.items()}

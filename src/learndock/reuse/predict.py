@@ -20,8 +20,8 @@ from learndock.package.learnware import Learnware
 _DIGITS = 6
 
 
-def predict(learnware: Learnware, inputs: Sequence[Input], progress: Progress | None = None) -> NDArray[np.float64]:
-    """Class probabilities ``(n, classes)`` in the order of the learnware's schema, or values ``(n,)``.
+def predict(learnware: Learnware, inputs: Sequence[Input], progress: Progress | None = None) -> NDArray[Any]:
+    """Class probabilities ``(n, classes)`` in the order of the learnware's schema, values ``(n,)``, or texts ``(n,)``.
 
     Raises:
         UnsafeModel, ModelError, MissingExtra: the model does not load, or does not run on these inputs.
@@ -33,11 +33,12 @@ def write_predictions(
     path: str | Path,
     learnware: Learnware,
     inputs: Sequence[Input],
-    predictions: NDArray[np.float64],
+    predictions: NDArray[Any],
     *,
     rows: Sequence[int] = (),
 ) -> None:
-    """Write one JSON object a line: ``{"row", "label", "probabilities"}``, or ``{"row", "value"}``.
+    """Write one JSON object a line: ``{"row", "label", "probabilities"}``, or ``{"row", "value"}``, or
+    ``{"row", "completion"}``.
 
     ``rows`` are the inputs' row numbers in their file; without them they are counted from 1. The file
     appears whole, or not at all.
@@ -62,5 +63,7 @@ def write_predictions(
 def _answer(schema: Schema, found: Any) -> dict[str, Any]:
     if schema.type == "regression":
         return {"value": float(found)}
+    if schema.type == "generation":
+        return {"completion": str(found)}
     probabilities = {label: round(float(p), _DIGITS) for label, p in zip(schema.labels, found, strict=True)}
     return {"label": schema.labels[int(np.argmax(found))], "probabilities": probabilities}

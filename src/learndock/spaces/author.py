@@ -24,6 +24,8 @@ from learndock.spaces.torch_helper import Recipe, TorchHelper, load_torch_helper
 if TYPE_CHECKING:
     import torch
 
+    from learndock.spaces.causal_helper import CausalRecipe
+
 MAX_ERROR = 1e-5
 MAX_KINK = 2e-2
 SAMPLE = (
@@ -64,6 +66,11 @@ class Authored(Protocol):
         ...
 
     @property
+    def max_error(self) -> float:
+        """Largest relative error of the graph against torch."""
+        ...
+
+    @property
     def sample(self) -> Sequence[Input]:
         """Inputs to trace with."""
         ...
@@ -76,6 +83,10 @@ class Authored(Protocol):
     @property
     def gradients(self) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         """Features and per-example gradients for the inputs and a direction."""
+        ...
+
+    def direction_width(self, inputs: Sequence[Input]) -> int:
+        """How many numbers a direction has for these inputs."""
         ...
 
     def trials(self) -> Sequence[Sequence[Input]]:
@@ -110,6 +121,7 @@ class TextAuthored:
     helper: TorchHelper
     names = TorchHelper.names
     kinks = False
+    max_error = MAX_ERROR
     # A number of examples that is no size of the helper: equal sizes would be taken for one and the same
     sample = (SAMPLE * 10)[:37]
 
@@ -137,6 +149,10 @@ class TextAuthored:
     def gradients(self) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         """See ``Authored``."""
         return self.helper.gradients
+
+    def direction_width(self, inputs: Sequence[Input]) -> int:
+        """See ``Authored``: a point in feature space."""
+        return self.width
 
     def trials(self) -> list[list[str]]:
         """See ``Authored``: several counts and lengths."""
@@ -186,7 +202,7 @@ def build_space(
     ``keep_weights`` copies weights and tokenizer beside the graphs; without, ``sources`` says where they are.
 
     Raises:
-        SpaceError: the folder exists, or the graph differs from torch by a relative error of 1e-5 or more.
+        SpaceError: the folder exists, or the graph differs from torch by more than rounding.
     """
     require_free(out)
     say(f"loading {source}")
@@ -209,6 +225,33 @@ def load_authored(source: str | Path, recipe: Recipe) -> Authored:
     if recipe.pooling == "mask":
         raise SpaceError(f"{source}: reads images, and has no mask to read; use the pooling mean or cls")
     return load_vision_transformer(source, recipe)
+
+
+def build_causal_space(
+    source: str | Path,
+    out: str | Path,
+    *,
+    name: str,
+    recipe: CausalRecipe | None = None,
+    keep_weights: bool = True,
+    sources: dict[str, list[dict[str, str]]] | None = None,
+    about: dict[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Space:
+    """Author a space of prompts and completions from a causal language model; see ``build_space``.
+
+    Raises:
+        SpaceError: the folder exists, the model is of no known family, or the graph differs from torch.
+    """
+    from learndock.spaces.causal_helper import CausalRecipe, load_causal_helper
+
+    require_free(out)
+    say(f"loading {source}")
+    helper = load_causal_helper(source, recipe or CausalRecipe())
+    return publish(
+        helper, Path(source) if Path(source).is_dir() else None, out,
+        name=name, keep_weights=keep_weights, sources=sources, about=about, say=say,
+    )  # fmt: skip
 
 
 def require_free(out: str | Path) -> None:
@@ -235,7 +278,7 @@ def publish(
     """Write the space of a helper in torch as the folder ``out``; ``source`` is the folder it was read from.
 
     Raises:
-        SpaceError: the folder exists, or the graph differs from torch by a relative error of 1e-5 or more.
+        SpaceError: the folder exists, or the graph differs from torch by more than rounding.
     """
     require_free(out)
     out = Path(out)
@@ -281,6 +324,10 @@ def space_in_torch(space: Space) -> Authored:
         from learndock.spaces.vision_helper import space_vision_helper
 
         return space_vision_helper(space)
+    if space.input == "generation":
+        from learndock.spaces.causal_helper import space_causal_helper
+
+        return space_causal_helper(space)
     return TextAuthored(space_torch_helper(space))
 
 
@@ -290,7 +337,7 @@ def example_batch(helper: Authored, inputs: Sequence[Input], seed: int) -> tuple
 
     arrays = helper.encoder.pad_batch(helper.encoder(inputs))
     generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(len(inputs), helper.width, generator=generator)
+    direction = torch.randn(len(inputs), helper.direction_width(inputs), generator=generator)
     return (*(torch.from_numpy(arrays[name]) for name in helper.names), direction)
 
 
@@ -431,7 +478,7 @@ def check_space(space: Space, helper: Authored) -> float:
     side is right: of the gradients of these the median counts, and none may be further than 2% off.
 
     Raises:
-        SpaceError: it is 1e-5 or more.
+        SpaceError: it is the helper's ``max_error`` or more.
     """
     features, gradients = [0.0], [0.0]
     for seed, inputs in enumerate(helper.trials()):
@@ -444,6 +491,6 @@ def check_space(space: Space, helper: Authored) -> float:
         gradients += list(np.abs(found - g).max(1) / np.abs(g).max())
     furthest = max(gradients)
     worst = max(*features, float(np.median(gradients[1:])) if helper.kinks else furthest)
-    if not worst < MAX_ERROR or not furthest < MAX_KINK:
+    if not worst < helper.max_error or not furthest < MAX_KINK:
         raise SpaceError(f"space {space.name}: the exported graph differs from torch by {furthest:.1e} (relative)")
     return worst

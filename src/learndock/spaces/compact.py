@@ -26,11 +26,15 @@ ATTENTION = "learndock_compact"
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where tokens stand: ``mask`` ``(n, length)`` float, ``slots`` ``(n, length)``, ``places`` ``(tokens,)``."""
+    """Where tokens stand: ``mask`` ``(n, length)`` float, ``slots`` ``(n, length)``, ``places`` ``(tokens,)``.
+
+    With ``segments`` ``(tokens,)`` attention looks backwards only: at segment 0, which is a prompt, and at its own.
+    """
 
     mask: torch.Tensor
     slots: torch.Tensor
     places: torch.Tensor
+    segments: torch.Tensor | None = None
 
     def pad(self, x: torch.Tensor) -> torch.Tensor:
         """``(tokens, ...)`` as ``(n, length, ...)``; empty places hold what the first token has."""
@@ -44,8 +48,16 @@ class Layout:
 
     @property
     def bias(self) -> torch.Tensor:
-        """What is added to attention scores, ``(n, 1, 1, length)``: library mask code would branch on data."""
-        return (1 - self.mask)[:, None, None, :] * -1e4
+        """What is added to attention scores, ``(n, 1, 1 or length, length)``: library mask code branches on data."""
+        if self.segments is None:
+            return (1 - self.mask)[:, None, None, :] * -1e4
+        import torch
+
+        segment = self.segments[self.slots]
+        own = torch.eq(segment[:, None, :], segment[:, :, None]) | torch.eq(segment, 0)[:, None, :]
+        place = torch.arange(self.slots.shape[1])
+        seen = own & torch.le(place[None, :], place[:, None])
+        return (1 - seen.to(self.mask.dtype) * self.mask[:, None, :])[:, None] * -1e4
 
 
 _LAYOUT: ContextVar[Layout] = ContextVar("layout")
@@ -81,6 +93,9 @@ def _attention(
     """Softmax attention ``(1, heads, tokens, d)`` -> ``(1, tokens, heads, d)``, each example over its own tokens."""
     layout = _LAYOUT.get()
     q, k, v = (layout.pad(x.transpose(1, 2).squeeze(0)).permute(0, 2, 1, 3) for x in (query, key, value))
+    if shared := q.shape[1] // k.shape[1] - 1:
+        # Several heads of queries share one of keys and values
+        k, v = (x.repeat_interleave(shared + 1, dim=1) for x in (k, v))
     scale = q.shape[-1] ** -0.5 if scaling is None else scaling
     scores = q @ k.transpose(-1, -2) * scale + layout.bias.to(q.dtype)
     mixed = scores.softmax(-1) @ v

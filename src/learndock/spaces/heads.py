@@ -26,7 +26,7 @@ from learndock.data.schema import Schema
 from learndock.spaces.helper import Float, Helper
 from learndock.spaces.space import Space
 
-HeadName = Literal["phrases", "means"]
+HeadName = Literal["phrases", "means", "completions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,12 @@ class Anchors:
 def head_for(schema: Schema, space: Space) -> HeadName:
     """Phrases where the helper reads words and the schema says in words what a label means, class means otherwise.
 
+    A helper that writes needs neither: what is learnt is the completions themselves.
+
     Bare numbers ("0", "1", "class 3") are no words: nothing about the task is in their feature.
     """
+    if space.input == "generation":
+        return "completions"
     if not space.phrases:
         return "means"
     words = [p for p in schema.phrases if any(c.isalpha() for c in p.lower().replace("class", "").replace("label", ""))]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from learndock.data.examples import Input
 from learndock.errors import SpaceError, UsageError
 from learndock.spaces.images import read_image_encoder
+from learndock.spaces.prompts import PromptEncoder, read_format
 from learndock.spaces.space import Space
 from learndock.spaces.text import read_text_encoder
 
@@ -176,6 +177,12 @@ def read_encoder(space: Space) -> Encoder:
         )
     if space.input == "image":
         return read_image_encoder(described, space.name)
+    if space.input == "generation":
+        return PromptEncoder(
+            read_format(space.read("tokenizer.json"), described),
+            described["prompt_tokens"],
+            described["completion_tokens"],
+        )
     raise SpaceError(f'space {space.name} reads "{space.input}", which this version does not know')
 
 

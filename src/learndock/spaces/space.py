@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "minilm-l6"
 #: What is used where nobody names a space, by what the inputs are.
-DEFAULTS = {"text": DEFAULT, "image": "efficientnet-lite0"}
+DEFAULTS = {"text": DEFAULT, "image": "efficientnet-lite0", "generation": "smollm2-135m"}
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
 MAX_SPACE_BYTES = 4 << 20
@@ -70,13 +70,13 @@ class Space:
 
     @property
     def input(self) -> str:
-        """What inputs are: ``text`` or ``image``."""
+        """What inputs are: ``text``, ``image`` or ``generation`` (prompts and completions)."""
         return str(self.description["input"])
 
     @property
     def phrases(self) -> bool:
         """Whether the helper reads words, so that what labels mean can be the head."""
-        return bool(self.description["head"]["anchors"] != "means")
+        return bool(self.description["head"]["anchors"] in ("embedding", "table"))
 
     @property
     def whitening(self) -> float | None:

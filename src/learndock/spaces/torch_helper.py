@@ -86,7 +86,7 @@ class TorchHelper:
         import torch
 
         layout = Layout(mask.to(torch.float32), slots, places)
-        with self._adapted(B), self._captured() as captured:
+        with adapted(self.layers, self.A, B), self._captured() as captured:
             output = self._run(ids, layout)
             hidden = captured[0] if captured else output.last_hidden_state
         if self.compact:
@@ -139,7 +139,7 @@ class TorchHelper:
         still = tuple(torch.zeros(*shape, layer.out_features) for _, layer in self.layers)
 
         def objective(offsets: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[Any, ...]]:
-            with self._offset(offsets) as entered:
+            with offset(self.layers, offsets) as entered:
                 found = self.features(None, ids, mask, slots, places)
             return (found * direction).sum(), (found, entered)
 
@@ -153,36 +153,6 @@ class TorchHelper:
         return found, torch.cat([p.reshape(p.shape[0], -1) for p in parts], 1)
 
     @contextmanager
-    def _offset(self, offsets: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-        """Add ``offsets`` ``(n, tokens, out)`` to the layers' outputs; gives what enters the layers."""
-        entered: list[torch.Tensor] = []
-
-        def hook(offset: torch.Tensor) -> Callable[..., torch.Tensor]:
-            def add(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-                entered.append(inputs[0])
-                return output + offset
-
-            return add
-
-        handles = [layer.register_forward_hook(hook(o)) for (_, layer), o in zip(self.layers, offsets, strict=True)]
-        try:
-            yield entered
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @contextmanager
-    def _adapted(self, B: Sequence[torch.Tensor] | None) -> Iterator[None]:
-        handles = []
-        for (_, layer), A, part in zip(self.layers, self.A, B or (), strict=False):
-            handles.append(layer.register_forward_hook(_add_adapter(A, part)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @contextmanager
     def _captured(self) -> Iterator[list[Any]]:
         """What enters the output embedding of a masked LM: its transformed hidden states."""
         found: list[Any] = []
@@ -193,6 +163,41 @@ class TorchHelper:
         try:
             yield found
         finally:
+            handle.remove()
+
+
+@contextmanager
+def offset(layers: Sequence[tuple[str, Any]], offsets: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Add ``offsets`` ``(n, tokens, out)`` to the layers' outputs; gives what enters the layers."""
+    entered: list[torch.Tensor] = []
+
+    def hook(added: torch.Tensor) -> Callable[..., torch.Tensor]:
+        def add(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+            entered.append(inputs[0])
+            return output + added
+
+        return add
+
+    handles = [layer.register_forward_hook(hook(o)) for (_, layer), o in zip(layers, offsets, strict=True)]
+    try:
+        yield entered
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def adapted(
+    layers: Sequence[tuple[str, Any]], A: Sequence[torch.Tensor], B: Sequence[torch.Tensor] | None
+) -> Iterator[None]:
+    """The layers under W' = W + B A; None is B = 0."""
+    handles = []
+    for (_, layer), down, part in zip(layers, A, B or (), strict=False):
+        handles.append(layer.register_forward_hook(_add_adapter(down, part)))
+    try:
+        yield
+    finally:
+        for handle in handles:
             handle.remove()
 
 
@@ -265,10 +270,10 @@ def _wrap(model: Any, encoder: TextEncoder, recipe: Recipe, mask_token: int | No
         torch.from_numpy(shared_A(recipe.seed, i, recipe.rank, layer.in_features))
         for i, (_, layer) in enumerate(layers)
     ]
-    return TorchHelper(model, encoder, layers, A, recipe, mask_token, model.config.hidden_size, _compact(model))
+    return TorchHelper(model, encoder, layers, A, recipe, mask_token, model.config.hidden_size, attend_compactly(model))
 
 
-def _compact(model: Any) -> bool:
+def attend_compactly(model: Any) -> bool:
     """Give the model compact attention if its code takes attention from outside; returns whether it does."""
     if not type(model)._supports_attention_backend:
         return False

@@ -59,6 +59,7 @@ class VisionHelper:
     phrases: PhraseTower | None = None
 
     names = ("pixels",)
+    max_error = 1e-5
 
     @property
     def size(self) -> int:
@@ -90,6 +91,10 @@ class VisionHelper:
     def sample(self) -> list[Image]:
         """Inputs to trace with: a number of them that is no size of the helper."""
         return synthetic_images(5)
+
+    def direction_width(self, inputs: Sequence[Image]) -> int:
+        """Numbers in a direction: a point in feature space."""
+        return self.width
 
     def trials(self) -> list[list[Image]]:
         """Inputs to check a graph with, of several counts."""

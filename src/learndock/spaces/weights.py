@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import importlib.util
 import json
 import os
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from learndock.errors import WeightsChanged, WeightsMissing
+import platformdirs
+
+from learndock.errors import ModelError, StorageFull, WeightsChanged, WeightsMissing
+from learndock.files import atomic_write, sha256_bytes
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class FileSource:
     ``hub``: in the local cache of a model hub, repository ``name``, file ``path``.
     ``pieces`` names a file of the space that says which bytes of this one make up the wanted file, for weights that
     were published as a pickle: nothing of it is parsed (see ``put_together``).
+    ``form`` is ``gguf`` where the wanted file is made from a GGUF file (see ``gguf``). That takes seconds, so the
+    result is kept in this user's cache, under its hash.
     """
 
     kind: Literal["package", "hub"]
@@ -29,6 +34,7 @@ class FileSource:
     path: str
     distribution: str = ""
     pieces: str = ""
+    form: str = ""
 
     @property
     def remedy(self) -> str:
@@ -67,18 +73,51 @@ def read_checked(space: str, folder: Path, file: str, sha256: str, sources: Sequ
         WeightsChanged: it is not the published file.
     """
     path = locate(folder, file, sources)
-    cut = next((s.pieces for s in sources if s.pieces and path in _source_paths(s)), "")
     if path is None:
         ways = " or ".join(f"`{s.remedy}`" for s in sources) or "put it there"
         raise WeightsMissing(f"space {space}: {file} is not on this machine; get it with {ways}")
-    data = put_together(path, folder / cut) if cut else path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
+    source = next((s for s in sources if path in _source_paths(s)), None)
+    if source is not None and source.form:
+        kept = cached(sha256, file)
+        if kept.is_file() and sha256_bytes(data := kept.read_bytes()) == sha256:
+            return data
+    data = _wanted(path, folder, file, source)
+    found = sha256_bytes(data)
     if found != sha256:
         raise WeightsChanged(
             f"space {space}: {path} is not the published file (sha256 {found[:12]}..., expected "
             f"{sha256[:12]}...); stopped before any data was read. Install it again"
         )
+    if source is not None and source.form:
+        _keep(cached(sha256, file), data)
     return data
+
+
+def _wanted(path: Path, folder: Path, file: str, source: FileSource | None) -> bytes:
+    """What ``source`` makes of the file at ``path``; its hash is still to be compared."""
+    if source is not None and source.pieces:
+        return put_together(path, folder / source.pieces)
+    if source is not None and source.form == "gguf":
+        from learndock.spaces import gguf
+
+        try:
+            return gguf.MAKERS[file](gguf.read_gguf(path))
+        except (ModelError, KeyError) as error:
+            raise WeightsChanged(f"{path}: no {file} can be made from it ({error}). Install it again") from None
+    return path.read_bytes()
+
+
+def cached(sha256: str, file: str) -> Path:
+    """Where a file that was made from another is kept."""
+    return Path(platformdirs.user_cache_dir("learndock")) / "made" / sha256 / file
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Keep a made file. A full disk, or one that may not be written, costs time at the next use and nothing else."""
+    with contextlib.suppress(OSError, StorageFull):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as stream:
+            stream.write(data)
 
 
 def cut_up(target: bytes, header: int, tensors: Sequence[bytes], source: bytes) -> dict[str, object]:

@@ -16,8 +16,8 @@ from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
 from learndock.spaces.space import Space, default_space, get_space
-from learndock.spec import statistics
-from learndock.spec.onepass import Contributions, Shares, contribute, indicators
+from learndock.spec import generation, statistics
+from learndock.spec.onepass import Contributions, Shares, contribute, indicators, sum_groups
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Array, Kind, Spec
 
@@ -46,7 +46,8 @@ def make_spec(
         examples: inputs; with targets where no ``predictions`` are given.
         schema: what the labels mean; default ``examples.schema``.
         space: name, folder or ``Space``; default: the built-in one for such inputs.
-        predictions: ``(n, classes)`` probabilities or ``(n,)`` class indices or values; makes a *model* spec.
+        predictions: ``(n, classes)`` probabilities, ``(n,)`` class indices or values, or for generation ``(n,)``
+            texts that the model wrote; makes a *model* spec.
         recipe: ``"one-pass"`` or ``"paper"`` (needs torch; ``settings`` are those of ``PaperSettings``).
         head: ``"phrases"`` or ``"means"``; default: phrases where the schema has words and
             the helper reads them.
@@ -69,14 +70,20 @@ def make_spec(
             raise UsageError(f"{examples.source}: has no labels; a task spec needs them")
         require_classes(examples, schema)
         targets: NDArray[Any] = examples.targets
-        if not np.isfinite(targets).all():
+        if schema.type != "generation" and not np.isfinite(targets).all():
             raise DataError(f"{examples.source}: a target is NaN or infinite; remove that row")
     else:
         targets = check_predictions(predictions, schema, len(examples))
     space = get_space(space or default_space(examples.kind))
-    shares = indicators(schema, targets)
     head = head or head_for(schema, space)
-    common = _Common(kind, schema, examples, shares, head, seed)
+    if (head == "completions") != (space.input == "generation"):
+        raise UsageError(f'the head "{head}" does not belong to the space {space.name}, which reads {space.input}')
+    if schema.type == "generation" and head != "completions":
+        raise UsageError(f"the space {space.name} reads {space.input}; completions need a space of generation")
+    if schema.type == "regression" and head == "completions":
+        raise UsageError(f"the space {space.name} compares completions; a regression has none. Use a space of texts")
+    shares = indicators(schema, targets) if schema.type != "generation" else np.zeros((len(examples), 0))
+    common = _Common(kind, schema, examples, shares, targets, head, seed)
     if recipe == "one-pass":
         if settings:
             raise UsageError(f"one-pass has no settings {', '.join(settings)}")
@@ -84,12 +91,14 @@ def make_spec(
     return _paper(space, common, targets, full, progress, settings)
 
 
-def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDArray[np.float64]:
-    """Predictions as float64, checked.
+def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDArray[Any]:
+    """Predictions as float64 (texts for generation), checked.
 
     Raises:
         ModelError: wrong shape, NaN or infinity, no probabilities, or the same for every input.
     """
+    if schema.type == "generation":
+        return generation.check_written(predictions, n)
     values = np.asarray(predictions, np.float64)
     if schema.type == "classification" and values.ndim == 1:
         if not np.isin(values, np.arange(schema.classes)).all():
@@ -113,9 +122,16 @@ class _Common:
     """What both recipes need to know."""
 
     def __init__(
-        self, kind: Kind, schema: Schema, examples: Examples, shares: Shares, head: HeadName, seed: int
+        self,
+        kind: Kind,
+        schema: Schema,
+        examples: Examples,
+        shares: Shares,
+        targets: NDArray[Any],
+        head: HeadName,
+        seed: int,
     ) -> None:
-        self.kind, self.schema, self.examples = kind, schema, examples
+        self.kind, self.schema, self.examples, self.targets = kind, schema, examples, targets
         self.shares, self.head, self.seed = shares, head, seed
 
     @property
@@ -124,12 +140,19 @@ class _Common:
 
 
 def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | None) -> Spec:
-    found = contribute(
-        space, common.schema, common.inputs, common.shares, head=common.head, seed=common.seed, progress=progress
-    )
-    return assemble(
+    if common.head == "completions":
+        asked = generation.arrange(common.schema, common.inputs, common.targets, common.shares, common.seed)
+        found = sum_groups(space, asked.inputs, asked.directions, asked.groups, progress)
+    else:
+        found = contribute(
+            space, common.schema, common.inputs, common.shares, head=common.head, seed=common.seed, progress=progress
+        )
+    spec = assemble(
         space, common.kind, common.schema, len(common.examples), found, head=common.head, seed=common.seed, full=full
     )
+    if common.head == "completions":
+        return replace(spec, settings={**spec.settings, "cut": generation.cut(space, asked.inputs)})
+    return spec
 
 
 def assemble(
@@ -172,13 +195,20 @@ def _paper(
     from learndock.spec.paper import PaperSettings, fit
 
     try:
-        chosen = PaperSettings(**settings)
+        usual = {"steps": generation.STEPS} if common.head == "completions" else {}
+        chosen = PaperSettings(**{**usual, **settings})
     except TypeError as error:
         raise UsageError(f"unknown settings for paper: {error}") from None
-    vector = fit(
-        space, common.schema, common.inputs, targets,
-        head=common.head, settings=chosen, seed=common.seed, progress=progress,
-    )  # fmt: skip
+    if common.head == "completions":
+        from learndock.spec.paper_generation import fit_completions
+
+        asked = generation.chosen(common.schema, common.inputs, targets)
+        vector = fit_completions(space, asked, settings=chosen, seed=common.seed, progress=progress)
+    else:
+        vector = fit(
+            space, common.schema, common.inputs, targets,
+            head=common.head, settings=chosen, seed=common.seed, progress=progress,
+        )  # fmt: skip
     behaviour = space_sketch(space)(vector[None])[0]
     features = space.helper.features(common.inputs)
     spec = _assemble(

@@ -123,10 +123,21 @@ def contribute(
     progress: Progress | None = None,
 ) -> Contributions:
     """Run the graph once over the examples; ``known`` are their features, where somebody has them."""
-    helper, sketch = space.helper, space_sketch(space)
     anchors = make_anchors(space, schema, inputs, shares, head, known)
     groups = deal(schema, shares, seed)
     directions = anchors.direct(centre_within(balanced_weights(schema, shares), groups))
+    return sum_groups(space, inputs, directions, groups, progress)
+
+
+def sum_groups(
+    space: Space,
+    inputs: Sequence[Input],
+    directions: Float,
+    groups: NDArray[np.intp],
+    progress: Progress | None = None,
+) -> Contributions:
+    """What examples of ``groups`` ``(n,)`` add along ``directions`` ``(n, m)``."""
+    helper, sketch = space.helper, space_sketch(space)
     n, count = len(inputs), int(groups.max()) + 1
     features = np.zeros((n, space.width), np.float32)
     sums = np.zeros((count, space.size), np.float32)

@@ -77,8 +77,8 @@ def fit(
     encoded = helper.encoder(inputs)
     B = [torch.zeros(shape, requires_grad=True) for shape in helper.shapes]
     optimiser = torch.optim.Adam(B, lr=settings.learning_rate)
-    half = _has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
-    for step, rows in enumerate(_steps([len(e) for e in encoded], settings, seed)):
+    half = has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
+    for step, rows in enumerate(steps([len(e) for e in encoded], settings, seed)):
         arrays = helper.encoder.pad_batch([encoded[i] for i in rows])
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             found = helper.features(B, *(torch.from_numpy(arrays[name]) for name in helper.names))
@@ -113,7 +113,7 @@ def _loss(
     return torch.nn.functional.mse_loss(place, shares[:, 1] - shares[:, 0])
 
 
-def _steps(lengths: list[int], settings: PaperSettings, seed: int) -> list[NDArray[np.intp]]:
+def steps(lengths: list[int], settings: PaperSettings, seed: int) -> list[NDArray[np.intp]]:
     """Batches for every step: each pass takes all examples, of similar length together, in random order."""
     generator = np.random.Generator(np.random.Philox(key=[seed, 41]))
     found: list[NDArray[np.intp]] = []
@@ -125,7 +125,7 @@ def _steps(lengths: list[int], settings: PaperSettings, seed: int) -> list[NDArr
     return found[: settings.steps]
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself; where it does not, autocast is slower than float32."""
     import torch
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from learndock.data.examples import Examples, Input
@@ -24,8 +23,10 @@ Progress = Callable[[int, int], None]
 class Model(Protocol):
     """A model that is ready to predict."""
 
-    def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[np.float64]:
+    def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[Any]:
         """Class probabilities ``(n, classes)`` whose rows sum to one, or values ``(n,)`` for regression.
+
+        For generation an object array ``(n,)`` of what the model writes.
 
         Classes are in the order of the learnware's schema.
         """

@@ -1,7 +1,8 @@
 """Where the model under an adapter is: it does not travel with the adapter, only its name and hash do.
 
 Looked for in this order: the folders of the environment variable ``LEARNDOCK_BASES`` (each holds ``NAME``
-sub-folders), the name itself where it is a local folder, the Hugging Face cache, the Hugging Face hub.
+sub-folders), the name itself where it is a local folder, the helper of an installed space of that name (so that
+``smollm2-135m`` needs no hub), the Hugging Face cache, the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import os
 from pathlib import Path
 
 from learndock.errors import ModelError
-from learndock.files import sha256_file
+from learndock.files import atomic_write, sha256_file
 from learndock.package.extras import need
 from learndock.package.safety import header_of
+from learndock.spaces.space import list_spaces
+from learndock.spaces.weights import cached
 
 VARIABLE = "LEARNDOCK_BASES"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -32,7 +35,22 @@ def find_base(name: str) -> Path:
     for candidate in [*(root / name for root in roots), *(root / _last(name) for root in roots), Path(name)]:
         if (candidate / CONFIG).is_file():
             return _whole(candidate)
-    return _whole(_from_hub(name))
+    return _whole(_from_space(name) or _from_hub(name))
+
+
+def _from_space(name: str) -> Path | None:
+    """A folder with the helper of the space of prompts called ``name``, its files checked; None if there is none."""
+    found = next((s for s in list_spaces() if s.name == name and s.input == "generation" and s.present()), None)
+    if found is None:
+        return None
+    folder = cached(found.files["model.safetensors"], name)
+    for file in ("model.safetensors", "tokenizer.json", "config.json"):
+        path = folder / file
+        if not path.is_file() or sha256_file(path) != found.files[file]:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as stream:
+                stream.write(found.read(file))
+    return folder
 
 
 def _last(name: str) -> str:

@@ -63,7 +63,7 @@ _IGNORED = frozenset(
         "runtime_config",
     }
 )
-_LORA = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+LORA = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
 
 
 class PeftFormat:
@@ -78,16 +78,16 @@ class PeftFormat:
 
     def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
         """See ``Format``; the base is not looked at."""
-        config = _config(folder)
-        header = _header(folder)
-        _check_ranks(config, header)
+        config = read_config(folder)
+        header = read_header(folder)
+        check_ranks(config, header)
         head = _check_head(header, schema)
-        _check_values(folder / WEIGHTS, header, head)
+        check_values(folder / WEIGHTS, header, head)
         return {}
 
     def bind(self, folder: Path, base: str | None) -> Base:
         """See ``OnBase``. ``base`` names the base where the adapter's own name for it leads nowhere."""
-        named = base or _config(folder).get("base_model_name_or_path")
+        named = base or read_config(folder).get("base_model_name_or_path")
         if not isinstance(named, str) or not named:
             raise ModelError(f"{CONFIG}: names no base model; give its name or folder with base=")
         found = find_base(named)
@@ -98,7 +98,7 @@ class PeftFormat:
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``. ``settings["base"]`` is the manifest's base, name and hash."""
         self.check(folder, schema)
-        base = _base_folder(settings)
+        base = base_folder(settings)
         network, _ = _adapted(folder, base, schema.classes or 1)
         return torch_models.model_of(
             network.eval(), folder, schema, range(schema.classes or 1), _tokenizer(folder, base)
@@ -118,7 +118,7 @@ class PeftFormat:
     ) -> None:
         """See ``Format``. A, B and the output layer are tuned; other labels get a new output layer."""
         self.check(folder, schema)
-        base = _base_folder(settings)
+        base = base_folder(settings)
         outputs = target.classes or 1
         keep = schema.type == target.type and schema.classes == target.classes
         with torch_models.seeded(seed):
@@ -134,21 +134,23 @@ class PeftFormat:
             network.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
         (out / "README.md").unlink(missing_ok=True)  # written by the library, names paths of this machine
         copy_tokenizer(_tokenizer(folder, base), out)
-        _name_base(out / CONFIG, str(_config(folder).get("base_model_name_or_path")))
+        _name_base(out / CONFIG, str(read_config(folder).get("base_model_name_or_path")))
 
 
 # --- checks without a library ------------------------------------------------------------------------------
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """``adapter_config.json``, checked: a plain LoRA adapter of a sequence classifier."""
+def read_config(folder: Path, task: str = "SEQ_CLS") -> dict[str, Any]:
+    """``adapter_config.json``, checked: a plain LoRA adapter for ``task``."""
     config = read_object(folder / CONFIG)
     check_settings(config, where=CONFIG)
     if config.get("peft_type") != "LORA":
         raise ModelError(f"{CONFIG}: peft_type is {config.get('peft_type')!r}; only LORA adapters are supported")
     # PEFT has no name for classifiers of images: their adapters say nothing
-    if config.get("task_type") not in ("SEQ_CLS", None):
-        raise ModelError(f"{CONFIG}: task_type is {config.get('task_type')!r}; only SEQ_CLS is supported, or null")
+    if config.get("task_type") != task and not (task == "SEQ_CLS" and config.get("task_type") is None):
+        raise ModelError(
+            f"{CONFIG}: task_type is {config.get('task_type')!r}; SEQ_CLS and CAUSAL_LM are supported, and null for images"
+        )
     odd = sorted(k for k, v in config.items() if v and k not in _KNOWN | _IGNORED)
     if config.get("megatron_config"):
         raise UnsafeModel(f"{CONFIG}: megatron_config: names a library to import; train without it")
@@ -162,7 +164,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _header(folder: Path) -> SafetensorsHeader:
+def read_header(folder: Path) -> SafetensorsHeader:
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"{WEIGHTS}: missing in {folder}; save the adapter with save_pretrained(..., "
@@ -171,13 +173,13 @@ def _header(folder: Path) -> SafetensorsHeader:
     return header_of(folder / WEIGHTS)
 
 
-def _check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
+def check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
     """A is ``(rank, in)``, B is ``(out, rank)``, and the rank is the configuration's."""
     ranks: dict[str, dict[str, int]] = {}
     patterns = config.get("rank_pattern") or {}
     allowed = {config["r"], *(v for v in patterns.values() if type(v) is int)}
     for name, entry in header.tensors.items():
-        match = _LORA.fullmatch(name)
+        match = LORA.fullmatch(name)
         if match is None:
             continue
         if len(entry.shape) != 2:
@@ -197,7 +199,7 @@ def _check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
 
 def _check_head(header: SafetensorsHeader, schema: Schema) -> list[str]:
     """The names of the output layer's weights: PEFT trains and saves it for sequence classification."""
-    names = [n for n in header.tensors if torch_models.in_head(n) and _LORA.fullmatch(n) is None]
+    names = [n for n in header.tensors if torch_models.in_head(n) and LORA.fullmatch(n) is None]
     final = [n for n in names if n.endswith(".weight") and ".dense." not in n]
     if not final:
         raise ModelError(
@@ -208,7 +210,7 @@ def _check_head(header: SafetensorsHeader, schema: Schema) -> list[str]:
     return names
 
 
-def _check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> None:
+def check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> None:
     """Refuse what is not finite, and an adapter that changes nothing."""
     moved = False
     for name, entry in header.tensors.items():
@@ -223,7 +225,7 @@ def _check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> Non
 # --- with the libraries ------------------------------------------------------------------------------------
 
 
-def _base_folder(settings: Mapping[str, Any]) -> Path:
+def base_folder(settings: Mapping[str, Any]) -> Path:
     base = settings.get("base")
     if not isinstance(base, Mapping) or not {"name", "sha256"} <= set(base):
         raise ModelError("the manifest does not name the adapter's base; pack the adapter again")
@@ -245,14 +247,13 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
     from safetensors.torch import load_file
 
     network, missing = torch_models.load_classifier(base, outputs=outputs)
-    if (_config(folder).get("task_type") is None) != reads_images(base):
+    if (read_config(folder).get("task_type") is None) != reads_images(base):
         raise ModelError(
             f"{CONFIG}: task_type must be SEQ_CLS for an adapter of texts and null for one of images; its base "
             f"{base.name} reads {'images' if reads_images(base) else 'texts'}"
         )
     spread = float(getattr(network.config, "initializer_range", 0.02) or 0.02)
-    config = {k: v for k, v in _config(folder).items() if k in _KNOWN}
-    config.update(inference_mode=not train, lora_dropout=config.get("lora_dropout") or 0.0)
+    config = known_settings(folder, "SEQ_CLS", inference_mode=not train)
     state = load_file(folder / WEIGHTS)
     unsaved = sorted(n for n in missing if f"base_model.model.{n}" not in state)
     if unsaved:
@@ -275,6 +276,13 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
         some = ", ".join([*result.unexpected_keys, *lacking][:3])
         raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name}: {some}")
     return adapted, spread
+
+
+def known_settings(folder: Path, task: str, *, inference_mode: bool) -> dict[str, Any]:
+    """The settings of an adapter that say which numbers go where, for ``peft.LoraConfig``."""
+    config = {k: v for k, v in read_config(folder, task).items() if k in _KNOWN}
+    config.update(inference_mode=inference_mode, lora_dropout=config.get("lora_dropout") or 0.0)
+    return config
 
 
 def _name_base(path: Path, name: str) -> None:

@@ -1,0 +1,160 @@
+"""Format ``causal-peft``: a LoRA adapter for a causal language model.
+
+    adapter_config.json          rank, target layers, the name of the base; task_type CAUSAL_LM
+    adapter_model.safetensors    the matrices A and B, and nothing else
+    prompt.json                  optional: how prompts are written (see ``_causal``)
+
+The base does not travel along: the manifest names it and holds the hash of its weights. Several adapters on one base
+share it in memory (``stand_on``), and a switch between them copies nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from learndock.data.examples import Examples
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+from learndock.package.extras import need
+from learndock.package.formats import Model, Progress, _causal
+from learndock.package.formats import peft as classifiers
+from learndock.package.formats._bases import find_base
+from learndock.package.formats._torch import quiet
+from learndock.package.json_file import read_object
+from learndock.package.manifest import Base
+from learndock.package.safety import header_of
+
+CONFIG, WEIGHTS = classifiers.CONFIG, classifiers.WEIGHTS
+TASK = "CAUSAL_LM"
+
+
+class CausalPeftFormat:
+    """LoRA adapters of causal language models, on a base by name and hash."""
+
+    name = "causal-peft"
+    looks_for = f"{CONFIG} with task_type {TASK}, and {WEIGHTS}"
+
+    def recognises(self, folder: Path) -> bool:
+        """See ``Format``."""
+        return (folder / CONFIG).is_file() and read_object(folder / CONFIG).get("task_type") == TASK
+
+    def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
+        """See ``Format``; the base is not looked at."""
+        config = classifiers.read_config(folder, TASK)
+        if config.get("modules_to_save"):
+            raise ModelError(
+                f"{CONFIG}: modules_to_save names {config['modules_to_save']}: whole layers beside the adapter, which "
+                "servers do not switch; train without it, or merge and pack the whole model"
+            )
+        header = classifiers.read_header(folder)
+        foreign = sorted(n for n in header.tensors if classifiers.LORA.fullmatch(n) is None)
+        if foreign:
+            raise ModelError(f"{WEIGHTS}: holds {', '.join(foreign[:3])} beside lora_A and lora_B; train plain LoRA")
+        classifiers.check_ranks(config, header)
+        classifiers.check_values(folder / WEIGHTS, header, [])
+        _causal.asked_format(folder)
+        return {"answers": "options" if schema.classes else "greedy"}
+
+    def bind(self, folder: Path, base: str | None) -> Base:
+        """See ``OnBase``."""
+        found = classifiers.PeftFormat().bind(folder, base)
+        _check_shapes(folder, find_base(base or found.name), found.name)
+        return found
+
+    def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Any) -> dict[str, Any]:
+        """See ``Settles``: how prompts are written depends on the base's vocabulary."""
+        name = classifiers.read_config(folder, TASK)["base_model_name_or_path"]
+        return {**settings, **_written(folder, schema, find_base(str(name)))}
+
+    def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
+        """See ``Format``. ``settings["base"]`` is the manifest's base, name and hash."""
+        return stand_on([(folder, schema, settings)])[0]
+
+    def finetune(
+        self,
+        folder: Path,
+        schema: Schema,
+        settings: dict[str, Any],
+        examples: Examples,
+        target: Schema,
+        out: Path,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """See ``Format``: not done here."""
+        raise _causal.not_tuned(self.name)
+
+
+def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_causal.CausalModel]:
+    """Models for adapters ``(folder, schema, settings)`` of one base, which is loaded once.
+
+    Raises:
+        ModelError: their bases differ, or an adapter does not fit.
+    """
+    peft = need("peft", extra="torch", why="a LoRA adapter")
+    bases = {str(dict(s.get("base") or {}).get("sha256")) for _, _, s in adapters}
+    if len(bases) != 1:
+        raise ModelError("these adapters stand on different bases; they cannot share one model")
+    base = classifiers.base_folder(dict(adapters[0][2]))
+    network: Any = None
+    models = []
+    for number, (folder, schema, settings) in enumerate(adapters):
+        CausalPeftFormat().check(folder, schema)
+        _check_shapes(folder, base, str(settings["base"]["name"]))
+        name = f"adapter{number}"
+        config = peft.LoraConfig(**classifiers.known_settings(folder, TASK, inference_mode=True))
+        try:
+            with quiet():
+                if network is None:
+                    network = peft.PeftModelForCausalLM(_causal.load_causal(base), config, adapter_name=name)
+                else:
+                    network.add_adapter(name, config)
+                _fill(peft, network, folder, name)
+        except (ValueError, RuntimeError, TypeError, KeyError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name} ({text})") from None
+        found = {**_written(folder, schema, base), **settings}
+        models.append(_causal.model_of(network.eval(), schema, found, _causal.tokenizer_of(base), name))
+    models[0].speak()
+    return models
+
+
+def _fill(peft: Any, network: Any, folder: Path, name: str) -> None:
+    from safetensors.torch import load_file
+
+    result = peft.set_peft_model_state_dict(network, load_file(folder / WEIGHTS), adapter_name=name)
+    lacking = [k for k in result.missing_keys if "lora_" in k and f".{name}." in k]
+    if result.unexpected_keys or lacking:
+        raise ModelError(f"{folder.name}: does not fit its base: {', '.join([*result.unexpected_keys, *lacking][:3])}")
+
+
+def _check_shapes(folder: Path, base: Path, name: str) -> None:
+    """Compare the adapter's matrices with the layers of the base, by the heads of both files alone.
+
+    Raises:
+        ModelError: a layer is not there, or of another size.
+    """
+    header = classifiers.read_header(folder)
+    theirs = header_of(base / "model.safetensors").tensors
+    for tensor, entry in header.tensors.items():
+        match = classifiers.LORA.fullmatch(tensor)
+        if match is None:
+            continue
+        layer = theirs.get(f"{match['module']}.weight")
+        if layer is None:
+            raise ModelError(
+                f"{WEIGHTS}: adapts {match['module']}, which the base {name} does not have; is it the base?"
+            )
+        side, want = (entry.shape[1], layer.shape[1]) if match["part"] == "A" else (entry.shape[0], layer.shape[0])
+        if side != want:
+            raise ModelError(
+                f"{WEIGHTS}: {tensor} has {side} where the base {name} has {want}; the adapter was trained on another"
+            )
+
+
+def _written(folder: Path, schema: Schema, base: Path) -> dict[str, Any]:
+    end = read_object(base / "config.json").get("eos_token_id")
+    return _causal.settings_of(folder, schema, _causal.tokenizer_of(base), end)

@@ -1,0 +1,84 @@
+"""Format ``gguf``: a causal language model in one GGUF file.
+
+NAME.gguf         settings, vocabulary and block-quantised weights
+tokenizer.json    optional: for vocabularies that are not read from GGUF
+prompt.json       optional: how prompts are written (see ``_causal``)
+
+The weights are read into float32 by NumPy; no library of the format is needed, and no file is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from learndock.data.examples import Examples
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+from learndock.package.formats import Model, Progress, _causal
+from learndock.package.formats._torch import libraries, quiet
+from learndock.spaces.gguf import Gguf, config, read_gguf, state, tokenizer_bytes
+
+
+class GgufFormat:
+    """Causal language models as one GGUF file."""
+
+    name = "gguf"
+    looks_for = "one file .gguf"
+
+    def recognises(self, folder: Path) -> bool:
+        """See ``Format``."""
+        return next(folder.glob("*.gguf"), None) is not None
+
+    def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
+        """See ``Format``; the file's head says whether it is whole."""
+        file = _file(folder)
+        end = config(file)["eos_token_id"]
+        return _causal.settings_of(folder, schema, _vocabulary(folder, file), end)
+
+    def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
+        """See ``Format``."""
+        torch, transformers = libraries("a language model")
+        found, file = self.check(folder, schema), _file(folder)
+        with quiet():
+            described = transformers.AutoConfig.for_model(**config(file))
+            network = transformers.AutoModelForCausalLM.from_config(described, dtype=torch.float32)
+        tensors = {name: torch.from_numpy(values) for name, values in state(file).items()}
+        try:
+            missing, unexpected = network.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())[:300]
+            raise ModelError(f"{file.path.name}: its weights are not those of its settings ({text})") from None
+        lacking = [m for m in missing if m != "lm_head.weight" or not described.tie_word_embeddings]
+        if lacking or unexpected:
+            raise ModelError(f"{file.path.name}: its weights are not whole: {', '.join([*lacking, *unexpected][:3])}")
+        network.tie_weights()
+        return _causal.model_of(network.eval(), schema, {**found, **settings}, _vocabulary(folder, file))
+
+    def finetune(
+        self,
+        folder: Path,
+        schema: Schema,
+        settings: dict[str, Any],
+        examples: Examples,
+        target: Schema,
+        out: Path,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        """See ``Format``: not done here."""
+        raise _causal.not_tuned(self.name)
+
+
+def _file(folder: Path) -> Gguf:
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise ModelError(f"{folder.name}: expected one .gguf file, found {names}; a learnware is one model")
+    return read_gguf(found[0])
+
+
+def _vocabulary(folder: Path, file: Gguf) -> bytes:
+    own = folder / _causal.TOKENIZER
+    return own.read_bytes() if own.is_file() else tokenizer_bytes(file)
