@@ -149,7 +149,8 @@ def read_config(folder: Path, task: str = "SEQ_CLS") -> dict[str, Any]:
     # PEFT has no name for classifiers of images: their adapters say nothing
     if config.get("task_type") != task and not (task == "SEQ_CLS" and config.get("task_type") is None):
         raise ModelError(
-            f"{CONFIG}: task_type is {config.get('task_type')!r}; SEQ_CLS and CAUSAL_LM are supported, and null for images"
+            f"{CONFIG}: task_type is {config.get('task_type')!r}; SEQ_CLS and CAUSAL_LM are supported, and null for "
+            "classifiers of images"
         )
     odd = sorted(k for k, v in config.items() if v and k not in _KNOWN | _IGNORED)
     if config.get("megatron_config"):
