@@ -133,7 +133,7 @@ def main() -> None:
     owners: dict[tuple[str, str], Spec] = {}
     for task in given.task or TASKS:
         seed = zlib.crc32(task.encode())
-        train = draw(as_prompts(given.data, task, "train"), given.owners, seed)
+        train = draw(as_prompts(given.data, task, "train"), given.owners, seed, balanced=True)
         test = draw(as_prompts(given.data, task, "test"), given.users, seed + 1, balanced=True)
         users[task] = spec_of(given.out, f"{task}.user", test, shuffled=None, model=False, space=space)
         for kind, shuffled in (("right", None), ("shuffled", seed + 2)):
