@@ -78,6 +78,11 @@ def load_texts(n: int, words: int) -> tuple[list[str], list[int], str]:
     return [moods[i % 2][i // 2 % len(moods[i % 2])] for i in range(n)], [i % 2 for i in range(n)], "tweets of the tour"
 
 
+def unit_mean_square(part: np.ndarray) -> np.ndarray:
+    """A part of a spec as every recipe makes it: float32, root mean square 1."""
+    return (part / np.sqrt(np.mean(np.square(part)))).astype(np.float32)
+
+
 def synthetic_dock(folder: Path, space: Space, count: int) -> None:
     """A dock of ``count`` learnwares that are specs and nothing else."""
     draw = np.random.default_rng(1)
@@ -88,7 +93,7 @@ def synthetic_dock(folder: Path, space: Space, count: int) -> None:
         own = folder / f"m{i}"
         own.mkdir()
         parts = {
-            name: draw.normal(size=size).astype(np.float32)
+            name: unit_mean_square(draw.normal(size=size))
             for name, size in (("domain", space.width), ("behaviour", described["sketch"]["size"]))
         }
         spec = Spec("model", described, MOOD.to_dict(), 1000, **parts)
