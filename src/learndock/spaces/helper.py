@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +28,8 @@ Float = NDArray[np.float32]
 #: length, since attention still pads to the longest.
 BATCH_TOKENS = 384
 BATCH_STRETCH = 1.5
+#: Sets of phrases whose anchors a helper remembers.
+REMEMBERED = 64
 
 
 class Encoder(Protocol):
@@ -92,6 +94,7 @@ class OnnxHelper:
     feature_session: Any
     gradient_session: Any
     anchors: Callable[[OnnxHelper, Sequence[str]], Float]
+    remembered: dict[tuple[str, ...], Float] = field(default_factory=dict)
 
     def features(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Float:
         """Features f(x) of unit length, ``(n, width)`` float32."""
@@ -123,8 +126,13 @@ class OnnxHelper:
                 progress(done, len(rows))
 
     def phrase_anchors(self, phrases: Sequence[str]) -> Float:
-        """What each phrase means in feature space, ``(len(phrases), width)``."""
-        return self.anchors(self, phrases)
+        """What each phrase means in feature space, ``(len(phrases), width)``; the last schemas are remembered."""
+        key = tuple(phrases)
+        if key not in self.remembered:
+            if len(self.remembered) >= REMEMBERED:
+                self.remembered.clear()
+            self.remembered[key] = self.anchors(self, phrases)
+        return self.remembered[key].copy()
 
 
 def batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:

@@ -34,9 +34,12 @@ class Sketch:
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Sketch ``(n, count)`` vectors to ``(n, size)``."""
         found = np.zeros((len(vectors), self.size), np.float32)
+        gathered = np.empty(len(self.order), np.float32)
         for row, vector in zip(found, vectors, strict=True):
             # Row by row: the gathered copy of one vector stays in the cache
-            row[self.buckets] = np.add.reduceat(vector[self.order] * self.signs, self.starts)
+            np.take(vector, self.order, out=gathered, mode="clip")
+            np.multiply(gathered, self.signs, out=gathered)
+            row[self.buckets] = np.add.reduceat(gathered, self.starts)
         return found
 
 
