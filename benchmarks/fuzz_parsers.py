@@ -102,9 +102,9 @@ def parsers(sound: Path) -> dict[str, Parser]:
 
     def adapter(source: bytes, folder: Path) -> None:
         (folder / "adapter_config.json").write_bytes(source)
-        found = peft._config(folder)
-        header = peft._header(sound / "peft")
-        peft._check_ranks(found, header)
+        found = peft.read_config(folder)
+        header = peft.read_header(sound / "peft")
+        peft.check_ranks(found, header)
 
     def tokenizer(source: bytes, folder: Path) -> None:
         (folder / "tokenizer.json").write_bytes(source)

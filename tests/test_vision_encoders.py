@@ -15,7 +15,7 @@ from learndock.errors import SpaceError
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from learndock.spaces.torch_helper import Recipe  # noqa: E402
+from learndock.spaces.torch_helper import Recipe, TorchHelper  # noqa: E402
 from learndock.spaces.vision_helper import synthetic_images  # noqa: E402
 from learndock.spaces.vision_transformers import is_vision, load_vision_transformer, paper_size  # noqa: E402
 
@@ -69,7 +69,7 @@ def test_features_and_phrases_are_those_of_the_library(clip: Path) -> None:
         read = model.text_projection(torch.cat(hidden))
         ours = (
             helper.features(None, pixels),
-            helper.phrases.features(torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"])),
+            helper.phrases.features(*(torch.from_numpy(arrays[name]) for name in TorchHelper.names)),
         )
     for found, expected in zip(ours, (seen, read), strict=True):
         torch.testing.assert_close(found, expected / expected.norm(dim=1, keepdim=True), atol=2e-5, rtol=0)
@@ -89,7 +89,7 @@ def test_a_clip_becomes_a_space_whose_head_are_phrases(clip: Path, tmp_path: Pat
     assert helper.phrases is not None
     phrases = ["good film", "a very long cold day and the rain", "no"]
     arrays = helper.phrases.encoder.pad_batch(helper.phrases.encoder(phrases))
-    read = helper.phrases.features(torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["mask"]))
+    read = helper.phrases.features(*(torch.from_numpy(arrays[name]) for name in TorchHelper.names))
     np.testing.assert_allclose(space.helper.phrase_anchors(phrases), read.numpy(), atol=2e-5)
     generator = np.random.default_rng(0)
     targets = np.arange(16) % 2

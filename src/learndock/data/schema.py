@@ -39,7 +39,7 @@ class Schema:
     metric: str
 
     def __post_init__(self) -> None:
-        if self.type not in METRICS:
+        if self.type not in tuple(METRICS):  # whatever was read, hashable or not
             raise SchemaError(f'type "{self.type}" is unknown; use one of {", ".join(METRICS)}')
         known = METRICS[self.type]
         if self.metric not in known:

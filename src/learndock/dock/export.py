@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from learndock.dock import names
 from learndock.dock.blobs import copy_checked
 from learndock.dock.home import Home
 from learndock.dock.leases import leased
@@ -56,6 +57,8 @@ def export(home: Home, which: str, out: Path, *, progress: Progress | None = Non
             manifest = Manifest.from_bytes(row.manifest, where=row.name)
             yield Found(manifest, lambda of, file: _stored(home, of.name, file), lease.touch)
 
+    with home.read() as records:  # before anything is made
+        names.find(records, which)
     return exported(out, reading, progress=progress)
 
 
@@ -71,7 +74,6 @@ def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -
     _refuse_taken(out)
     place = out.absolute()
     with storage_errors(out), contextlib.ExitStack() as stack:
-        found = stack.enter_context(reading())
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             part = stack.enter_context(unfinished(place))
@@ -79,6 +81,7 @@ def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -
             if error.errno in _FULL:
                 raise
             raise UsageError(f"{out}: cannot be made ({error.strerror}); name another folder") from None
+        found = stack.enter_context(reading())
         placed = False
         try:
             _fill(found, part, progress)

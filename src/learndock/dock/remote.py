@@ -110,10 +110,11 @@ class RemoteDock(Dock):
 
     def export(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
         """See ``Dock.export``; also a connection that stays broken leaves no folder."""
+        manifest = self.get_record(which).manifest
 
         @contextlib.contextmanager
         def reading() -> Iterator[Found]:
-            yield Found(self.get_record(which).manifest, self._open)
+            yield Found(manifest, self._open)
 
         return exported(Path(out), reading, progress=progress)
 

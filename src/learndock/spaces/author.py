@@ -19,7 +19,7 @@ from learndock.spaces.counter import GENERATOR
 from learndock.spaces.export import write_graphs
 from learndock.spaces.helper import Encoder
 from learndock.spaces.space import SPACE_FILE, SPACE_FORMAT, Space, read_space
-from learndock.spaces.torch_helper import Recipe, TorchHelper, load_torch_helper, space_torch_helper
+from learndock.spaces.torch_helper import Recipe, TorchHelper, load_torch_helper, space_torch_helper, token_axes
 
 if TYPE_CHECKING:
     import torch
@@ -163,11 +163,8 @@ class TextAuthored:
         """See ``Authored``: numbers of examples and of tokens, and the longest length."""
         import torch
 
-        longest = self.helper.recipe.max_tokens
-        n, length = torch.export.Dim("n", min=1, max=4096), torch.export.Dim("length", min=2, max=longest)
-        tokens = torch.export.Dim("tokens", min=2, max=4096 * longest)
-        laid_out = {0: n, 1: length}
-        return {"ids": {0: tokens}, "mask": laid_out, "slots": laid_out, "places": {0: tokens}, "direction": {0: n}}
+        n = torch.export.Dim("n", min=1, max=4096)
+        return {**token_axes(self.helper.recipe.max_tokens, n), "direction": {0: n}}
 
     def write_files(self, source: Path | None, out: Path) -> None:
         """See ``Authored``."""

@@ -201,6 +201,17 @@ def adapted(
             handle.remove()
 
 
+def token_axes(longest: int, n: Any = None) -> dict[str, dict[int, Any]]:
+    """The free axes of what a text encoder gives: numbers of examples ``n`` and of tokens, and the longest length."""
+    import torch
+
+    n = n or torch.export.Dim("n", min=1, max=4096)
+    length = torch.export.Dim("length", min=2, max=longest)
+    tokens = torch.export.Dim("tokens", min=2, max=4096 * longest)
+    laid_out = {0: n, 1: length}
+    return {"ids": {0: tokens}, "mask": laid_out, "slots": laid_out, "places": {0: tokens}}
+
+
 def _add_adapter(A: torch.Tensor, B: torch.Tensor) -> Callable[..., torch.Tensor]:
     def hook(_: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         return output + (inputs[0] @ A.T) @ B.transpose(-1, -2)

@@ -17,7 +17,7 @@ from learndock.files import sha256_file
 from learndock.spaces.counter import shared_A, stream
 from learndock.spaces.images import ImageEncoder
 from learndock.spaces.space import Space
-from learndock.spaces.torch_helper import require_torch
+from learndock.spaces.torch_helper import TorchHelper, require_torch, token_axes
 from learndock.spaces.vision_transformers import KIND, PhraseTower, rebuild
 
 if TYPE_CHECKING:
@@ -127,12 +127,8 @@ class VisionHelper:
 
         tower = self.phrases
         arrays = tower.encoder.pad_batch(tower.encoder(PHRASES))
-        given = {name: torch.from_numpy(arrays[name]) for name in ("ids", "mask")}
-        n, tokens = (
-            torch.export.Dim("n", min=1, max=4096),
-            torch.export.Dim("tokens", min=2, max=tower.encoder.max_tokens),
-        )
-        free = {name: {0: n, 1: tokens} for name in given}
+        given = {name: torch.from_numpy(arrays[name]) for name in TorchHelper.names}
+        free = token_axes(tower.encoder.max_tokens)
         names = write_graph(tower.features, given, ["features"], free, out / PHRASE_GRAPH, out / "model.safetensors")
         return {PHRASE_GRAPH: names}
 

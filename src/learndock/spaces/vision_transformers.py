@@ -145,17 +145,19 @@ def paper_size(config: Any, rank: int = 16) -> int:
 
 @dataclass(eq=False)
 class PhraseTower:
-    """The text tower of a CLIP: ids and mask to what a phrase means, ``(n, width)`` of unit length."""
+    """The text tower of a CLIP: a batch of its encoder to what each phrase means, ``(n, width)``, rows of length 1."""
 
     model: Any
     encoder: TextEncoder
     tokenizer: bytes
 
-    def features(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def features(
+        self, ids: torch.Tensor, mask: torch.Tensor, slots: torch.Tensor, places: torch.Tensor
+    ) -> torch.Tensor:
         """Text embeddings; read where the last token of each text stands."""
         import torch
 
-        length = ids.shape[1]
+        ids, length = ids[slots], slots.shape[1]
         weight = mask.to(torch.float32)
         positions = torch.arange(length)[None, :]
         later = (positions[:, None, :] > positions[:, :, None]).to(torch.float32)
