@@ -9,7 +9,21 @@ from pathlib import Path
 
 import coverage
 
-ROOMS = ("data", "spaces", "spec", "package", "dock", "index", "search", "reuse", "tour", "cli")
+ROOMS = (
+    "data",
+    "spaces",
+    "spec",
+    "package",
+    "dock",
+    "index",
+    "search",
+    "reuse",
+    "tour",
+    "bench",
+    "service",
+    "http",
+    "cli",
+)
 
 
 def main() -> None:
