@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from learndock.cli import options, show
 from learndock.cli.help import Grouped
+
+if TYPE_CHECKING:
+    from learndock.bench.size import Size
 
 app = typer.Typer(help="The evidence: does the specification find the right model?", no_args_is_help=True, cls=Grouped,
                   rich_markup_mode=None)  # fmt: skip
@@ -31,24 +34,13 @@ def text(
     json: options.Json = False,
 ) -> None:
     """Build graded learnwares of every task, let every method choose, and write what it shows."""
-    from dataclasses import replace
-
     from learndock.bench.run import bench_text
     from learndock.bench.size import FULL, QUICK, SHORT
-    from learndock.errors import UsageError
 
-    if quick and short:
-        raise UsageError("--quick and --short are two sizes; give one")
-    size = QUICK if quick else SHORT if short else FULL
-    size = replace(size, seeds=seeds or size.seeds)
+    size = _size(FULL, QUICK if quick else None, SHORT if short else None, seeds)
     with show.stages() as report:
         results = bench_text(data, out, size=size, report=report, space=space, only=only)
-    if json:
-        show.print_json(results)
-        return
-    _print(results)
-    show.say()
-    show.say(f"All tables and figures: {out / 'report.md'}")
+    _tell(results, out, json)
 
 
 @app.command("vision")
@@ -63,18 +55,32 @@ def vision(
     json: options.Json = False,
 ) -> None:
     """The same for images: a folder's tasks, scikit-learn's digits, and other questions of the same images."""
-    from dataclasses import replace
-
     from learndock.bench.run import bench_vision
     from learndock.bench.size import IMAGES, IMAGES_QUICK, IMAGES_SHORT
+
+    size = _size(IMAGES, IMAGES_QUICK if quick else None, IMAGES_SHORT if short else None, seeds)
+    with show.stages() as report:
+        results = bench_vision(data, out, size=size, report=report, space=space, only=only)
+    _tell(results, out, json)
+
+
+def _size(full: Size, quick: Size | None, short: Size | None, seeds: int | None) -> Size:
+    """The size that was asked for, with its own number of draws unless one is given.
+
+    Raises:
+        UsageError: two sizes were asked for.
+    """
+    from dataclasses import replace
+
     from learndock.errors import UsageError
 
     if quick and short:
         raise UsageError("--quick and --short are two sizes; give one")
-    size = IMAGES_QUICK if quick else IMAGES_SHORT if short else IMAGES
-    size = replace(size, seeds=seeds or size.seeds)
-    with show.stages() as report:
-        results = bench_vision(data, out, size=size, report=report, space=space, only=only)
+    size = quick or short or full
+    return replace(size, seeds=seeds or size.seeds)
+
+
+def _tell(results: dict[str, Any], out: Path, json: bool) -> None:
     if json:
         show.print_json(results)
         return

@@ -7,6 +7,7 @@ of similar length, and in bfloat16 where the processor has it. Deterministic for
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,17 +75,46 @@ def fit(
     belonging = indicators(schema, targets)
     anchors = make_anchors(space, schema, inputs, belonging, head)
     shares = torch.from_numpy(belonging.astype(np.float32))
+
+    def forward(B: Sequence[torch.Tensor], arrays: dict[str, torch.Tensor]) -> torch.Tensor:
+        return helper.features(B, *(arrays[name] for name in helper.names))
+
+    def loss(found: torch.Tensor, rows: NDArray[np.intp], _: dict[str, torch.Tensor]) -> torch.Tensor:
+        return _loss(schema, found, _points(anchors, rows), shares[torch.from_numpy(rows)], settings.scale)
+
+    return descend(helper, inputs, forward, loss, settings=settings, seed=seed, progress=progress)
+
+
+def descend(
+    helper: Any,
+    inputs: Sequence[Any],
+    forward: Callable[[Sequence[torch.Tensor], dict[str, torch.Tensor]], torch.Tensor],
+    loss: Callable[[torch.Tensor, NDArray[np.intp], dict[str, torch.Tensor]], torch.Tensor],
+    *,
+    settings: PaperSettings,
+    seed: int,
+    progress: Progress | None,
+) -> Float:
+    """B by Adam from zero, as the parameter vector ``(|B|,)`` float32.
+
+    ``forward(B, batch)`` runs in bfloat16 where that is asked for, ``loss(found, rows, batch)`` never does.
+
+    Raises:
+        ModelError: the fit left the finite numbers.
+    """
+    import torch
+
     encoded = helper.encoder(inputs)
     B = [torch.zeros(shape, requires_grad=True) for shape in helper.shapes]
     optimiser = torch.optim.Adam(B, lr=settings.learning_rate)
-    half = has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
+    half = _has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
     for step, rows in enumerate(steps([len(e) for e in encoded], settings, seed)):
-        arrays = helper.encoder.pad_batch([encoded[i] for i in rows])
+        batch = helper.encoder.pad_batch([encoded[i] for i in rows])
+        arrays = {name: torch.from_numpy(array) for name, array in batch.items()}
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            found = helper.features(B, *(torch.from_numpy(arrays[name]) for name in helper.names))
-        loss = _loss(schema, found.float(), _points(anchors, rows), shares[torch.from_numpy(rows)], settings.scale)
+            found = forward(B, arrays)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss(found.float(), rows, arrays).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if progress:
             progress(step + 1, settings.steps)
@@ -125,7 +155,7 @@ def steps(lengths: list[int], settings: PaperSettings, seed: int) -> list[NDArra
     return found[: settings.steps]
 
 
-def has_bfloat16() -> bool:
+def _has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself; where it does not, autocast is slower than float32."""
     import torch
 
