@@ -27,6 +27,10 @@ from learndock.data import Examples, Schema
 from learndock.errors import DataError
 
 SCHEMA = Schema("classification", ("bad", "good"), ("a bad film", "a good film"), "accuracy")
+#: The least that still tells right from wrong: every experiment runs, none of its numbers is worth quoting.
+LEAST = replace(
+    QUICK, tasks=2, shots=8, pool_shots=8, fit=64, spec=24, test=32, cross_test=16, qualities=("good", "corrupted")
+)
 THREE = Schema("classification", ("a", "b", "c"), ("the day", "the night", "the rain"), "accuracy")
 
 
@@ -117,7 +121,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pat
     from learndock.bench.run import bench_text
 
     out = tmp_path_factory.mktemp("bench")
-    return bench_text(Path(folder), out, size=QUICK, report=lambda what, done, total: None), out
+    return bench_text(Path(folder), out, size=LEAST, report=lambda what, done, total: None), out
 
 
 def test_the_identified_one_is_better_than_chance(quick: tuple[dict[str, Any], Path]) -> None:
@@ -142,7 +146,7 @@ def test_every_experiment_leaves_its_table(quick: tuple[dict[str, Any], Path]) -
 
 def test_meanings_of_the_same_inputs(quick: tuple[dict[str, Any], Path]) -> None:
     methods = quick[0]["experiments"]["semantics"]["methods"]
-    assert methods["one-pass"]["right_meaning_first"] > methods["domain"]["right_meaning_first"]
+    assert methods["behaviour"]["right_meaning_first"] > methods["domain"]["right_meaning_first"] + 0.2
 
 
 def task_of(inputs: list[str]) -> Task:

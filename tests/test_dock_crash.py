@@ -44,7 +44,7 @@ def add_and_remove(place: Path, kill: int, say: int) -> None:
 def test_writers_killed_at_any_moment(place: Path) -> None:
     draw = random.Random(5)
     told: dict[str, list[str]] = {"added": [], "removing": [], "removed": []}
-    for kill in range(25):
+    for kill in range(12):
         said, say = os.pipe()
         child = os.fork()
         if child == 0:
@@ -64,8 +64,8 @@ def test_writers_killed_at_any_moment(place: Path) -> None:
             each for each in there if each in told["added"] and each not in told["removing"]
         ]
         assert not set(told["removed"]) & set(there)
-    assert len(told["added"]) >= 50
-    assert len(told["removed"]) >= 10
+    assert len(told["added"]) >= 24
+    assert len(told["removed"]) >= 5
     dock = open_dock(place / "dock")
     dock.collect()
     assert dock.verify() == []
@@ -89,7 +89,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, place: Path, verb: str) -> None:
-    """Before, or after, and whole: whichever call is the last one."""
+    """Before, or after, and whole: whichever call is the last one.
+
+    A sample: every third call of what changes answers, every eighth of what does not. ``make soak`` takes them all.
+    """
     before, trace = [each for each, _ in answers(open_dock(small / "dock"))], place / "trace"
 
     def attempt(path: Path, *options: str) -> tuple[int, bool]:
@@ -107,8 +110,7 @@ def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, pl
     ends = []
     # The last write is the child's own word that it is done.
     points = [(call, n) for call, count in counts.items() for n in range(1, count + 1)]
-    # To save time: what changes no answer is tried at every fourth call only.
-    for call, n in points if before != after else points[::4]:
+    for call, n in points[:: 3 if before != after else 8]:
         path = place / "killed"
         ended, told = attempt(path, "-e", f"inject={call}:signal=KILL:when={n}")
         assert ended == -signal.SIGKILL or told
@@ -129,7 +131,7 @@ def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, pl
             assert open_dock(path).verify() == []
             assert not list((path / "staging").iterdir())
         shutil.rmtree(path)
-    assert len(ends) >= 5
+    assert len(ends) >= 3
     assert before == after or {True, False} == set(ends)
 
 

@@ -77,6 +77,12 @@ class Process:
         return int(re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1])  # type: ignore[index]
 
 
+def yardstick() -> float:
+    """Processor time to import what any server of this kind stands on: the bar of 2 s is for a machine of 0.5 s."""
+    code = "import time, fastapi, sqlalchemy.engine; print(time.process_time())"
+    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
 @contextlib.contextmanager
 def running(folder: Path, *flags: str) -> Iterator[Process]:
     server = Process(folder, *flags)
@@ -146,7 +152,8 @@ def test_it_starts_quickly_lets_the_operator_in_and_stops_in_order(
         Session(server.url, token=None).json("GET", "/health")
     with running(tmp_path / "dock") as again:
         again.answer("/api/v1/health")
-        assert min(*work, again.seconds()) < 2.0, "seconds of this machine's work until it answers"
+        least = min(*work, again.seconds())
+        assert least < 2.0 or least < 4 * yardstick(), "seconds of this machine's work until it answers"
         again.process.send_signal(signal.SIGTERM)
         assert "link=" not in again.process.communicate(timeout=30)[1], "there is an operator already"
 

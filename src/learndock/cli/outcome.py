@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from learndock.cli.text import one_line
 from learndock.errors import LearndockError, StorageFull, UsageError, exit_code
@@ -83,13 +85,23 @@ def of_system(error: OSError) -> LearndockError:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    from learndock.cli.app import app
-
-    found = app(args=None if arguments is None else list(arguments), prog_name="learndock", standalone_mode=False)
+    found = _commands().main(
+        args=None if arguments is None else list(arguments), prog_name="learndock", standalone_mode=False
+    )
     # Python would write what is left at exit, where nobody can be told that the disk is full or the reader gone
     sys.stdout.flush()
     status = found if isinstance(found, int) else 0
     return _ended(STOPPED, "stopped") if status == STOPPED else status
+
+
+@functools.cache
+def _commands() -> Any:
+    """Typer reads every command's signature: 50 ms, once for who calls more than one command."""
+    from typer.main import get_command
+
+    from learndock.cli.app import app
+
+    return get_command(app)
 
 
 def _bad_arguments(error: Exception) -> int:
