@@ -311,7 +311,8 @@ def test_threads_that_are_no_number(
     tmp_path: Path, data: Path, tiny_space: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LEARNDOCK_THREADS", "two")
-    refused(learndock("spec", "task", data, "--space", tiny_space.folder, "-o", tmp_path / "s"), 2, "LEARNDOCK_THREADS")
+    space = shutil.copytree(tiny_space.folder, tmp_path / "space")  # not loaded yet
+    refused(learndock("spec", "task", data, "--space", space, "-o", tmp_path / "s"), 2, "LEARNDOCK_THREADS")
     assert not (tmp_path / "s").exists()
 
 

@@ -167,7 +167,7 @@ def test_missing_weights_are_answered_with_the_ways_to_get_them(copied: Path) ->
 def test_missing_files_without_a_source(copied: Path) -> None:
     (copied / "features.onnx").unlink()
     with pytest.raises(WeightsMissing, match=r"features\.onnx is not on this machine"):
-        _ = get_space(copied).helper
+        _ = read_space(copied).helper
 
 
 def from_a_folder(place: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

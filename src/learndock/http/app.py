@@ -8,19 +8,20 @@ import os
 import threading
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from learndock._version import VERSION
 from learndock.http import errors
 from learndock.http.around import Around
-from learndock.http.hub import router as hub
+from learndock.http.hub import download, lfs, upload
 from learndock.http.metrics import Metrics
-from learndock.http.routes import identify, learnwares, operate, people, repositories, uploads
+from learndock.http.routes import PREFIX, identify, learnwares, operate, people, repositories, uploads
 from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep
 
-PREFIX = "/api/v1"
+#: Their order matters where paths could be read in two ways: routes under /api stand before those of files.
+PARTS = (learnwares, repositories, uploads, identify, people, operate, upload, lfs, download)
 ABOUT = """A dock for models: find the trained model that fits your task without sharing your data.
 
 Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may not see is not found (404).
@@ -59,9 +60,6 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service, app.state.metrics, app.state.upkeep = service, Metrics(), upkeep
     errors.install(app)
-    api = APIRouter(prefix=PREFIX)
-    for part in (learnwares, repositories, uploads, identify, people, operate):
-        api.include_router(part.router)
-    app.include_router(api)
-    app.include_router(hub)
+    # Not `include_router`: it makes every route a second time, and looks through each router at every request
+    app.router.routes.extend(route for part in PARTS for route in part.router.routes)
     return app

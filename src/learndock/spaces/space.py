@@ -11,6 +11,7 @@ The graphs hold A and the objective; weights stay in the helper's own published 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -165,20 +166,27 @@ def default_space(kind: str) -> str:
 def get_space(name: str | Path | Space = DEFAULT) -> Space:
     """A space by name, or by the folder it lies in.
 
+    Named again it is the same object, so that a helper is loaded once a process.
+
     Raises:
         SpaceError: no such space, or its folder is broken.
     """
     if isinstance(name, Space):
         return name
-    if _is_space(Path(name)):
-        return read_space(Path(name))
-    for root in search_path():
-        if _is_space(root / str(name)):
-            return read_space(root / str(name))
+    for folder in (Path(name), *(root / str(name) for root in search_path())):
+        if _is_space(folder):
+            found = (folder / SPACE_FILE).stat()
+            return _kept_space(folder.absolute(), (found.st_ino, found.st_mtime_ns, found.st_size))
     known = ", ".join(s.name for s in list_spaces())
     raise SpaceError(
         f'no space "{name}"; installed: {known}. Author one with `learndock space build`, or pass the folder of one'
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_space(folder: Path, stamp: tuple[int, ...]) -> Space:
+    """The space in ``folder`` whose description has this stamp."""
+    return read_space(folder)
 
 
 def _is_space(folder: Path) -> bool:

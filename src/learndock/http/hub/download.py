@@ -21,7 +21,7 @@ from learndock.service.principal import Principal
 from learndock.service.repositories import MAIN, Repository
 from learndock.service.service import Service
 
-router = APIRouter(route_class=HubRoute)
+router = APIRouter(route_class=HubRoute, include_in_schema=False)
 Owner = Annotated[str, Path(max_length=96)]
 Name = Annotated[str, Path(max_length=96)]
 Rest = Annotated[str, Path(max_length=1024)]

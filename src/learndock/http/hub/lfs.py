@@ -20,7 +20,7 @@ from learndock.service.principal import Principal
 from learndock.service.service import Service
 from learndock.service.uploads import Upload
 
-router = APIRouter(route_class=HubRoute)
+router = APIRouter(route_class=HubRoute, include_in_schema=False)
 #: Larger files come in parts of this many bytes: a part that fails is sent again, not the whole file.
 PART = 64 << 20
 IN_PARTS_ABOVE = 4 * PART

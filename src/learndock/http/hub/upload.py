@@ -24,7 +24,7 @@ from learndock.service.receiver import Blob
 from learndock.service.repositories import MAIN, Changes
 from learndock.service.service import Committed, Service
 
-router = APIRouter(route_class=HubRoute)
+router = APIRouter(route_class=HubRoute, include_in_schema=False)
 
 
 class _Asked(BaseModel):

@@ -9,13 +9,14 @@ from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
 from learndock.http.principal import Anyone, ServiceOf
+from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import asked
 from learndock.http.shapes import FAILURES, Shape
 from learndock.search.filters import Filters
 from learndock.service.principal import Principal
 from learndock.service.service import Service
 
-router = APIRouter(tags=["identify"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, tags=["identify"], responses=FAILURES)
 #: A task spec is tens of kilobytes; with the whole parameter vector, a few megabytes.
 LIMIT = 8 << 20
 

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Request, Response
 from learndock._version import VERSION
 from learndock.http.metrics import Metrics
 from learndock.http.principal import ServiceOf
+from learndock.http.routes import PREFIX
 from learndock.http.shapes import FAILURES, Shape
 from learndock.service.upkeep import Upkeep
 
-router = APIRouter(tags=["operating"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, tags=["operating"], responses=FAILURES)
 
 
 class Health(Shape):

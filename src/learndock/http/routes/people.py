@@ -8,12 +8,13 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from learndock.http.principal import Admin, Anyone, Reader, ServiceOf
+from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Owner
 from learndock.http.shapes import FAILURES, Shape, TokenShape
 from learndock.service.audit import entries
 from learndock.service.people import Owner as OwnerRow
 
-router = APIRouter(tags=["people"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, tags=["people"], responses=FAILURES)
 ScopeName = Literal["read", "write", "admin"]
 TokenName = Annotated[str, Field(max_length=96)]
 Days = Annotated[float | None, Field(default=None, gt=0, le=3650)]

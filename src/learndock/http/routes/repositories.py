@@ -10,13 +10,14 @@ from pydantic import Field
 
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
+from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Name, Owner
 from learndock.http.shapes import FAILURES, CommitShape, FileShape, RepositoryShape, Shape
 from learndock.service.principal import Principal
 from learndock.service.repositories import Changes, Entry
 from learndock.service.service import Service
 
-router = APIRouter(tags=["repositories"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, tags=["repositories"], responses=FAILURES)
 Revision = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
 

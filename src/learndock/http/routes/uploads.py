@@ -9,9 +9,10 @@ from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
 from learndock.http.principal import ServiceOf, Writer
+from learndock.http.routes import PREFIX
 from learndock.http.shapes import FAILURES, Shape, UploadBegin, UploadShape
 
-router = APIRouter(tags=["uploads"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, tags=["uploads"], responses=FAILURES)
 #: What an upload was announced with is its limit, not the one of requests.
 ANY = 1 << 62
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
