@@ -20,6 +20,7 @@ from learndock.spaces import Space, get_space, list_spaces
 from learndock.spaces.heads import head_for, mean_anchors, phrase_anchors
 from learndock.spaces.helper import BATCH_STRETCH, BATCH_TOKENS, batches
 from learndock.spaces.install import install_space
+from learndock.spaces.space import read_space
 from learndock.spaces.text import MAX_CHARACTERS
 from learndock.spec import make_spec
 from learndock.spec.spec import identity
@@ -167,7 +168,7 @@ def test_missing_weights_are_answered_with_the_ways_to_get_them(copied: Path) ->
 def test_missing_files_without_a_source(copied: Path) -> None:
     (copied / "features.onnx").unlink()
     with pytest.raises(WeightsMissing, match=r"features\.onnx is not on this machine"):
-        _ = read_space(copied).helper
+        _ = get_space(copied).helper
 
 
 def from_a_folder(place: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +222,7 @@ def test_weights_are_found_where_a_source_says(
     assert found is not None
     found.write_bytes(found.read_bytes()[:-1] + b"\0")
     with pytest.raises(WeightsChanged, match="not the published file"):
-        _ = get_space(copied).helper
+        _ = read_space(copied).helper
 
 
 @pytest.mark.parametrize("file", FILES)
