@@ -273,3 +273,11 @@ def test_organisations_share_what_is_theirs(site: Site, tmp_path: Path) -> None:
     assert site.ask("DELETE", f"{API}/learnwares/lab/shared", token=eve).status == 204
     assert site.ask("PUT", f"{API}/organisations/lab/members/eve", {"role": None}, token=ada).status == 204
     refused(site.get(f"{API}/organisations/lab/members", token=eve), 404)
+
+
+@pytest.mark.parametrize("name", ["api", "Datasets", "models"])
+def test_nobody_is_called_as_addresses_begin(site: Site, name: str) -> None:
+    for path in ("users", "organisations"):
+        answer = site.post(f"{API}/{path}", {"name": name}, token=site.operator())
+        assert answer.status == 400
+        assert "choose another name" in answer.body["error"]["message"] + answer.body["error"]["remedy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -18,6 +19,7 @@ import pytest
 import models
 from docking import make_learnware, make_spec, seal
 from learndock.files import sha256_bytes
+from learndock.http.limits import Turns
 from learndock.package.manifest import Manifest
 from learndock.spec.file import spec_to_bytes
 from serving import Site, served
@@ -265,6 +267,47 @@ def test_who_comes_too_fast_waits(tmp_path: Path) -> None:
         assert site.get(f"{API}/whoami", token=ada).status == 200, "each token has its own"
         made_up = [site.get(f"{API}/whoami", token=f"ldk_{i}").status for i in range(140)]
         assert 429 in made_up, "but an address has not as many as it can think of"
+
+
+def test_who_asks_for_too_much_at_once_waits_and_others_do_not(tmp_path: Path) -> None:
+    with served(tmp_path / "dock", concurrent_requests=3) as site, contextlib.ExitStack() as stack:
+        ada, bob = site.token("ada"), site.token("bob")
+        asking = f"POST {API}/identify HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada}\r\nContent-Length: 9\r\n\r\n"
+        for _ in range(3):  # a body that is awaited
+            connection = stack.enter_context(connected(site))
+            connection.sendall(asking.encode())
+        for _ in range(200):
+            refused = site.get(f"{API}/health", token=ada)
+            if refused.status != 200:
+                break
+        assert (refused.status, refused.body["error"]["code"]) == (429, "too_many_requests")
+        assert int(refused.headers["retry-after"]) == 1
+        assert site.get(f"{API}/health", token=bob).status == 200
+        assert site.get(f"{API}/health").status == 200
+        connection.sendall(b"123456789")
+        assert b" 4" in ended_or_answer(connection).split(b"\r\n")[0]
+        assert site.get(f"{API}/health", token=ada).status == 200, "one of them was answered"
+
+
+def test_whoever_asks_little_has_a_turn_soon() -> None:
+    turns, began = Turns(2), []
+
+    async def work(client: str) -> None:
+        async with turns.turn(client):
+            began.append(client)
+            await asyncio.sleep(0.001)
+
+    async def all_of_it() -> None:
+        greedy = [asyncio.create_task(work("ada")) for _ in range(50)]
+        await asyncio.sleep(0)
+        await work("bob")
+        await asyncio.gather(*greedy)
+
+    asyncio.run(all_of_it())
+    assert len(began) == 51
+    assert began.index("bob") <= 4
+    assert not turns._own
+    assert not turns._there
 
 
 @pytest.fixture

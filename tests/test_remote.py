@@ -80,6 +80,7 @@ def test_an_address_answers_as_its_folder_does(site: Site, tmp_path: Path, monke
     task = make_spec(np.random.default_rng(5), kind="task", contrasts=_contrasts()).canonical()
     for filters in (Filters(), Filters(owner="ADA", license="MIT"), Filters(format="onnx"), Filters(base="x/y")):
         assert identify(there, task, top=1, filters=filters) == identify(here, task, top=1, filters=filters)
+    assert identify(there, task, seed=7) == identify(here, task, seed=7)
     assert there.verify() == here.verify() == []
     monkeypatch.setenv("LEARNDOCK_DOCK", site.url)
     assert learndock.open_dock().records() == here.records()

@@ -55,6 +55,9 @@ class Settings:
         200.0, "requests a second of one token, or of an address without (with: ten times that); 0: no limit"
     )
     burst: int = _setting(2000, "requests that may come at once before the rate counts")
+    concurrent_requests: int = _setting(
+        256, "requests of one token, or of an address without, that are answered at once; 0: no limit"
+    )
     concurrent_uploads: int = _setting(8, "uploads that one owner may send at once")
     min_upload_rate: int = _setting(10_000, "bytes a second below which an upload is ended", kind=Size)
     request_seconds: float = _setting(30.0, "longest silence while a request's body is awaited")

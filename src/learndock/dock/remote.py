@@ -186,10 +186,11 @@ class RemoteDock(Dock):
                 return checked_spec(source.getvalue(), entry, where=where)
         raise NotFound(f"{which}: has no spec of the space {space_id[:12]}")
 
-    def rank(self, spec: bytes, *, top: int, filters: dict[str, str]) -> Any:
+    def rank(self, spec: bytes, *, top: int, filters: dict[str, str], seed: int) -> Any:
         """The service's answer to the bytes of a task's spec (see ``search.identify``)."""
         headers = {"Content-Type": "application/octet-stream"}
-        return self.session.json("POST", f"/identify?{urlencode({'top': top, **filters})}", spec, headers=headers)
+        query = urlencode({"top": top, "seed": seed, **filters})
+        return self.session.json("POST", f"/identify?{query}", spec, headers=headers)
 
     # -- inside -------------------------------------------------------------------------------------------
 

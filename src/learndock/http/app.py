@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
@@ -15,6 +14,7 @@ from learndock._version import VERSION
 from learndock.http import errors
 from learndock.http.around import Around
 from learndock.http.hub import download, lfs, upload
+from learndock.http.limits import Turns
 from learndock.http.metrics import Metrics
 from learndock.http.routes import PREFIX, identify, learnwares, operate, people, repositories, uploads
 from learndock.service.service import Service
@@ -42,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
         stop = threading.Event()
         chores = threading.Thread(target=upkeep.run, args=(stop,), daemon=True)
         chores.start()
-        app.state.identifying = asyncio.Semaphore(os.cpu_count() or 1)
+        app.state.identifying = Turns(os.cpu_count() or 1)
         yield
         stop.set()
         chores.join(timeout=10)

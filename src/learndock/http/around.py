@@ -6,17 +6,15 @@ The log has the path, never the query (signed addresses are secret), never a hea
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from learndock.errors import TooLarge, TooManyRequests
 from learndock.http import errors
-from learndock.http.limits import Buckets
+from learndock.http.limits import Buckets, Running, address_of, client_of
 from learndock.http.metrics import Metrics
 from learndock.settings import Settings
 
@@ -34,6 +32,7 @@ class Around:
         self._buckets = Buckets(settings.rate, settings.burst)
         # Tokens that are made up cost nothing: an address has a limit, whatever it shows.
         self._addresses = Buckets(settings.rate * TOKENS, settings.burst * TOKENS)
+        self._running = Running(settings.concurrent_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -66,9 +65,11 @@ class Around:
                 await send(message)
 
         self._metrics.running.inc()
+        client = client_of(scope)
         try:
-            self._addresses.take(_address(scope))
-            self._buckets.take(_client(scope))
+            self._addresses.take(address_of(scope))
+            self._buckets.take(client)
+            self._running.enter(client)
         except TooManyRequests as error:
             self._metrics.refused.inc()
             await errors.response(error)(scope, receive, sending)
@@ -81,6 +82,8 @@ class Around:
             except Exception:
                 status = status or 500
                 raise
+            finally:
+                self._running.leave(client)
         finally:
             self._metrics.running.dec()
             seconds = time.perf_counter() - begun
@@ -104,18 +107,6 @@ class Around:
 
 def _plain(message: Message) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/plain") for name, value in message["headers"])
-
-
-def _client(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return hashlib.sha256(value).hexdigest()
-    return _address(scope)
-
-
-def _address(scope: Scope) -> str:
-    client: Any = scope.get("client")
-    return client[0] if client else ""
 
 
 def _route(scope: Scope) -> str:

@@ -1,9 +1,16 @@
-"""How fast, and how many at once: a bucket for each token, or for each address where there is none."""
+"""How fast, how many at once, and whose turn it is: for each token, or for each address where there is none."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.types import Scope
 
 from learndock.errors import TooManyRequests
 
@@ -38,3 +45,69 @@ class Buckets:
             )
             error.retry_after = max(1, round((1 - left) / self._rate))  # type: ignore[attr-defined]
             raise error
+
+
+class Running:
+    """Requests of one client that are being answered: at most ``limit``; 0 for no limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._running: Counter[str] = Counter()
+
+    def enter(self, client: str) -> None:
+        """Begin a request of ``client``.
+
+        Raises:
+            TooManyRequests: so many of them are being answered already.
+        """
+        if self._limit and self._running[client] >= self._limit:
+            error = TooManyRequests(f"more than {self._limit} requests at once; wait until one of them is answered")
+            error.retry_after = 1  # type: ignore[attr-defined]
+            raise error
+        self._running[client] += 1
+
+    def leave(self, client: str) -> None:
+        """End a request that was let in."""
+        self._running[client] -= 1
+        if self._running[client] <= 0:
+            del self._running[client]
+
+
+class Turns:
+    """Heavy work, ``places`` of it at a time: of one client no more stands in the queue, so that others come soon.
+
+    However much one asks for, who comes next waits for ``places`` pieces of work of each other client at most.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._all = asyncio.Semaphore(places)
+        self._own: dict[str, asyncio.Semaphore] = {}
+        self._there: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[None]:
+        """Wait for a place; it is given back at the end."""
+        own = self._own.setdefault(client, asyncio.Semaphore(self._places))
+        self._there[client] += 1
+        try:
+            async with own, self._all:
+                yield
+        finally:
+            self._there[client] -= 1
+            if not self._there[client]:
+                del self._there[client], self._own[client]
+
+
+def client_of(scope: Scope) -> str:
+    """Who is asking, as far as can be told before anything is looked up: by token, or by address without one."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return hashlib.sha256(value).hexdigest()
+    return address_of(scope)
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from."""
+    client: Any = scope.get("client")
+    return client[0] if client else ""

@@ -13,14 +13,15 @@ from learndock.spec import Spec
 from learndock.spec.file import spec_to_bytes
 
 
-def ask(dock: RemoteDock, spec: Spec, *, top: int, filters: Filters) -> Identification:
+def ask(dock: RemoteDock, spec: Spec, *, top: int, filters: Filters, seed: int = 0) -> Identification:
     """The service's answer to a task spec.
 
     Raises:
         ServiceError: it is no answer to that.
         SpaceMismatch: the dock has specs, but none of this space.
     """
-    return _identification(dock.rank(spec_to_bytes(bare(spec)), top=top, filters=filters.to_dict()), dock.url)
+    found = dock.rank(spec_to_bytes(bare(spec)), top=top, filters=filters.to_dict(), seed=seed)
+    return _identification(found, dock.url)
 
 
 def bare(spec: Spec) -> Spec:

@@ -109,8 +109,7 @@ def identify(
 ) -> Identification:
     """Rank the learnwares of ``dock`` for the task ``spec``; ``filters``, and the ids ``allowed``, limit which ones.
 
-    A dock behind an address is sent the spec, without the names of its labels, and draws what is drawn with a seed of
-    its own.
+    A dock behind an address is sent the spec, without the names of its labels.
 
     Raises:
         UsageError: ``spec`` is a model's, or ``top`` is below 1.
@@ -127,7 +126,7 @@ def identify(
         assert isinstance(dock, RemoteDock)
         if allowed is not None:
             raise UsageError("allowed is for a dock in a folder; narrow what a service looks at with filters")
-        return ask(dock, spec, top=top, filters=filters)
+        return ask(dock, spec, top=top, filters=filters, seed=seed)
     if not filters.empty:
         taken = {r.id for r in dock.records() if filters.take(r)}
         allowed = taken if allowed is None else taken & set(allowed)

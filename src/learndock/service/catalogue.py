@@ -77,7 +77,9 @@ class Catalogue:
             raise NotFound(f"{which[:200]}: {NOT_HERE}")
         return record
 
-    def identify(self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY) -> Identification:
+    def identify(
+        self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0
+    ) -> Identification:
         """Rank what ``who`` may see; nothing of ``spec`` is kept.
 
         Raises:
@@ -91,7 +93,7 @@ class Catalogue:
             rows = _rows(prepared, self.records(who, filters))
         if not len(rows) and filters.empty:
             self._explain_empty(who, spec)
-        return prepared.identify(spec, rows, top=top)
+        return prepared.identify(spec, rows, top=top, seed=seed)
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
         """Space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""

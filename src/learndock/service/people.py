@@ -51,6 +51,10 @@ class Token:
     secret: str | None = None
 
 
+#: Addresses of the service and of the hub's protocol begin so: ``/api/...``, ``/datasets/owner/name``.
+RESERVED = frozenset({"api", "datasets", "models", "spaces", "kernels", "buckets"})
+
+
 def check_owner_name(name: str) -> str:
     """Return ``name`` if it can stand before the slash of ``owner/name``.
 
@@ -61,6 +65,8 @@ def check_owner_name(name: str) -> str:
         check_name(f"{name}/x")
     except PackageError:
         raise UsageError(f'"{name}" is no name; use letters, digits, ".", "_" and "-"') from None
+    if name.casefold() in RESERVED:
+        raise UsageError(f'"{name}" is a part of addresses here; choose another name')
     return name
 
 

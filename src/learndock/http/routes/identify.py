@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
+from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import asked
@@ -78,13 +79,14 @@ async def identify(
     license: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
     base: Annotated[str | None, Query(max_length=200)] = None,
     owner: Annotated[str | None, Query(max_length=96)] = None,
+    seed: Annotated[int, Query(ge=0, lt=1 << 63, description="Of what is drawn to tell chance.")] = 0,
 ) -> Answer:
     """Rank the learnwares that you may see for a task spec, sent as the bytes of its file."""
     source = await bodies.whole(request, service.settings, limit=LIMIT)
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
     # As many at once as there are cores: more would only make all of them, and everybody else, wait longer.
-    async with request.app.state.identifying:
-        return await run_in_threadpool(_identify, service, who, source, top, filters)
+    async with request.app.state.identifying.turn(client_of(request.scope)):
+        return await run_in_threadpool(_identify, service, who, source, top, filters, seed)
 
 
 @router.get("/spaces")
@@ -94,10 +96,11 @@ async def list_spaces(who: Anyone, service: ServiceOf) -> Spaces:
     return Spaces(spaces=[SpaceShape(id=i, name=name, learnwares=n) for i, (name, n) in found.items()])
 
 
-def _identify(service: Service, who: Principal, source: bytes, top: int, filters: Filters) -> Answer:
+def _identify(service: Service, who: Principal, source: bytes, top: int, filters: Filters, seed: int) -> Answer:
     from learndock.spec.file import check_shape, spec_from_bytes
 
     if service.catalogue.due:
         service.catalogue.look()
     spec = check_shape(spec_from_bytes(source, where="the task spec"), where="the task spec")
-    return Answer.model_validate(service.catalogue.identify(who, spec, top=top, filters=filters).to_dict())
+    found = service.catalogue.identify(who, spec, top=top, filters=filters, seed=seed)
+    return Answer.model_validate(found.to_dict())
