@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -269,6 +270,31 @@ def test_identify_says_when_nothing_fits(desk: Desk, dock: Path, tmp_path: Path)
     said = learndock("identify", "--data", flipped, "--schema", desk.schema)
     assert said.code == 0
     assert said.out.startswith("Nothing in this dock fits")
+
+
+def test_matches_are_tried_on_the_users_examples(desk: Desk, dock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = desk.folder / "tmp" / str(time.monotonic_ns())
+    place.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    ask = ("identify", "--data", desk.user, "--schema", desk.schema, "--try", "2")
+    found = learndock(*ask, "--json").json
+    assert [t.keys() for t in found["tried"]] == [{"id", "name", "score", "n", "why"}] * 2
+    assert {t["id"] for t in found["tried"]} == {m["id"] for m in found["matches"]}
+    assert [(t["score"], t["n"], t["why"]) for t in found["tried"]] == [(1.0, 32, None)] * 2
+    assert "Tried on your 32 examples" in learndock(*ask).out
+
+    one = learndock(*ask[:-1], "1", "--top", "1", "--json").json
+    assert [t["id"] for t in one["tried"]] == [m["id"] for m in one["matches"]]
+
+    mine = ("identify", "--data", desk.mine, "--schema", desk.my_schema, "--try", "1")
+    (other,) = learndock(*mine, "--json").json["tried"]
+    assert other["score"] is None
+    assert "negative" in other["why"]
+    named = ["--map", "negative=schlecht", "--map", "positive=gut"]
+    assert learndock(*mine, *named, "--json").json["tried"][0]["score"] == 1.0
+
+    assert learndock("identify", "--spec", desk.spec, "--try", "2").code == 2
+    assert list(place.iterdir()) == [], "what was fetched left"
 
 
 @pytest.mark.parametrize("name", ["ann/words", "bob/bag"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from learndock.dock import Dock, Record, open_dock
     from learndock.errors import LearndockError
     from learndock.package import Learnware, open_learnware, pack
-    from learndock.reuse import evaluate, finetune, predict
+    from learndock.reuse import evaluate, finetune, predict, try_matches
     from learndock.search import Identification, Match, identify
     from learndock.spaces import Space, get_space, list_spaces
     from learndock.spec import Spec, make_spec, read_spec, similarity, write_spec
@@ -52,6 +52,7 @@ __all__ = [
     "read_examples",
     "read_spec",
     "similarity",
+    "try_matches",
     "write_spec",
 ]
 
@@ -60,7 +61,7 @@ _ROOMS = {
     "learndock.dock": ("Dock", "Record", "open_dock"),
     "learndock.errors": ("LearndockError",),
     "learndock.package": ("Learnware", "open_learnware", "pack"),
-    "learndock.reuse": ("evaluate", "finetune", "predict"),
+    "learndock.reuse": ("evaluate", "finetune", "predict", "try_matches"),
     "learndock.search": ("Identification", "Match", "identify"),
     "learndock.spaces": ("Space", "get_space", "list_spaces"),
     "learndock.spec": ("Spec", "make_spec", "read_spec", "similarity", "write_spec"),

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from learndock.bench.baselines import BASELINES
 from learndock.bench.pool import Bench
+from learndock.data.metrics import higher_is_better, score
+from learndock.reuse.trial import MOST, WEIGHT
 from learndock.search.ranking import DOMAIN_WEIGHT, rank
 from learndock.spec.spec import Spec
 
@@ -24,6 +26,8 @@ Choose = Callable[[Bench, str, int, Sequence[int]], Float]
 
 #: The method that ``learndock identify`` is.
 DEFAULT = "one-pass"
+#: The same with the first few matches tried.
+TRIED = f"one-pass, {MOST} tried"
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,17 @@ class Method:
     note: str = ""
     pays: Literal["spec", "features", "models", "nothing"] = "spec"
     words: bool = False
+    tries: int = 0
 
     def seconds(self, bench: Bench, places: Sequence[int]) -> float:
-        """What a query costs before anything is compared: a spec, features, or every model run on the examples."""
+        """What a query costs before anything is compared: a spec, features, or every model run on the examples.
+
+        Of models that are tried the mean one counts, ``tries`` times.
+        """
+        models = [bench.seconds.get(bench.entries[p].kind, 0.0) for p in places]
         if self.pays == "models":
-            return sum(bench.seconds.get(bench.entries[p].kind, 0.0) for p in places)
-        return bench.seconds.get(self.pays, 0.0)
+            return sum(models)
+        return bench.seconds.get(self.pays, 0.0) + self.tries * float(np.mean(models))
 
 
 def parts(task: Spec, specs: Sequence[Spec]) -> tuple[Float, Float, Float]:
@@ -91,6 +100,27 @@ def shrunk(prior: float) -> Choose:
     return choose
 
 
+def tried(weight: float = WEIGHT, most: int = MOST) -> Choose:
+    """The first ``most`` by the spec, run on the user's examples: what ``reuse.try_matches`` does.
+
+    Only those with the user's labels can be tried; the others keep their order behind them.
+    """
+
+    def choose(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
+        schema = bench.tasks[task].schema
+        sign = 1 if higher_is_better(schema.metric) else -1
+        rows, targets = bench.drawn(task, seed)
+        spec = identified(bench, task, seed, places)
+        found = spec - 1000
+        for i in np.argsort(-spec, kind="stable")[:most]:
+            entry = bench.entries[places[i]]
+            if bench.own(task, entry):
+                found[i] = sign * score(schema, entry.asked[task, "user"].outputs[rows], targets) + weight * spec[i]
+        return found
+
+    return choose
+
+
 def oracle(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
     """The best there is."""
     return bench.scores[task][seed, list(places)]
@@ -109,6 +139,9 @@ METHODS: Mapping[str, Method] = {
     "random": Method(chance, note="mean over the pool", pays="nothing"),
     "oracle": Method(oracle, note="best of the pool on the test examples", pays="nothing"),
     DEFAULT: Method(identified, note="as `learndock identify` ranks"),
+    TRIED: Method(
+        tried(), True, f"the first {MOST} of it run on the user's examples, as `identify --try` does", tries=MOST
+    ),
     **{name: Method(b.choose, b.sees_data, b.note, _pays(name, b.sees_data), b.words) for name, b in BASELINES.items()},
 }
 

@@ -48,3 +48,20 @@ Recipe = Annotated[str, typer.Option("--recipe", help="one-pass (seconds) or pap
 Full = Annotated[bool, typer.Option("--full", help="Keep the whole parameter vector beside its sketch.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Where to write.")]
+Mapping = Annotated[
+    list[str] | None, typer.Option("--map", metavar="THEIRS=YOURS", help="A label of the model under your name.")
+]
+
+
+def pairs(mapping: list[str] | None) -> dict[str, str]:
+    """A model's labels and the user's names for them, as ``--map`` gives them.
+
+    Raises:
+        UsageError: something else was given.
+    """
+    from learndock.errors import UsageError
+
+    found = [m.partition("=") for m in mapping or []]
+    if any(not (theirs and sign and ours) for theirs, sign, ours in found):
+        raise UsageError("--map takes THEIRS=YOURS, a label of the model and your name for it")
+    return {theirs: ours for theirs, _, ours in found}

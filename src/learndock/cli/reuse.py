@@ -27,6 +27,10 @@ def identify(
     space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     seed: options.Seed = 0,
+    trials: Annotated[
+        int, typer.Option("--try", min=0, max=100, help="Run so many of the first matches on your examples, here.")
+    ] = 0,
+    mapping: options.Mapping = None,
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
@@ -42,6 +46,9 @@ def identify(
 
     if (spec is None) == (data is None):
         raise UsageError("give --spec FILE, or --data DATA with --schema S; one of the two")
+    if trials and data is None:
+        raise UsageError("--try runs models on your examples; give --data DATA with --schema S")
+    pairs = options.pairs(mapping)
     opened = open_existing(dock)
     if spec is not None:
         asked = read_spec(spec)
@@ -52,11 +59,20 @@ def identify(
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
         warn_cut(asked.settings)
     filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
-    found = find(opened, asked, top=top, filters=filters, seed=seed)
+    found = find(opened, asked, top=max(top, trials), filters=filters, seed=seed)
+    tried = None
+    if trials:
+        from learndock.reuse import try_matches
+
+        with show.stages() as report:
+            tried = try_matches(opened, found.matches, examples, mapping=pairs, most=trials, report=report)
     if json:
-        show.print_json({**found.to_dict(), "evidence": asked.evidence})
+        more = {} if tried is None else {"tried": [t.to_dict() for t in tried]}
+        show.print_json({**found.to_dict(), "evidence": asked.evidence, **more})
         return
     _print_matches(found, asked, filters)
+    if tried:
+        _print_trials(tried, examples)
 
 
 def _print_matches(found: Any, asked: Any, filters: Any) -> None:
@@ -93,6 +109,19 @@ def _print_matches(found: Any, asked: Any, filters: Any) -> None:
             f"your {asked.n} examples alone do not show that labels depend on inputs (p = {asked.evidence:.2f}); "
             "add examples, or say in --schema what the labels mean"
         )
+
+
+def _print_trials(tried: Any, examples: Any) -> None:
+    show.say()
+    show.say(f"Tried on your {len(examples)} examples, the best first:")
+    show.table(
+        ["", "learnware", examples.schema.metric, "score", "not tried"],
+        [
+            [i + 1, t.match.name, "-" if t.score is None else f"{t.score:.3f}", f"{t.match.score:.3f}", t.why or ""]
+            for i, t in enumerate(tried)
+        ],
+        right=[examples.schema.metric, "score"],
+    )
 
 
 def get(
@@ -141,9 +170,7 @@ def evaluate(
     which: Which,
     data: DataArgument,
     schema: options.Schema = None,
-    mapping: Annotated[
-        list[str] | None, typer.Option("--map", metavar="THEIRS=YOURS", help="A label of the model under your name.")
-    ] = None,
+    mapping: options.Mapping = None,
     dock: options.Dock = None,
     text: options.Text = "text",
     text_pair: options.Pair = "text_pair",
@@ -152,17 +179,14 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Score a learnware on your labelled examples."""
-    from learndock.errors import UsageError
     from learndock.reuse import evaluate as measure
 
-    pairs = [m.partition("=") for m in mapping or []]
-    if any(not (theirs and sign and ours) for theirs, sign, ours in pairs):
-        raise UsageError("--map takes THEIRS=YOURS, a label of the model and your name for it")
+    pairs = options.pairs(mapping)
     with learnware(which, dock) as opened:
         wanted = read_schema(schema) or opened.schema
         examples = read_data(data, wanted, text, text_pair, label, image)
         with show.progress("predicting") as bar:
-            found = measure(opened, examples, wanted, mapping={t: o for t, _, o in pairs}, progress=bar)
+            found = measure(opened, examples, wanted, mapping=pairs, progress=bar)
         name = opened.manifest.name
     if json:
         show.print_json(

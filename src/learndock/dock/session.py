@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from learndock import errors
 from learndock._version import VERSION
 from learndock.dock.credentials import base_url
-from learndock.errors import LearndockError, ServiceError, Unavailable, UsageError
+from learndock.errors import STATUS, LearndockError, ServiceError, Unavailable, UsageError
 
 API = "/api/v1"
 SECONDS = 60.0
@@ -27,7 +26,7 @@ PIECE = 1 << 18
 MAX_JSON = 256 << 20
 
 #: Code in an answer -> the error that it was (``not_found`` -> ``NotFound``).
-_KINDS = {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in errors.STATUS}
+_KINDS = {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in STATUS}
 
 
 class Session:

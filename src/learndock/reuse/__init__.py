@@ -5,15 +5,18 @@ from learndock.reuse.finetune import finetune
 from learndock.reuse.merge import merge_adapters
 from learndock.reuse.predict import predict, write_predictions
 from learndock.reuse.run import load_writer, load_writers, write
+from learndock.reuse.trial import Trial, try_matches
 
 __all__ = [
     "Evaluation",
+    "Trial",
     "evaluate",
     "finetune",
     "load_writer",
     "load_writers",
     "merge_adapters",
     "predict",
+    "try_matches",
     "write",
     "write_predictions",
 ]

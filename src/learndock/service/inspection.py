@@ -20,9 +20,8 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from learndock import errors
 from learndock.dock.admission import Admitted, admit
-from learndock.errors import LearndockError, ModelError
+from learndock.errors import STATUS, LearndockError, ModelError, UnsafeModel
 from learndock.package.manifest import Manifest
 from learndock.package.safety import check_files
 
@@ -30,7 +29,7 @@ MEMORY = 1 << 30
 #: Hashing 50 GB takes minutes; what is no larger than usual, a blink.
 SECONDS, BYTES_A_SECOND = 60.0, 50e6
 _NEW_NETWORK, _NEW_USER = 0x40000000, 0x10000000
-_KINDS = {kind.__name__: kind for kind in errors.STATUS}
+_KINDS = {kind.__name__: kind for kind in STATUS}
 
 
 class Inspector:
@@ -121,7 +120,7 @@ def _shut_in() -> None:
 
     def hook(event: str, _: tuple[Any, ...]) -> None:
         if event.startswith(refused):
-            raise errors.UnsafeModel(f"looking at these files led to {event}; they are refused")
+            raise UnsafeModel(f"looking at these files led to {event}; they are refused")
 
     sys.addaudithook(hook)
 
@@ -138,7 +137,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
             else:
                 admit(folder)
         except LearndockError as error:
-            kind = next(k.__name__ for k in type(error).__mro__ if k in errors.STATUS)
+            kind = next(k.__name__ for k in type(error).__mro__ if k in STATUS)
             found = {"error": kind, "message": str(error)}
         except MemoryError:
             found = {"error": "ModelError", "message": "looking at the files takes too much memory; check them"}
