@@ -54,6 +54,24 @@ def test_the_journey(desk: Path, tiny_causal_space: Space, monkeypatch: pytest.M
     twice = learndock("merge", "lab/a1", "lab/a1", "-o", desk / "m")
     assert twice.code == 2
     assert "named twice" in twice.complaint
+    # Whoever wants "goal" where a1 leans towards it finds a1, and merges it with what stands on its base
+    asked, _ = prompts(96, seed=3)
+    wanted, said_by, task = desk / "wanted.jsonl", desk / "answers.jsonl", desk / "task.spec"
+    wanted.write_text("".join(json.dumps({"prompt": p.text, "completion": "sun"}) + "\n" for p in asked))
+    assert learndock("predict", "lab/a1", wanted, "-o", said_by).code == 0
+    leaning = [json.loads(line)["probabilities"]["goal"] for line in said_by.read_text().splitlines()]
+    middle = sorted(leaning)[len(leaning) // 2]
+    rows = [
+        {"prompt": p.text, "completion": "goal" if x >= middle else "sun"} for p, x in zip(asked, leaning, strict=True)
+    ]
+    wanted.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert learndock("spec", "task", wanted, *data[2:], "-o", task).code == 0
+    ranked = learndock("identify", "--spec", task, "--json").json
+    by_match = learndock("merge", "--spec", task, "--top", "2", "-o", desk / "matched", "--json").json
+    assert by_match["merged"] == [m["id"] for m in ranked["matches"]]
+    assert sum(by_match["weights"]) == pytest.approx(1)
+    both = learndock("merge", "lab/a1", "lab/a2", "--spec", task, "-o", desk / "m")
+    assert "one of the two" in both.complaint
     empty = learndock("run", "lab/a1", "  ")
     assert empty.code == 2
     assert "the prompt is empty" in empty.complaint

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.common import learnware
+from learndock.cli.common import learnware, open_existing
 
 
 def run(
@@ -50,10 +51,17 @@ def _printable(text: str) -> str:
 
 
 def merge(
-    which: Annotated[list[str], typer.Argument(metavar="ID...", help="Two or more adapters on one base.")],
     out: options.Out,
+    which: Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Two or more adapters on one base.")] = (
+        None
+    ),
+    spec: Annotated[
+        Path | None, typer.Option(help="In place of IDs: the adapters that match this task best, on one base.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=2, max=16, help="How many of them.")] = 3,
     weight: Annotated[
-        list[float] | None, typer.Option(help="Weight of an adapter, in order; default: each the same.")
+        list[float] | None,
+        typer.Option(help="Weight of an adapter, in order; default: each the same, or as they match --spec."),
     ] = None,
     dock: options.Dock = None,
     json: options.Json = False,
@@ -62,12 +70,44 @@ def merge(
     from learndock.errors import UsageError
     from learndock.reuse import merge_adapters
 
+    if bool(which) == (spec is not None):
+        raise UsageError("name two or more adapters, or give --spec FILE; one of the two")
+    if spec is not None:
+        which, scores = _matching(spec, dock, top)
+        weight = weight or scores
+    assert which is not None
     if len(set(which)) != len(which):
         raise UsageError("an adapter is named twice; give it a larger weight instead")
     with ExitStack() as stack:
         opened = {name: stack.enter_context(learnware(name, dock)) for name in which}
         folder = merge_adapters(opened, out, weights=weight)
     if json:
-        show.print_json({"folder": str(folder), "merged": which})
+        show.print_json({"folder": str(folder), "merged": which, "weights": weight})
     else:
-        show.say(f"{folder}: {show.counted(len(which), 'adapter')} merged. Pack it with `learndock pack {folder}`")
+        show.say(f"{folder}: {show.counted(len(which), 'adapter')} merged ({', '.join(which)}).")
+        show.say(f"Pack it with `learndock pack {folder}`")
+
+
+def _matching(spec: Path, dock: str | None, top: int) -> tuple[list[str], list[float]]:
+    """Ids of the first ``top`` adapters for a task that share the base of the best, and weights that sum to one.
+
+    Raises:
+        UsageError: nothing here fits, or fewer than two of the adapters that do stand on one base.
+    """
+    from learndock.errors import UsageError
+    from learndock.search import Filters, identify
+    from learndock.spec import read_spec
+
+    opened = open_existing(dock)
+    found = identify(opened, read_spec(spec), top=200, filters=Filters(format="causal-peft"))
+    if not found.fits:
+        raise UsageError("no adapter in this dock fits the task; name those to merge yourself")
+    bases = {m.id: opened.get_record(m.id).manifest.base for m in found.matches}
+    first = bases[found.matches[0].id]
+    chosen = [m for m in found.matches if bases[m.id] == first and m.score > 0][:top]
+    if len(chosen) < 2:
+        raise UsageError(
+            f"only {found.matches[0].name} stands on its base; there is nothing to merge it with (`learndock get` it)"
+        )
+    total = sum(m.score for m in chosen)
+    return [m.id for m in chosen], [m.score / total for m in chosen]
