@@ -439,7 +439,7 @@ def _backed_up(small: Small, place: Path, before: State, after: State, steps: in
     if not whole:
         assert _refused(lambda: restore(SETTINGS, out, place / "from half"), "no dock")
         assert not (place / "from half").exists()
-        if _refused(lambda: _backup(small, place, None), "did not end; remove it"):
+        if _refused(lambda: _backup(small, place, None), "did not end; if none goes on, remove it"):
             shutil.rmtree(out)
             _backup(small, place, None)
     restore(SETTINGS, out, place / "again")

@@ -14,7 +14,8 @@ from docking import MEMORY
 from killing import strace
 from killing_service import SETTINGS, VERBS, Killer, Small, expire, look, make_small, opened, send_all, stepping
 from learndock.dock import open_dock
-from learndock.errors import DockError, NotFound
+from learndock.dock.lock import held
+from learndock.errors import Conflict, DockError, NotFound
 from learndock.service.backup import restore
 from learndock.service.repositories import BEGUN
 from learndock.service.upkeep import Upkeep
@@ -124,5 +125,7 @@ def test_half_a_restore_is_no_dock(small: Small, dock: Path) -> None:
     for opening in (lambda: open_dock(dock), lambda: opened(dock).__enter__()):
         with pytest.raises(DockError, match="run `learndock restore` again"):
             opening()
+    with held(dock / "restoring.json"), pytest.raises(Conflict, match="another restore"):
+        restore(SETTINGS, small.folder / "saved", dock)
     restore(SETTINGS, small.folder / "saved", dock)
     assert look(small, dock) == before

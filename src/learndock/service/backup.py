@@ -22,6 +22,7 @@ from learndock.dock.collect import referenced
 from learndock.dock.dock import Dock, open_dock
 from learndock.dock.home import MARK as DOCK_MARK
 from learndock.dock.home import RESTORING, Home
+from learndock.dock.lock import held
 from learndock.dock.rebuild import rebuild
 from learndock.dock.referrers import DATABASE, MARK
 from learndock.dock.shelf import Standing
@@ -49,7 +50,7 @@ def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | 
         StorageFull: no room at ``out``.
     """
     if _half(out):
-        raise UsageError(f"{out}: holds a backup that did not end; remove it and try again, or name another folder")
+        raise UsageError(f"{out}: holds a backup that did not end; if none goes on, remove it, or name another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder; name another")
     with (
@@ -94,14 +95,16 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
     served = (source / DATABASE).exists()
     mark = folder / RESTORING
     if mark.exists():
-        _clear(folder)
-    with _opened(settings, folder, create=True, tables=served) as (dock, database):
+        with held(mark) as mine:
+            if not mine:
+                raise _restored_elsewhere(folder)
+            _clear(folder)
+    with _opened(settings, folder, create=True, tables=served) as (dock, database), contextlib.ExitStack() as stack:
         home = dock._home
         if not home.shelf.empty() or (database is not None and not _empty(database)):
             raise Conflict(f"{folder}: there is a dock already; restore into a place where there is none")
         if not settings.database:
-            with atomic_write(mark) as stream:
-                stream.write(json.dumps({"from": str(source.absolute())}).encode() + b"\n")
+            stack.enter_context(_shut(mark, source))
         digests = list(saved.blobs.digests())
         _copy(saved, set(digests), home.blobs, progress)
         if database is not None:
@@ -114,10 +117,24 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
                     with home.shelf.replaced(standing):
                         pass
         rebuild(home)
-        if mark.exists():
-            mark.unlink()
-            sync_folder(folder)
         return len(digests)
+
+
+@contextlib.contextmanager
+def _shut(mark: Path, source: Path) -> Iterator[None]:
+    """Let nobody open the dock until the block has ended well; where it fails or is killed, it stays shut."""
+    with atomic_write(mark) as stream:
+        stream.write(json.dumps({"from": str(source.absolute())}).encode() + b"\n")
+    with held(mark) as mine:
+        if not mine:
+            raise _restored_elsewhere(mark.parent)
+        yield
+        mark.unlink()
+        sync_folder(mark.parent)
+
+
+def _restored_elsewhere(folder: Path) -> Conflict:
+    return Conflict(f"{folder}: another restore into it goes on; wait for that")
 
 
 def _half(out: Path) -> bool:
