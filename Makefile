@@ -23,7 +23,7 @@ help:
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
 	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
-	@echo "make soak            fuzzed parsers and killed writers, twenty minutes; writes out/soak/*.json"
+	@echo "make soak            fuzzed parsers, killed writers and services, forty minutes; writes out/soak/*.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
 	@echo "make soak-hub        hub clients, older ones too, on a folder and on PostgreSQL with an object store"
 	@echo "make bench-hub       what pushing and pulling costs"
@@ -79,6 +79,7 @@ bench-poison: $(READY)
 # What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
 soak: soak-service soak-hub
 	@$(TEST_THREADS) $(BIN)/python benchmarks/kill_points.py --json out/soak/kill_points.json --minutes 6
+	@$(TEST_THREADS) $(BIN)/python benchmarks/kill_points_service.py --json out/soak/kill_points_service.json --minutes 20
 	@$(TEST_THREADS) $(BIN)/python benchmarks/fuzz_parsers.py --json out/soak/fuzz_parsers.json --minutes 13
 
 soak-service: $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 
@@ -54,9 +55,11 @@ def collect(home: Home) -> Collected:
                 if sha256 not in held:
                     home.blobs.delete(sha256)
         unfinished = [*home.staging.iterdir(), *home.shelf.leftovers(), *home.old_databases(), *dead]
+        unfinished += home.abandoned()
         for path in unfinished:
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                with contextlib.suppress(FileNotFoundError):  # a backup that ended just now was first
+                    shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         with home.write() as records:

@@ -7,6 +7,8 @@ records.sqlite       what readers ask (see ``records``); a link, so that a new o
 service.json         there where the dock is served: others than learnwares refer to blobs (see ``referrers``)
 leases/              notes of those who are reading (see ``leases``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
+backup-RANDOM/       second names of blobs while a backup copies them; rubbish where nobody holds its lock
+restoring.json       there until a restore into the folder has ended; nobody opens the dock meanwhile
 lock, collecting     held by the one who writes; by the one who collects, or refers to blobs anew
 """
 
@@ -16,6 +18,8 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +33,10 @@ from learndock.errors import Corrupt, DockError, NotFound
 from learndock.files import atomic_write, storage_errors, sync_folder
 
 MARK = "dock.json"
+RESTORING = "restoring.json"
 FORMAT = 1
+#: Seconds after which a mark that was not finished has nobody who is writing it.
+_OLD = 3600.0
 
 
 class Home:
@@ -104,6 +111,31 @@ class Home:
         return [f for f in self.folder.glob("records-*.sqlite*") if not f.name.startswith(current)]
 
     @contextlib.contextmanager
+    def stash(self) -> Iterator[Path]:
+        """A folder for second names of blobs, gone when the block ends; the caller holds the lock while it is made.
+
+        A collection leaves it alone for as long as its maker lives.
+        """
+        folder = self.folder / f"backup-{secrets.token_hex(4)}"
+        folder.mkdir()
+        with write_lock(folder / "held"):
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def abandoned(self) -> list[Path]:
+        """Stashes whose makers were killed, and marks that were never finished; the caller holds the lock."""
+        found = []
+        for stash in self.folder.glob("backup-*"):
+            with contextlib.suppress(FileNotFoundError), write_lock(stash / "held", wait=False) as free:
+                if free:
+                    found.append(stash)
+        # The dock's own mark is written before there is a lock: only time tells.
+        over = time.time() - _OLD
+        return [*found, *(f for f in self.folder.glob(".*.json.*.part") if f.stat().st_mtime < over)]
+
+    @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
         """Turn what the system says of the dock's files into our errors.
 
@@ -138,11 +170,13 @@ def settle(folder: Path, *, create: bool) -> Home:
 
     Raises:
         NotFound: there is no dock, and none is to be made.
-        DockError: the folder holds something else, or a dock of a newer learndock.
+        DockError: the folder holds something else, half a restored dock, or a dock of a newer learndock.
         Corrupt: its mark is damaged.
     """
     home = Home(folder)
     with home.errors():
+        if (folder / RESTORING).exists():
+            raise DockError(f"{folder}: a restore into it did not end, or goes on; run `learndock restore` again")
         if not (folder / MARK).exists():
             _found(folder, create=create)
         _check_mark(folder / MARK)

@@ -25,3 +25,22 @@ def write_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
             yield True
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a file that is there, and stands for something going on; yields False where another does, or it is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.fstat(handle).st_nlink > 0  # its holder may have ended, and removed it, just now
+        except BlockingIOError:
+            mine = False
+        yield mine
+    finally:
+        os.close(handle)

@@ -272,5 +272,7 @@ def _check_node(node: dict[str, Any], where: str, names: frozenset[str], refused
     if allowed is not None and name not in allowed:
         refused.add(name[:120])
     member = node.get("file")
-    if loader == "NdArrayNode" and node.get("type") == "numpy" and member not in names:
+    # A member is named by text; a list or an object here could not even be looked for.
+    there = isinstance(member, str) and member in names
+    if loader == "NdArrayNode" and node.get("type") == "numpy" and not there:
         raise ModelError(f"{where}: the array {str(member)[:80]!r} is missing; save it again")

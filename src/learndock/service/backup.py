@@ -10,23 +10,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, delete, func, insert, select, text
 
 from learndock.dock.blobs import DiskBlobs
 from learndock.dock.collect import referenced
 from learndock.dock.dock import Dock, open_dock
 from learndock.dock.home import MARK as DOCK_MARK
-from learndock.dock.home import Home
+from learndock.dock.home import RESTORING, Home
+from learndock.dock.lock import held
 from learndock.dock.rebuild import rebuild
 from learndock.dock.referrers import DATABASE, MARK
 from learndock.dock.shelf import Standing
-from learndock.errors import Conflict, Corrupt, NotFound, UsageError
+from learndock.errors import Conflict, Corrupt, DockError, NotFound, UsageError
 from learndock.files import atomic_write, storage_errors, sync_folder
 from learndock.package.formats import Progress
 from learndock.service.database import Database
@@ -45,32 +45,35 @@ def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | 
 
     Raises:
         NotFound: there is no dock.
-        UsageError: ``out`` exists and is not empty.
+        UsageError: ``out`` exists and is not empty, be it by a backup that did not end.
         Corrupt: a stored file is missing or damaged; verify the dock.
         StorageFull: no room at ``out``.
     """
+    if _half(out):
+        raise UsageError(f"{out}: holds a backup that did not end; if none goes on, remove it, or name another folder")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out}: exists and is not an empty folder; name another")
-    with _opened(settings, folder, create=False) as (dock, database), storage_errors(out):
+    with (
+        _opened(settings, folder, create=False) as (dock, database),
+        storage_errors(out),
+        contextlib.ExitStack() as stack,
+    ):
         for part in ("blobs", "learnwares", "staging"):
             (out / part).mkdir(parents=True, exist_ok=True)
         home, target = dock._home, DiskBlobs(out / "blobs", out / "staging")
-        stash = folder / f"backup-{secrets.token_hex(4)}"
-        try:
-            with home.locked():
-                standings = [s for s in map(home.shelf.read, list(home.shelf.names())) if s is not None]
-                needed = referenced(home)
-                if database is not None:
-                    needed |= _copy_tables(database, out / DATABASE)
-                linked = isinstance(home.blobs, DiskBlobs)
-                if linked:
-                    _link(home, needed, stash)
-                else:
-                    _copy(home, needed, target, progress)
-            if linked:
-                _copy_stash(stash, needed, target, progress)
-        finally:
-            shutil.rmtree(stash, ignore_errors=True)
+        stash = None
+        with home.locked():
+            standings = [s for s in map(home.shelf.read, list(home.shelf.names())) if s is not None]
+            needed = referenced(home)
+            if database is not None:
+                needed |= _copy_tables(database, out / DATABASE)
+            if isinstance(home.blobs, DiskBlobs):
+                stash = stack.enter_context(home.stash())
+                _link(home, needed, stash)
+            else:
+                _copy(home, needed, target, progress)
+        if stash is not None:
+            _copy_stash(stash, needed, target, progress)
         _finish(out, standings, served=database is not None)
         return len(needed)
 
@@ -79,19 +82,34 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
     """Make the dock that the settings name of the backup ``source``; returns how many blobs. Progress is in blobs.
 
     Raises:
-        NotFound: ``source`` is no backup that is whole.
+        NotFound, DockError: ``source`` is no backup that is whole.
         Conflict: there is something already where the dock is to be.
         Corrupt: the backup is damaged.
         StorageFull: no room.
+
+    A dock in a folder cannot be opened until it is whole; after a restore that did not end, another begins anew.
     """
+    if _half(source):
+        raise DockError(f"{source}: is no dock, for the backup did not end; make another with `learndock backup`")
     saved = open_dock(source, create=False)._home
     served = (source / DATABASE).exists()
-    with _opened(settings, folder, create=True, tables=served) as (dock, database):
+    mark = folder / RESTORING
+    if mark.exists():
+        with held(mark) as mine:
+            if not mine:
+                raise _restored_elsewhere(folder)
+            _clear(folder)
+    with _opened(settings, folder, create=True, tables=served) as (dock, database), contextlib.ExitStack() as stack:
         home = dock._home
         if not home.shelf.empty() or (database is not None and not _empty(database)):
             raise Conflict(f"{folder}: there is a dock already; restore into a place where there is none")
+        if not settings.database:
+            stack.enter_context(_shut(mark, source))
         digests = list(saved.blobs.digests())
         _copy(saved, set(digests), home.blobs, progress)
+        if database is not None:
+            # Before the learnwares: without these rows, each of them would be there for everybody.
+            _restore_tables(source / DATABASE, database)
         with home.locked():
             for name in saved.shelf.names():
                 standing = saved.shelf.read(name)
@@ -99,15 +117,41 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
                     with home.shelf.replaced(standing):
                         pass
         rebuild(home)
-        if database is not None:
-            kept = Database(f"sqlite:///{(source / DATABASE).absolute()}")
-            try:
-                with kept.read() as reading, database.write() as writing:
-                    _copy_rows(reading, writing)
-                    _count_on(database, writing)
-            finally:
-                kept.close()
         return len(digests)
+
+
+@contextlib.contextmanager
+def _shut(mark: Path, source: Path) -> Iterator[None]:
+    """Let nobody open the dock until the block has ended well; where it fails or is killed, it stays shut."""
+    with atomic_write(mark) as stream:
+        stream.write(json.dumps({"from": str(source.absolute())}).encode() + b"\n")
+    with held(mark) as mine:
+        if not mine:
+            raise _restored_elsewhere(mark.parent)
+        yield
+        mark.unlink()
+        sync_folder(mark.parent)
+
+
+def _restored_elsewhere(folder: Path) -> Conflict:
+    return Conflict(f"{folder}: another restore into it goes on; wait for that")
+
+
+def _half(out: Path) -> bool:
+    """Whether a backup was begun here that did not end."""
+    return (out / "blobs").is_dir() and not (out / DOCK_MARK).exists()
+
+
+def _clear(folder: Path) -> None:
+    """Make the dock that a restore before left half an empty one; that restore made all that is in it."""
+    for name in (MARK, f"{DATABASE}*", "records*.sqlite*", "blobs", "learnwares", "leases", "staging", "uploads"):
+        for path in folder.glob(name):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    (folder / RESTORING).unlink()
+    sync_folder(folder)
 
 
 @contextlib.contextmanager
@@ -145,6 +189,18 @@ def _copy_tables(database: Database, file: Path) -> set[str]:
     return needed
 
 
+def _restore_tables(file: Path, database: Database) -> None:
+    kept = Database(f"sqlite:///{file.absolute()}")
+    try:
+        with kept.read() as reading, database.write() as writing:
+            for table in reversed(metadata.sorted_tables):
+                writing.execute(delete(table))  # a service that was started has a key already
+            _copy_rows(reading, writing)
+            _count_on(database, writing)
+    finally:
+        kept.close()
+
+
 def _copy_rows(reading: Connection, writing: Connection) -> None:
     for table in metadata.sorted_tables:
         if table.name in _LEFT_OUT:
@@ -175,7 +231,6 @@ def _empty(database: Database) -> bool:
 
 def _link(home: Home, needed: set[str], stash: Path) -> None:
     """Second names for the blobs, so that no collection takes them while they are copied."""
-    stash.mkdir()
     for sha256 in needed:
         try:
             home.blobs.link(sha256, stash / sha256)
@@ -223,3 +278,4 @@ def _finish(out: Path, standings: list[Standing], *, served: bool) -> None:
     with atomic_write(out / DOCK_MARK) as stream:
         stream.write(json.dumps({"format": 1}).encode() + b"\n")
     sync_folder(out)
+    sync_folder(out.absolute().parent)

@@ -85,15 +85,25 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with self.write() as connection:
-            config.attributes["connection"] = connection
-            try:
+        # SQLite changes a table by making it anew. To drop the one before would delete what refers to it.
+        engine = _engine(self.url, "BEGIN IMMEDIATE", foreign_keys=False) if self.sqlite else self._writers
+        try:
+            with _errors(), engine.begin() as connection:
+                config.attributes["connection"] = connection
                 command.upgrade(config, "head")
-            except CommandError:
-                raise DockError(
-                    f"the service's tables have version {version}, this learndock knows {HEAD}; "
-                    "upgrade with `pip install --upgrade learndock`"
-                ) from None
+                if self.sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                    raise DockError(
+                        f"the service's tables of version {version} refer to rows that are not there, and stay as "
+                        "they are; restore them from a backup"
+                    )
+        except CommandError:
+            raise DockError(
+                f"the service's tables have version {version}, this learndock knows {HEAD}; "
+                "upgrade with `pip install --upgrade learndock`"
+            ) from None
+        finally:
+            if self.sqlite:
+                engine.dispose()
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -109,7 +119,7 @@ def driver_url(url: str | URL) -> URL:
     return found
 
 
-def _engine(url: URL, begin: str) -> Engine:
+def _engine(url: URL, begin: str, *, foreign_keys: bool = True) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=8, max_overflow=24, pool_timeout=10, pool_pre_ping=True)
     engine = create_engine(url, pool_size=8, max_overflow=32, connect_args={"timeout": 30})
@@ -120,7 +130,7 @@ def _engine(url: URL, begin: str) -> Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:

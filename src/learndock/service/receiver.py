@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ class Receiver:
         self.part = hashlib.sha256()
         self.received = 0
         with storage_errors(path):
+            # Bytes that are all there cannot be written any more where their receiver was killed while storing them.
+            with contextlib.suppress(FileNotFoundError):
+                path.chmod(0o600)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.lseek(self._file, offset, os.SEEK_SET)
 

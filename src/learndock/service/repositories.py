@@ -31,6 +31,8 @@ from learndock.settings import Settings
 MAIN = "main"
 #: The note of a head that was committed and not yet looked at.
 UNCHECKED = "not yet checked"
+#: The note of an empty repository that was made for a learnware, until that is in it.
+BEGUN = "being published"
 _PART = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._ +@=,()\[\]-]{0,126}")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
@@ -202,8 +204,8 @@ class Repositories:
 
     # -- changing -----------------------------------------------------------------------------------------
 
-    def create(self, who: Principal, name: str, *, private: bool = False) -> Repository:
-        """A new, empty repository.
+    def create(self, who: Principal, name: str, *, private: bool = False, begun: bool = False) -> Repository:
+        """A new, empty repository; one that is ``begun`` goes by itself where what it was made for never comes.
 
         Raises:
             PackageError: not a name of the form owner/name.
@@ -222,7 +224,13 @@ class Repositories:
             now = time.time()
             connection.execute(
                 insert(repositories).values(
-                    owner=row.id, name=own, key=name.casefold(), private=private, created=now, changed=now
+                    owner=row.id,
+                    name=own,
+                    key=name.casefold(),
+                    private=private,
+                    created=now,
+                    changed=now,
+                    note=BEGUN if begun else None,
                 )
             )
             note(connection, who, "repository.create", f"{row.name}/{own}{' private' if private else ''}")

@@ -147,13 +147,12 @@ class Service:
         who.need("write")
         manifest = Manifest.from_bytes(source)
         files = {f.path: self.uploads.blob(who, f.sha256) for f in manifest.files}
-        content = manifest.to_bytes()
         made = False
         try:
             repository = self.repositories.get(who, manifest.name, write=True)
         except NotFound:
             with contextlib.suppress(Conflict):  # another request for the same name was first
-                self.repositories.create(who, manifest.name, private=bool(private))
+                self.repositories.create(who, manifest.name, private=bool(private), begun=True)
                 made = True
             repository = self.repositories.get(who, manifest.name, write=True)
         new = repository.digest != manifest.digest
@@ -163,12 +162,29 @@ class Service:
             if made:
                 self._forget_empty(who, repository)
             raise
-        add: dict[str, Blob] = {**files, MANIFEST: self.uploads.put(who, content)}
+        self.commit_published(who, repository, record, files)
+        return record, new
+
+    def commit_published(
+        self,
+        who: Principal,
+        repository: Repository,
+        record: Record,
+        files: Mapping[str, Blob],
+        *,
+        trusted: bool = False,
+    ) -> None:
+        """Let the head of a repository be what the dock has of it, and nothing else.
+
+        Raises:
+            whatever ``Repositories.commit`` raises.
+        """
+        add = {**files, MANIFEST: self.uploads.put(who, record.manifest.to_bytes())}
         before = self.repositories.tree(self.repositories.resolve(repository)) if repository.head else {}
         changes = Changes(add=add, delete=[p for p in before if p not in add])
-        commit = self.repositories.commit(who, repository.name, changes, title=f"Publish {manifest.digest[:12]}")
+        title = f"Publish {record.digest[:12]}"
+        commit = self.repositories.commit(who, repository.name, changes, title=title, trusted=trusted)
         self.repositories.publication(repository, commit, record.digest, None)
-        return record, new
 
     def delete(self, who: Principal, name: str) -> Repository:
         """Take a repository away, its learnware out of the dock; the name never stands for other content again.
@@ -292,10 +308,20 @@ def open_database(settings: Settings, dock: Dock) -> Database:
         )
     database = Database(settings.database or f"sqlite:///{file.absolute()}")
     database.migrate()
-    with atomic_write(mark) as out:
-        where = "elsewhere" if settings.database else "here"
-        out.write(json.dumps({"format": 1, "database": where}).encode() + b"\n")
+    _mark(dock._home, mark, "elsewhere" if settings.database else "here")
     return database
+
+
+def _mark(home: Home, mark: Path, where: str) -> None:
+    source = json.dumps({"format": 1, "database": where}).encode() + b"\n"
+    if mark.exists() and mark.read_bytes() == source:
+        return
+    # All who write it hold the lock: what is unfinished then was left by one who was killed.
+    with home.locked():
+        for left in home.folder.glob(f".{mark.name}.*.part"):
+            left.unlink(missing_ok=True)
+        with atomic_write(mark) as out:
+            out.write(source)
 
 
 def _of_git(path: str) -> bool:

@@ -8,19 +8,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import Row, and_, delete, exists, select
 
 from learndock.dock.collect import Collected
 from learndock.errors import LearndockError, NotFound
 from learndock.files import CHUNK
-from learndock.package.manifest import MANIFEST
 from learndock.service.principal import Principal
-from learndock.service.repositories import UNCHECKED, Changes
+from learndock.service.repositories import BEGUN, UNCHECKED
 from learndock.service.service import Service
 from learndock.service.tables import blobs, owners, repositories, tree
 
 log = logging.getLogger("learndock.upkeep")
+
+_OWNED = (
+    select(repositories, owners.c.name.label("owner_name"))
+    .join(owners, owners.c.id == repositories.c.owner)
+    .order_by(repositories.c.id)
+)
 
 
 class Upkeep:
@@ -36,19 +42,10 @@ class Upkeep:
         """Finish what was committed or published and not both; returns how many repositories that were."""
         service, done = self._service, 0
         with service.database.read() as connection:
-            rows = connection.execute(
-                select(repositories, owners.c.name.label("owner_name"))
-                .join(owners, owners.c.id == repositories.c.owner)
-                .order_by(repositories.c.id)
-            ).all()
+            rows = connection.execute(_OWNED).all()
         published = {r.name: r for r in service.dock.records()}
         for row in rows:
-            name = f"{row.owner_name}/{row.name}"
-            owner = Principal(
-                *(row.owner_name, row.owner, "admin"),
-                owners=frozenset({row.owner_name.casefold()}),
-                owner_ids=frozenset({row.owner}),
-            )
+            name, owner = f"{row.owner_name}/{row.name}", _owner(row)
             record = published.get(name)
             try:
                 if row.note == UNCHECKED:
@@ -56,13 +53,8 @@ class Upkeep:
                     service.publish(repository, service.repositories.resolve(repository))
                 elif record is not None and row.digest != record.digest:
                     repository = service.repositories.get(owner, name)
-                    source = record.manifest.to_bytes()
-                    add = {f.path: service.uploads.known(f.sha256) for f in record.manifest.files}
-                    add[MANIFEST] = service.uploads.put(owner, source)
-                    commit = service.repositories.commit(
-                        owner, name, Changes(add=add), title=f"Publish {record.digest[:12]}", trusted=True
-                    )
-                    service.repositories.publication(repository, commit, record.digest, None)
+                    files = {f.path: service.uploads.known(f.sha256) for f in record.manifest.files}
+                    service.commit_published(owner, repository, record, files, trusted=True)
                 elif record is None and row.digest is not None:
                     # Taken out of the dock; its repository was to follow.
                     service.repositories.delete(owner, name)
@@ -74,9 +66,13 @@ class Upkeep:
         return done
 
     def collect(self) -> Collected:
-        """Throw away expired uploads, and blobs that neither a learnware, nor a commit, nor a lease refers to."""
+        """Throw away expired uploads, and blobs that neither a learnware, nor a commit, nor a lease refers to.
+
+        Also empty repositories whose first learnware never came: its uploads are gone by now.
+        """
         service = self._service
         service.uploads.expire()
+        self._forget_begun()
         found = service.dock.collect()
         now = time.time()
         # A row without its blob may be one whose blob is on its way: only those whose lease is over may go.
@@ -88,6 +84,19 @@ class Upkeep:
             for start in range(0, len(gone), 500):
                 connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone[start : start + 500]), over))
         return found
+
+    def _forget_begun(self) -> None:
+        service = self._service
+        over = time.time() - service.settings.upload_hours * 3600
+        begun = _OWNED.where(repositories.c.note == BEGUN, repositories.c.head.is_(None), repositories.c.created < over)
+        with service.database.read() as connection:
+            rows = connection.execute(begun).all()
+        for row in rows:
+            name = f"{row.owner_name}/{row.name}"
+            # One that the dock has is finished by ``reconcile``, and hidden by its repository until then.
+            if service.catalogue.digest(name) is None:
+                with contextlib.suppress(NotFound):  # its owner was first
+                    service.repositories.delete(_owner(row), name)
 
     def scrub(self, *, wait: Callable[[float], object] = lambda _: None, seconds: float = 0.0) -> set[str]:
         """Hash every blob once, spread over ``seconds``; returns those whose bytes are others. ``wait`` sleeps."""
@@ -142,3 +151,12 @@ class Upkeep:
             chore()
         except LearndockError as error:
             log.error("%s failed; it will be tried again", name, extra={"error": str(error)})
+
+
+def _owner(row: Row[Any]) -> Principal:
+    """Who may do all to a repository: its owner."""
+    return Principal(
+        *(row.owner_name, row.owner, "admin"),
+        owners=frozenset({row.owner_name.casefold()}),
+        owner_ids=frozenset({row.owner}),
+    )
