@@ -25,6 +25,7 @@ from learndock.dock.referrers import referred_by_service
 from learndock.errors import Conflict, DockError, ModelError, NotFound, SpecError, UnsafeModel, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
+from learndock.service import views
 from learndock.service.backup import backup, restore
 from learndock.service.inspection import Inspector
 from learndock.service.principal import NOBODY, Principal
@@ -370,3 +371,17 @@ def test_migrations_make_the_tables_and_end_where_the_code_says(tmp_path: Path) 
         with pytest.raises(DockError, match="upgrade"):
             database.migrate()
         database.close()
+
+
+def test_what_another_process_looks_at_is_left_alone(tmp_path: Path) -> None:
+    service = open_service(Settings(), tmp_path / "dock")
+    root = service.uploads.folder
+    (root / "view-dead").mkdir()
+    (root / "view-dead.held").touch()
+    with views.folder_of(service.home.blobs, {}, root) as looked_at:
+        other = open_service(Settings(), tmp_path / "dock")
+        assert looked_at.is_dir()
+        assert not list(root.glob("view-dead*"))
+        other.close()
+    assert not list(root.glob("view-*"))
+    service.close()

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from learndock.dock.blobs import BlobStore
+from learndock.dock.lock import held, write_lock
 from learndock.errors import PackageError
 from learndock.files import storage_errors
 
 PREFIX = "view-"
+HELD = ".held"
 
 
 @contextlib.contextmanager
@@ -29,7 +31,7 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
     for path in sorted(folders & set(files)):
         raise PackageError(f"{path}: is a file and a folder; rename one")
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
-    with storage_errors(folder):
+    with storage_errors(folder), write_lock(_lock(folder)):
         try:
             folder.mkdir()
             for path, sha256 in files.items():
@@ -40,9 +42,18 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            _lock(folder).unlink(missing_ok=True)
 
 
 def clear(root: Path) -> None:
-    """Remove what a killed process left."""
-    for folder in root.glob(f"{PREFIX}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove what killed processes left, and nothing of one that lives: several may serve one dock."""
+    for lock in root.glob(f"{PREFIX}*{HELD}"):
+        with held(lock) as free:
+            if free:
+                shutil.rmtree(lock.with_name(lock.name.removesuffix(HELD)), ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+
+def _lock(folder: Path) -> Path:
+    """A view's lock lies beside it: in it is what was committed, and nothing else."""
+    return folder.with_name(folder.name + HELD)
