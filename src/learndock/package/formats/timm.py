@@ -129,7 +129,7 @@ def _load(folder: Path, described: Described) -> Any:
             network = timm.create_model(described.architecture, pretrained=False, **described.arguments)
     except _FAILURES as error:
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{CONFIG}: timm cannot build {described.architecture} ({text})") from None
+        raise ModelError(f"{CONFIG}: timm {timm.__version__} cannot build {described.architecture} ({text})") from None
     from safetensors.torch import load_file
 
     tensors = load_file(folder / WEIGHTS)
