@@ -25,7 +25,7 @@ from learndock.package.safety import header_of
 
 WEIGHTS = "model.safetensors"
 #: As of the transformers format. A rough comparison, EfficientNet-Lite0 at 96 pixels, digits 0 to 4 with 8 images each,
-#: one seed, 200 others to test on: .95 at 5e-5, .925 at 3e-4, .91 at 1e-3 (the layer at 1e-3), .915 with the layer alone.
+#: one seed, 200 others to test on: .95 at 5e-5, .925 at 3e-4, .91 at 1e-3 (the layer at 1e-3), .915 the layer alone.
 PLAN = torch_models.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
 #: What timm raises over arguments that do not fit an architecture.
 _FAILURES = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
