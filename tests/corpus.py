@@ -67,7 +67,9 @@ class Hostile:
 
 
 def write_sound(place: Path) -> Path:
-    """The model folders that attacks start from, without torch: ``onnx``, ``sklearn``, ``transformers``, ``peft``."""
+    """The model folders that attacks start from, without torch: ``onnx``, ``sklearn``, ``transformers``, ``peft``,
+    ``timm``.
+    """
     models.write_onnx(place / "onnx")
     models.write_sklearn(place / "sklearn")
     labels = {str(i): label for i, label in enumerate(models.SENTIMENT.labels)}
@@ -75,6 +77,13 @@ def write_sound(place: Path) -> Path:
     models.write_tokenizer(whole)
     (whole / "config.json").write_text(json.dumps({"model_type": "bert", "id2label": labels}))
     save_file({"classifier.weight": np.ones((2, 4), np.float32)}, whole / "model.safetensors")
+    named = place / "timm"
+    named.mkdir()
+    classes = {"num_classes": 2, "label_names": list(models.SENTIMENT.labels)}
+    prepared = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "num_classes": 2}
+    described = {"architecture": "resnet10t", **classes, "pretrained_cfg": prepared}
+    (named / "config.json").write_text(json.dumps(described))
+    save_file({"fc.weight": np.ones((2, 4), np.float32)}, named / "model.safetensors")
     adapter = place / "peft"
     models.write_tokenizer(adapter)
     save_file(
@@ -172,6 +181,7 @@ def models_spoilt() -> list[Hostile]:
         *pickles(),
         *sources(),
         *settings(),
+        *timm_settings(),
         *templates(),
         *bad_json(),
         *skops(),
@@ -278,6 +288,37 @@ def settings() -> Iterator[Hostile]:
     for key in ("quantization_config", "transformers_weights"):
         change = _json("config.json", lambda _, k=key: {k: {"quant_method": "evil"}})
         yield Hostile(f"{key} in config.json", "settings", "transformers", change)
+
+
+def timm_settings() -> Iterator[Hostile]:
+    """Names of networks that are places, and arguments that are more than sizes."""
+    for name in (
+        "hf-hub:evil/model",
+        "hf_hub:evil/model",
+        "local-dir:/tmp/evil",
+        "../evil",
+        "evil/model",
+        "a.b",
+        "x\n",
+    ):
+        change = _json("config.json", lambda _, n=name: {"architecture": n})
+        yield Hostile(f"architecture {name!r}", "architecture", "timm", change)
+    for key, value in {
+        "act_layer": "os.system", "block_fn": "evil.Block", "checkpoint_path": "/tmp/evil.pth", "cache_dir": "/etc",
+        "pretrained": True, "pretrained_cfg": "evil", "features_only": True, "img_size": 10**9, "in_chans": 10**9,
+    }.items():  # fmt: skip
+        change = _json("config.json", lambda _, k=key, v=value: {"model_args": {k: v}})
+        yield Hostile(f"argument {key}", "argument", "timm", change)
+    sound = {"input_size": [3, 32, 32], "num_classes": 2}
+    for key, value in {
+        "custom_load": True, "file": "/tmp/evil.npz", "input_size": [3, 10**6, 10**6], "state_dict": {"a": 1},
+        "entrypoint": "evil.model",
+    }.items():  # fmt: skip
+        change = _json("config.json", lambda _, k=key, v=value: {"pretrained_cfg": {**sound, k: v}})
+        yield Hostile(f"pretrained_cfg with {key}", "pretrained_cfg", "timm", change)
+    wrapped = {"model_type": "timm_wrapper", "architecture": "hf-hub:evil/model"}
+    change = _json("config.json", lambda _: wrapped)
+    yield Hostile("timm inside transformers", "architecture", "transformers", change)
 
 
 def templates() -> Iterator[Hostile]:

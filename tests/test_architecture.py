@@ -23,7 +23,18 @@ ROOMS = (
     "service", "http", "cli",
 )  # fmt: skip
 #: Loaded in an instant and needed by everything, or not at all when learndock is only imported.
-HEAVY = ("numpy", "torch", "onnxruntime", "transformers", "sklearn", "skops", "pyarrow", "tokenizers", "safetensors")
+HEAVY = (
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "transformers",
+    "timm",
+    "sklearn",
+    "skops",
+    "pyarrow",
+    "tokenizers",
+    "safetensors",
+)
 
 
 def sources() -> list[Path]:
@@ -189,7 +200,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", [r for r in ROOMS if r != "_version"])
 def test_rooms_load_without_what_is_extra(name: str) -> None:
-    extra = ("torch", "transformers", "peft", "sklearn", "skops", "pyarrow", "onnx", "onnxscript", "scipy")
+    extra = ("torch", "transformers", "peft", "timm", "sklearn", "skops", "pyarrow", "onnx", "onnxscript", "scipy")
     code = f"import learndock.{name}, sys; print([m for m in {extra!r} if m in sys.modules])"
     assert python(code).stdout.strip() == "[]"
 

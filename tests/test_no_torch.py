@@ -15,6 +15,7 @@ from learndock.errors import exit_code
 
 EXTRAS = (
     "torch", "transformers", "peft", "sklearn", "skops", "pyarrow", "onnx", "onnxscript", "scipy", "datasets", "pandas",
+    "timm", "torchvision",
 )  # fmt: skip
 
 BLOCK = f"""

@@ -94,14 +94,20 @@ class Pixels:
             side = MAX_RATIO * min(opened.size)
             left, top = (max((extent - side) // 2, 0) for extent in opened.size)
             opened = opened.crop((left, top, min(left + side, opened.width), min(top + side, opened.height)))
+        height, width = self.resized(opened.height, opened.width)
+        return self.cut(np.asarray(opened.resize((width, height), self.resample), np.uint8))
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image of ``height`` and ``width`` is resized to."""
         if self.exact is not None:
-            opened = opened.resize((self.exact[1], self.exact[0]), self.resample)
-        elif self.shortest is not None:
-            short, long = sorted(opened.size)
-            longer = int(self.shortest * long / short)
-            wide = opened.width > opened.height
-            opened = opened.resize((longer, self.shortest) if wide else (self.shortest, longer), self.resample)
-        pixels = np.asarray(opened, np.uint8)
+            return self.exact
+        if self.shortest is None:
+            return height, width
+        longer = int(self.shortest * max(height, width) / min(height, width))
+        return (self.shortest, longer) if width > height else (longer, self.shortest)
+
+    def cut(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What remains of a resized image, ``(height, width, 3)``."""
         return pixels if self.crop is None else _middle(pixels, *self.crop)
 
 

@@ -1,6 +1,6 @@
 """Classifiers of texts or images in torch: loading one from local files, running it, tuning it.
 
-Shared by the transformers and the PEFT format. torch and transformers are imported inside the functions.
+Shared by the transformers, the PEFT and the timm format. torch and transformers are imported inside the functions.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from learndock.package.formats import Progress
 from learndock.package.formats._outputs import Floats, checked, softmax
 from learndock.package.formats._pixels import PixelBatch, Pixels, read_pixels, reads_images
 from learndock.package.formats._tokens import BATCH, Batch, TextTokens, model_max_length
+from learndock.package.formats._torchvision import mend_torchvision
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
 
@@ -69,7 +70,9 @@ def libraries(why: str) -> tuple[Any, Any]:
     Raises:
         MissingExtra: one of them is not installed.
     """
-    return need("torch", extra="torch", why=why), need("transformers", extra="torch", why=why)
+    torch = need("torch", extra="torch", why=why)
+    mend_torchvision()  # transformers imports it where it finds it
+    return torch, need("transformers", extra="torch", why=why)
 
 
 def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, set[str]]:
@@ -170,8 +173,10 @@ class TorchModel:
 
     def logits(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """Raw outputs ``(n, columns of the model)``."""
-        torch, _ = libraries("a transformers model")
-        width = int(self.network.config.num_labels)
+        import torch
+
+        network = self.network
+        width = int(network.num_classes if of_timm(network) else network.config.num_labels)
         found = np.zeros((len(inputs), width), dtype=np.float32)
         done = 0
         with torch.inference_mode():
@@ -215,7 +220,8 @@ def forward(network: Any, batch: Batch | PixelBatch) -> torch.Tensor:
     import torch
 
     if isinstance(batch, PixelBatch):
-        seen: torch.Tensor = network(pixel_values=torch.from_numpy(batch.pixels)).logits
+        pixels = torch.from_numpy(batch.pixels)
+        seen: torch.Tensor = network(pixels) if of_timm(network) else network(pixel_values=pixels).logits
         return seen
     config = network.config
     arguments = {
@@ -227,6 +233,11 @@ def forward(network: Any, batch: Batch | PixelBatch) -> torch.Tensor:
         arguments["token_type_ids"] = torch.from_numpy(batch.types)
     outputs: torch.Tensor = network(**arguments).logits
     return outputs
+
+
+def of_timm(network: Any) -> bool:
+    """Whether timm built the network: such a one takes images alone and answers with a tensor."""
+    return hasattr(network, "pretrained_cfg")
 
 
 def _takes(network: Any, name: str) -> bool:
@@ -348,6 +359,10 @@ def tune(
     if not fresh:
         scale.into(layer)
     network.train()
+    for module in network.modules():
+        # Means and deviations over a batch of eight images are noise, over one they are nothing: the model's own stay
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
     for epoch in range(epochs):
         losses: list[float] = []
         shuffled = order.permutation(n)

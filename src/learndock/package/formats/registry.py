@@ -19,7 +19,7 @@ from learndock.package.manifest import Base
 
 GROUP = "learndock.formats"
 #: Tried in this order: an adapter's folder may hold files of its base too. Others follow, by name.
-ORDER = ("causal-peft", "peft", "gguf", "causal", "transformers", "onnx", "sklearn")
+ORDER = ("causal-peft", "peft", "gguf", "causal", "timm", "transformers", "onnx", "sklearn")
 
 
 @runtime_checkable

@@ -29,6 +29,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", PIXELS)
+#: Model types of transformers that let timm build what the configuration says, from a hub too.
+TIMM = ("timm_backbone", "timm_wrapper")
 #: Tuning all weights. A rough comparison, 16 examples a class and one or two seeds, on a MiniLM-L6 classifier of
 #: reviews: on other reviews .79 untuned, .78 at 2e-5, .76 at 5e-5; on six kinds of question, a new layer,
 #: .84 at 5e-5 and .80 at 1e-4 (the layer at 1e-3), .55 with everything at 2e-5.
@@ -114,6 +116,11 @@ def check_config(config: dict[str, Any]) -> None:
     check_settings(config, where=CONFIG)
     if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{CONFIG}: has no model_type; save the model again with save_pretrained")
+    if config["model_type"] in TIMM:
+        raise ModelError(
+            f"{CONFIG}: {config['model_type']} hands names and arguments from this file to timm unread; "
+            "save the model as timm does (timm.models.save_for_hf)"
+        )
     if config.get("problem_type") == "multi_label_classification":
         raise ModelError(f"{CONFIG}: several labels for one input (multi_label_classification) are not supported")
     for key in ("quantization_config", "transformers_weights"):
