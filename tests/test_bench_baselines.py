@@ -14,7 +14,7 @@ from learndock.bench import statistics
 from learndock.bench.baselines import BASELINES, cross_validated, leep_score, log_evidence, nce_score
 from learndock.bench.cache import Cache
 from learndock.bench.learners import Answers, Features
-from learndock.bench.pool import Bench, Entry
+from learndock.bench.pool import Bench, Entry, read_out
 from learndock.bench.responses import Responses
 from learndock.bench.size import Size
 from learndock.bench.statistics import bootstrap_interval, exact_multinomial, mixed_model
@@ -278,3 +278,15 @@ def test_bootstrap_interval_is_about_two_standard_errors() -> None:
     assert bootstrap_interval(values, 1) == (low, high) != bootstrap_interval(values, 2)
     with pytest.raises(DataError):
         bootstrap_interval([])
+
+
+def test_a_read_out_in_the_span_of_the_examples_is_the_read_out() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    draw = np.random.default_rng(0)
+    X, T, y = draw.normal(size=(24, 300)), draw.normal(size=(50, 300)), np.arange(24) % 3
+    X[np.arange(24), y] += 4
+    schema = Schema("classification", ("a", "b", "c"), ("a", "b", "c"), "accuracy")
+    mean, spread = X.mean(0), X.std(0)
+    whole = LogisticRegression(C=0.1, max_iter=200).fit((X - mean) / spread, y)
+    assert (read_out(schema, X, y, T) == whole.predict((T - mean) / spread)).all()

@@ -31,7 +31,7 @@ def load(folder: Path, schema: Schema = models.SENTIMENT, inputs: tuple[str, ...
 
 def test_formats_come_through_their_entry_points() -> None:
     found = formats()
-    assert list(found)[:7] == ["causal-peft", "peft", "gguf", "causal", "transformers", "onnx", "sklearn"]
+    assert list(found)[:8] == ["causal-peft", "peft", "gguf", "causal", "timm", "transformers", "onnx", "sklearn"]
     assert all(isinstance(f, Format) and f.name == name for name, f in found.items())
     assert get_format("onnx") is found["onnx"]
     with pytest.raises(PackageError, match="installed: causal-peft, peft"):

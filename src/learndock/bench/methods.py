@@ -26,8 +26,8 @@ Choose = Callable[[Bench, str, int, Sequence[int]], Float]
 
 #: The method that ``learndock identify`` is.
 DEFAULT = "one-pass"
-#: The same with the first few matches tried.
-TRIED = f"one-pass, {MOST} tried"
+#: How many of the first matches are tried: ``learndock identify --try``.
+TRIED = (MOST, 20)
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,15 @@ METHODS: Mapping[str, Method] = {
     "random": Method(chance, note="mean over the pool", pays="nothing"),
     "oracle": Method(oracle, note="best of the pool on the test examples", pays="nothing"),
     DEFAULT: Method(identified, note="as `learndock identify` ranks"),
-    TRIED: Method(
-        tried(), True, f"the first {MOST} of it run on the user's examples, as `identify --try` does", tries=MOST
-    ),
+    **{
+        f"{DEFAULT}, {n} tried": Method(
+            tried(most=n),
+            True,
+            f"the first {n} of it run on the user's examples, as `identify --try {n}` does",
+            tries=n,
+        )
+        for n in TRIED
+    },
     **{name: Method(b.choose, b.sees_data, b.note, _pays(name, b.sees_data), b.words) for name, b in BASELINES.items()},
 }
 

@@ -259,6 +259,10 @@ def read_out(schema: Schema, X: Float, y: NDArray[Any], tested: Float) -> NDArra
     mean, spread = X.mean(0), X.std(0)
     scale = np.where(spread > 1e-9, spread, 1.0)
     X, tested = (X - mean) / scale, (tested - mean) / scale
+    if len(X) < X.shape[1]:
+        # A ridge penalty leaves the weights in the span of the examples, whose few dimensions are all it takes
+        along = np.linalg.qr(X.T)[0]
+        X, tested = X @ along, tested @ along
     if schema.type == "regression":
         return np.asarray(Ridge(10.0).fit(X, y).predict(tested))
     fitted = LogisticRegression(C=0.1, max_iter=200).fit(X, y)
