@@ -87,6 +87,15 @@ def pattern(size: int) -> Iterator[bytes]:
         yield (i.to_bytes(8, "little") + block[8:])[: min(PIECE, size - i)]
 
 
+def settled(session: Session, upload: str) -> int:
+    """The offset, once the server has taken in all of what was on its way when the connection broke off."""
+    before, now = -1, int(session.json("GET", f"/uploads/{upload}")["offset"])
+    while now != before:
+        time.sleep(2)
+        before, now = now, int(session.json("GET", f"/uploads/{upload}")["offset"])
+    return now
+
+
 def large_upload(place: Path, size: int) -> dict[str, Any]:
     """Upload ``size`` bytes, broken off once in the middle, and watch the server's memory."""
     digest = hashlib.sha256()
@@ -98,7 +107,7 @@ def large_upload(place: Path, size: int) -> dict[str, Any]:
     upload = session.json("POST", "/uploads", {"sha256": digest.hexdigest(), "size": size})["id"]
     baseline, peak, begun = server.memory(), 0.0, time.perf_counter()
     for stop in (size // 2, size):
-        offset = session.json("GET", f"/uploads/{upload}")["offset"]
+        offset = settled(session, upload)
         host = server.url.removeprefix("http://")
         connection = http.client.HTTPConnection(host, timeout=120)
         connection.putrequest("PATCH", f"/api/v1/uploads/{upload}")
@@ -116,7 +125,9 @@ def large_upload(place: Path, size: int) -> dict[str, Any]:
                 peak = max(peak, server.memory()) if at % (64 * PIECE) == 0 else peak
             at += len(piece)
         if stop == size:
-            assert connection.getresponse().status == 200
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status == 200, f"{answer.status}: {said[:500]!r}"
         connection.close()
         time.sleep(0.5)
     found = session.json("GET", f"/uploads/{upload}")
