@@ -765,7 +765,7 @@ def test_two_add_at_once(own_dock: Path, tmp_path: Path) -> None:
 
 
 def test_control_c_in_the_middle(tmp_path: Path, minilm: Any) -> None:
-    data, out = rows(tmp_path / "many.jsonl", 6_000), tmp_path / "task.spec"
+    data, out = rows(tmp_path / "many.jsonl", 40_000), tmp_path / "task.spec"
     out.write_bytes(b"the old one")
     before = tree(tmp_path)
     process = start("spec", "task", data, "-o", out)
@@ -773,7 +773,7 @@ def test_control_c_in_the_middle(tmp_path: Path, minilm: Any) -> None:
     while process.poll() is None and maps.exists() and "onnxruntime" not in maps.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    time.sleep(1)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     ended = finish(process)
     refused(ended, 130, "stopped")
