@@ -23,14 +23,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from docking import MEMORY
-from killing import CALLS, CHANGING, VERBS, age, answers, check, count_calls, make_small, run_traced, strace
+from killing import CALLS, CHANGING, VERBS, age, answers, check, count_calls, make_small, points, run_traced, strace
 from learndock.dock import open_dock
 from learndock.package import open_learnware
 
@@ -84,13 +84,12 @@ class Bench:
 
     def points(self) -> Iterator[tuple[str, str, int, str]]:
         """``(mode, call, n, what strace injects)``."""
-        for call, count in sorted(self.calls.items()):
-            for n in range(1, count + 1):
-                yield "kill", call, n, "signal=KILL"
-                if call in SYNCS:
-                    yield "fsync", call, n, "error=EIO"
-                if call in WRITES:
-                    yield "full", call, n, "error=ENOSPC"
+        for call, n in points(self.calls):
+            yield "kill", call, n, "signal=KILL"
+            if call in SYNCS:
+                yield "fsync", call, n, "error=EIO"
+            if call in WRITES:
+                yield "full", call, n, "error=ENOSPC"
 
 
 def run(bench: Bench, until: float) -> dict[str, Any]:
@@ -124,25 +123,43 @@ def run(bench: Bench, until: float) -> dict[str, Any]:
     }
 
 
+def asked(about: str, verbs: Iterable[str], minutes: float) -> argparse.Namespace:
+    """What the command line asks for: ``json``, ``verbs``, ``minutes``, and the ``tracer`` to do it with."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--verbs", default=",".join(verbs))
+    parser.add_argument("--minutes", type=float, default=minutes)
+    options = parser.parse_args()
+    options.verbs = options.verbs.split(",")
+    options.tracer, why = strace()
+    if options.tracer is None:
+        print(f"{why}; nothing was killed")
+        sys.exit(1)
+    return options
+
+
+def conclude(result: dict[str, Any], start: float, file: Path | None) -> int:
+    """Print the sum of all verbs and write the figures as JSON; returns the exit code."""
+    wrong = sum(len(found["wrong"]) for found in result.values())
+    whole = {"verbs": result, "wrong": wrong, "seconds": round(time.monotonic() - start, 1)}
+    print(f"{sum(f['points'] for f in result.values())} points, {wrong} wrong, {whole['seconds']} s")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return 1 if wrong else 0
+
+
 def main() -> int:
     """Run and print; write the figures as JSON."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--verbs", default=",".join(VERBS))
-    parser.add_argument("--minutes", type=float, default=10.0)
-    options = parser.parse_args()
-    tracer, why = strace()
-    if tracer is None:
-        print(f"{why}; nothing was killed")
-        return 1
+    options = asked(str(__doc__), VERBS, 10.0)
     start = time.monotonic()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         small = make_small(Path(folder))
-        for verb in options.verbs.split(","):
+        for verb in options.verbs:
             place = Path(folder) / "place"
             place.mkdir()
-            found = result[verb] = run(Bench(tracer, small, place, verb), start + 60 * options.minutes)
+            found = result[verb] = run(Bench(options.tracer, small, place, verb), start + 60 * options.minutes)
             shutil.rmtree(place)
             print(
                 f"{verb:10s} {found['points']:4d} points, {len(found['wrong'])} wrong, "
@@ -150,13 +167,7 @@ def main() -> int:
                 f"{sum(found['skipped'].values())} left out for time",
                 flush=True,
             )
-    wrong = [each for found in result.values() for each in found["wrong"]]
-    whole = {"verbs": result, "wrong": len(wrong), "seconds": round(time.monotonic() - start, 1)}
-    print(f"{sum(f['points'] for f in result.values())} points, {len(wrong)} wrong, {whole['seconds']} s")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    return 1 if wrong else 0
+    return conclude(result, start, options.json)
 
 
 if __name__ == "__main__":

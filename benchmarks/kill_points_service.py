@@ -10,9 +10,7 @@ is over, a collection leaves nothing that nobody refers to.
 
 from __future__ import annotations
 
-import argparse
 import collections
-import json
 import shutil
 import sys
 import tempfile
@@ -23,7 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from docking import MEMORY
-from killing import strace
+from kill_points import asked, conclude
+from killing import points
 from killing_service import VERBS, Killer, make_small
 
 
@@ -33,7 +32,7 @@ def run(killer: Killer, until: float) -> dict[str, Any]:
     killed: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
     calls = killer.measure()
-    for call, n in [(call, n) for call, count in sorted(calls.items()) for n in range(1, count + 1)]:
+    for call, n in points(calls):
         if time.monotonic() > until:
             break
         try:
@@ -42,11 +41,11 @@ def run(killer: Killer, until: float) -> dict[str, Any]:
             wrong.append(f"{killer.verb}: {call} {n}: {type(error).__name__}: {error}"[:400])
             print(wrong[-1], flush=True)
         killed[call] += 1
-    points = sum(killed.values())
+    done = sum(killed.values())
     return {
         "kill": dict(sorted(killed.items())),
-        "points": points,
-        "skipped": sum(calls.values()) - points,
+        "points": done,
+        "skipped": sum(calls.values()) - done,
         "wrong": wrong,
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -54,17 +53,8 @@ def run(killer: Killer, until: float) -> dict[str, Any]:
 
 def main() -> int:
     """Run and print; write the figures as JSON."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--verbs", default=",".join(VERBS))
-    parser.add_argument("--minutes", type=float, default=20.0)
-    options = parser.parse_args()
-    tracer, why = strace()
-    if tracer is None:
-        print(f"{why}; nothing was killed")
-        return 1
-    start, result = time.monotonic(), {}
-    names = options.verbs.split(",")
+    options = asked(str(__doc__), VERBS, 20.0)
+    start, result, names = time.monotonic(), {}, options.verbs
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         small = make_small(Path(folder) / "small")
         for number, verb in enumerate(names):
@@ -72,20 +62,14 @@ def main() -> int:
             place.mkdir()
             now = time.monotonic()
             share = (start + 60 * options.minutes - now) / (len(names) - number)  # so that time fails none of them
-            found = result[verb] = run(Killer(tracer, small, place, verb), now + share)
+            found = result[verb] = run(Killer(options.tracer, small, place, verb), now + share)
             shutil.rmtree(place)
             print(
                 f"{verb:18s} {found['points']:4d} points, {len(found['wrong'])} wrong, "
                 f"{found['skipped']} left out for time, {found['seconds']} s",
                 flush=True,
             )
-    wrong = sum(len(found["wrong"]) for found in result.values())
-    whole = {"verbs": result, "wrong": wrong, "seconds": round(time.monotonic() - start, 1)}
-    print(f"{sum(f['points'] for f in result.values())} points, {wrong} wrong, {whole['seconds']} s")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    return 1 if wrong else 0
+    return conclude(result, start, options.json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docking import SPACE_ID, make_learnware
@@ -121,6 +121,11 @@ def run_traced(tracer: str, trace: Path, work: Callable[[], object], *options: s
         _, status = os.waitpid(child, 0)
     with os.fdopen(said, "rb") as reader:
         return os.waitstatus_to_exitcode(status), reader.read().decode()
+
+
+def points(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """``(call, n)`` of every call that was counted: where a process can be killed."""
+    return [(call, n) for call, count in sorted(counts.items()) for n in range(1, count + 1)]
 
 
 def count_calls(trace: Path) -> collections.Counter[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from docking import MEMORY
-from killing import strace
+from killing import points, strace
 from killing_service import SETTINGS, VERBS, Killer, Small, expire, look, make_small, opened, send_all, stepping
 from learndock.dock import open_dock
 from learndock.dock.lock import held
@@ -48,10 +48,10 @@ def test_killed_at_calls_that_touch_the_disk(small: Small, place: Path, verb: st
     if tracer is None:
         pytest.skip(f"{why}; nothing is killed")
     killer = Killer(tracer, small, place, verb)
-    points = [(call, n) for call, count in sorted(killer.measure().items()) for n in range(1, count + 1)]
-    assert len(points) > 10 * SAMPLE
-    step = len(points) // SAMPLE
-    for call, n in points[step // 2 :: step]:
+    places = points(killer.measure())
+    assert len(places) > 10 * SAMPLE
+    step = len(places) // SAMPLE
+    for call, n in places[step // 2 :: step]:
         killer.kill(call, n)
 
 

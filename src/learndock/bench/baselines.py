@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.pool import Bench, Entry, read_out
-from learndock.data.metrics import higher_is_better, score
+from learndock.data.metrics import score, sign
 from learndock.data.schema import Schema
 from learndock.spec.onepass import indicators
 
@@ -105,7 +105,7 @@ def best_single(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Fl
     the others unless it is the user's.
     """
     others = [
-        (1 if higher_is_better(bench.tasks[t].schema.metric) else -1) * found[:, list(places)].mean(0)
+        sign(bench.tasks[t].schema.metric) * found[:, list(places)].mean(0)
         for t, found in bench.scores.items()
         if t != task
     ]
@@ -387,19 +387,20 @@ def direct(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
     """
     schema = bench.tasks[task].schema
     rows, targets = bench.drawn(task, seed)
-    sign = 1 if higher_is_better(schema.metric) else -1
 
     def value(entry: Entry) -> float:
         asked = entry.asked[task, "user"]
         if bench.own(task, entry):
             outputs = asked.outputs[rows]
-            return sign * score(schema, outputs, targets) + TIE_BREAK * _likelihood(schema, outputs, targets)
+            return sign(schema.metric) * score(schema, outputs, targets) + TIE_BREAK * _likelihood(
+                schema, outputs, targets
+            )
         codes = asked.codes[rows]
         if task in entry.phrases and schema.type == "classification":
             said: NDArray[Any] = (codes @ entry.phrases[task].T).argmax(1)
         else:
             said = cross_validated(schema, codes, targets, seed)
-        return sign * score(schema, said, targets) + TIE_BREAK * _likelihood(schema, None, targets)
+        return sign(schema.metric) * score(schema, said, targets) + TIE_BREAK * _likelihood(schema, None, targets)
 
     return np.array([value(bench.entries[p]) for p in places], np.float64)
 

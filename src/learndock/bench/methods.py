@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from learndock.bench.baselines import BASELINES
 from learndock.bench.pool import Bench
-from learndock.data.metrics import higher_is_better, score
-from learndock.reuse.trial import MOST, WEIGHT
+from learndock.data.metrics import score
+from learndock.reuse.trial import MOST, worth
 from learndock.search.ranking import DOMAIN_WEIGHT, rank
 from learndock.spec.spec import Spec
 
@@ -100,7 +100,7 @@ def shrunk(prior: float) -> Choose:
     return choose
 
 
-def tried(weight: float = WEIGHT, most: int = MOST) -> Choose:
+def tried(most: int) -> Choose:
     """The first ``most`` by the spec, run on the user's examples: what ``reuse.try_matches`` does.
 
     Only those with the user's labels can be tried; the others keep their order behind them.
@@ -108,14 +108,13 @@ def tried(weight: float = WEIGHT, most: int = MOST) -> Choose:
 
     def choose(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
         schema = bench.tasks[task].schema
-        sign = 1 if higher_is_better(schema.metric) else -1
         rows, targets = bench.drawn(task, seed)
         spec = identified(bench, task, seed, places)
-        found = spec - 1000
+        found = np.array([worth(schema, None, s) for s in spec])
         for i in np.argsort(-spec, kind="stable")[:most]:
             entry = bench.entries[places[i]]
             if bench.own(task, entry):
-                found[i] = sign * score(schema, entry.asked[task, "user"].outputs[rows], targets) + weight * spec[i]
+                found[i] = worth(schema, score(schema, entry.asked[task, "user"].outputs[rows], targets), spec[i])
         return found
 
     return choose
@@ -141,7 +140,7 @@ METHODS: Mapping[str, Method] = {
     DEFAULT: Method(identified, note="as `learndock identify` ranks"),
     **{
         f"{DEFAULT}, {n} tried": Method(
-            tried(most=n),
+            tried(n),
             True,
             f"the first {n} of it run on the user's examples, as `identify --try {n}` does",
             tries=n,

@@ -57,6 +57,11 @@ def higher_is_better(metric: str) -> bool:
     return metric != "mean_squared_error"
 
 
+def sign(metric: str) -> int:
+    """What a score is multiplied with so that more is better: 1, or -1 for errors."""
+    return 1 if higher_is_better(metric) else -1
+
+
 def accuracy(predicted: Classes, wanted: Classes) -> float:
     """The share of examples that got their class."""
     return float(np.mean(predicted == wanted))

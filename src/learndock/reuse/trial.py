@@ -6,7 +6,7 @@ examples a class are a noisy test, and the score of the specs saw as little. So 
 
     accuracy on the examples + WEIGHT * score of the specs
 
-with ties broken by the likelihood of the labels (docs/research-log.md, section 23, has what each part brings).
+(docs/research-log.md, section 24, has what each part brings).
 """
 
 from __future__ import annotations
@@ -18,18 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from learndock.data.examples import Examples
-from learndock.data.metrics import higher_is_better
+from learndock.data.metrics import sign
 from learndock.data.schema import Schema
-from learndock.errors import (
-    DataError,
-    LearndockError,
-    MissingExtra,
-    ModelError,
-    NotFound,
-    PackageError,
-    UnsafeModel,
-    UsageError,
-)
+from learndock.errors import DataError, LearndockError, NotFound, PackageError, UsageError
 from learndock.package.learnware import open_learnware
 from learndock.reuse.evaluate import evaluate
 from learndock.search.ranking import Match
@@ -94,7 +85,7 @@ def try_matches(
         found.append(_try(dock, match, examples, schema, mapping or {}))
     if report is not None:
         report("trying", len(chosen), len(chosen))
-    return tuple(sorted(found, key=lambda t: -_worth(t, schema)))
+    return tuple(sorted(found, key=lambda t: -worth(schema, t.score, t.match.score)))
 
 
 def _try(dock: Source, match: Match, examples: Examples, schema: Schema, mapping: Mapping[str, str]) -> Trial:
@@ -102,7 +93,7 @@ def _try(dock: Source, match: Match, examples: Examples, schema: Schema, mapping
         try:
             learnware = open_learnware(dock.export(match.id, Path(folder) / "learnware"), verify=False)
             return Trial(match, evaluate(learnware, examples, schema, mapping=mapping).score, len(examples))
-        except (UsageError, MissingExtra, ModelError, UnsafeModel, PackageError, NotFound) as error:
+        except (UsageError, PackageError, NotFound) as error:
             return Trial(match, None, len(examples), _first_sentence(error))
 
 
@@ -110,7 +101,6 @@ def _first_sentence(error: LearndockError) -> str:
     return str(error).split(";")[0].split(". ")[0]
 
 
-def _worth(trial: Trial, schema: Schema) -> float:
-    if trial.score is None:
-        return trial.match.score - 1000
-    return (1 if higher_is_better(schema.metric) else -1) * trial.score + WEIGHT * trial.match.score
+def worth(schema: Schema, score: float | None, similarity: float) -> float:
+    """What trials are ordered by: ``score`` on the examples (None: not tried, behind all others) and the specs'."""
+    return similarity - 1000 if score is None else sign(schema.metric) * score + WEIGHT * similarity
