@@ -44,7 +44,16 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     user = {n: responses(features, t.user) for n, t in tasks.items()}
     rows = {n: np.unique(np.concatenate([t.draw(SIZE.shots, s) for s in range(SIZE.seeds)])) for n, t in tasks.items()}
     entries = [
-        Entry(f"{n}/{quality}", n, "made", quality, None, None, answers(n, quality, tasks, rows, features, generator))  # type: ignore[arg-type]
+        Entry(
+            f"{n}/{quality}",
+            n,
+            "made",
+            quality,
+            None,
+            None,  # type: ignore[arg-type]
+            answers(n, quality, tasks, rows, features, generator),
+            np.zeros(0),
+        )
         for n in tasks
         for quality in ("good", "nothing")
     ]

@@ -98,9 +98,13 @@ def test_a_whole_model_writes_what_the_library_writes(whole: Path) -> None:
     assert settings["prompt"]["format"] == "chatml"
     model = CausalFormat().load(whole, FREE, settings)
     network = AutoModelForCausalLM.from_pretrained(whole).eval()
-    asked, _ = prompts(3)
-    for prompt, text in zip(asked, model.write(asked, max_tokens=12), strict=True):  # type: ignore[attr-defined]
+    # Two batches, padded on the left
+    asked = [*prompts(8)[0], Prompt.of("rain"), Prompt.of("the doctor and the nurse " * 4), Prompt.of("goal " * 9)]
+    seen: list[tuple[int, int]] = []
+    written = model.write(asked, max_tokens=12, progress=lambda *at: seen.append(at))  # type: ignore[attr-defined]
+    for prompt, text in zip(asked, written, strict=True):
         assert text == libraries_answer(network, model, prompt, 12)
+    assert seen == [(8, 11), (11, 11)]
 
 
 def test_options_are_scored_as_the_library_scores_them(whole: Path) -> None:

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.bench.pool import Bench, Entry, read_out
+from learndock.bench.pool import Bench, Entry, grade, read_out
 from learndock.data.metrics import score, sign
 from learndock.data.schema import Schema
 from learndock.spec.onepass import indicators
@@ -390,9 +390,9 @@ def direct(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
 
     def value(entry: Entry) -> float:
         asked = entry.asked[task, "user"]
-        if bench.own(task, entry):
+        if bench.answers(task, entry):
             outputs = asked.outputs[rows]
-            return sign(schema.metric) * score(schema, outputs, targets) + TIE_BREAK * _likelihood(
+            return sign(schema.metric) * grade(schema, outputs, targets) + TIE_BREAK * _likelihood(
                 schema, outputs, targets
             )
         codes = asked.codes[rows]
@@ -407,7 +407,7 @@ def direct(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
 
 def _likelihood(schema: Schema, outputs: Float | None, targets: NDArray[Any]) -> float:
     """Mean log-likelihood of the labels, 0 for values."""
-    if schema.type == "regression":
+    if schema.type != "classification":
         return 0.0
     if outputs is None:
         return -float(np.log(schema.classes))

@@ -16,7 +16,7 @@ from learndock.bench.compare import Comparison, compare
 from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, applicable, by_specs, parts, rank_entries
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
-from learndock.search.ranking import chance_of_best
+from learndock.search.ranking import chance_of_best, trust
 from learndock.spec.sketch import fold
 from learndock.spec.spec import Spec
 
@@ -182,8 +182,8 @@ def sketches(bench: Bench) -> Finding:
     for name, form in [(f"sketch {width}", lambda v: v), *forms.items()]:
 
         def choose(bench: Bench, task: str, seed: int, places: Sequence[int], form: Any = form) -> Float:
-            domain, _, trust = parts(bench.task_spec(task, seed), [bench.entries[p].spec for p in places])
-            found: Float = domain + trust * _cosines(bench, task, seed, form)[list(places)]
+            domain, _, repeats = parts(bench.task_spec(task, seed), [bench.entries[p].spec for p in places])
+            found: Float = domain + trust(repeats) * _cosines(bench, task, seed, form)[list(places)]
             return found
 
         methods = {"random": METHODS["random"], "oracle": METHODS["oracle"], name: Method(choose)}
@@ -276,7 +276,8 @@ def _permuted(bench: Bench, task: str, seed: int) -> Spec:
 def _chance(bench: Bench, spec: Spec, places: Sequence[int]) -> float:
     specs = [bench.entries[p].spec for p in places]
     domains = np.stack([s.unit_domain for s in specs])
-    trusted = np.stack([s.unit_behaviour * np.float32(s.reliability) for s in specs])
+    weights = trust(np.array([s.reliability for s in specs])).astype(np.float32)
+    trusted = np.stack([s.unit_behaviour for s in specs]) * weights[:, None]
     found = chance_of_best(spec, domains, trusted)
     return 1.0 if found is None else found
 

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.baselines import BASELINES
-from learndock.bench.pool import Bench
-from learndock.data.metrics import score
+from learndock.bench.pool import Bench, grade
 from learndock.reuse.trial import MOST, worth
-from learndock.search.ranking import DOMAIN_WEIGHT, rank
+from learndock.search.ranking import DOMAIN_WEIGHT, rank, trust
 from learndock.spec.spec import Spec
 
 Float = NDArray[np.float64]
@@ -62,13 +61,15 @@ def parts(task: Spec, specs: Sequence[Spec]) -> tuple[Float, Float, Float]:
     return domain.astype(np.float64), behaviour.astype(np.float64), np.array([s.reliability for s in specs])
 
 
-def by_specs(weight: float = DOMAIN_WEIGHT, power: float = 1.0, labels: bool = False, own: float = 1.0) -> Choose:
-    """Score specs: (weight * domain + own * reliability^power * behaviour) / (weight + own)."""
+def by_specs(
+    weight: float = DOMAIN_WEIGHT, weigh: Callable[[Float], Float] = trust, labels: bool = False, own: float = 1.0
+) -> Choose:
+    """Score specs: (weight * domain + own * weigh(reliability) * behaviour) / (weight + own)."""
 
     def choose(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
         specs = [bench.entries[p].label_spec if labels else bench.entries[p].spec for p in places]
         domain, behaviour, reliability = parts(bench.task_spec(task, seed), specs)
-        found: Float = (weight * domain + own * reliability**power * behaviour) / (weight + own)
+        found: Float = (weight * domain + own * weigh(reliability) * behaviour) / (weight + own)
         return found
 
     return choose
@@ -93,8 +94,8 @@ def shrunk(prior: float) -> Choose:
     def choose(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
         spec = bench.task_spec(task, seed)
         domain, behaviour, reliability = parts(spec, [bench.entries[p].spec for p in places])
-        trust = spec.reliability
-        found: Float = domain + reliability * (trust * behaviour + (1 - trust) * prior)
+        own = spec.reliability
+        found: Float = domain + trust(reliability) * (own * behaviour + (1 - own) * prior)
         return found
 
     return choose
@@ -113,8 +114,8 @@ def tried(most: int) -> Choose:
         found = np.array([worth(schema, None, s) for s in spec])
         for i in np.argsort(-spec, kind="stable")[:most]:
             entry = bench.entries[places[i]]
-            if bench.own(task, entry):
-                found[i] = worth(schema, score(schema, entry.asked[task, "user"].outputs[rows], targets), spec[i])
+            if bench.answers(task, entry):
+                found[i] = worth(schema, grade(schema, entry.asked[task, "user"].outputs[rows], targets), spec[i])
         return found
 
     return choose
@@ -159,14 +160,15 @@ def applicable(bench: Bench) -> dict[str, Method]:
 PARTS: Mapping[str, Method] = {
     "random": METHODS["random"],
     "oracle": METHODS["oracle"],
-    "domain": Method(by_specs(1, 1, own=0)),
-    "behaviour": Method(by_specs(0, 0)),
-    "behaviour x reliability": Method(by_specs(0, 1)),
+    "domain": Method(by_specs(1, own=0)),
+    "behaviour": Method(by_specs(0, np.ones_like)),
+    "behaviour x trust": Method(by_specs(0)),
     "domain 0.5": Method(by_specs(0.5)),
     DEFAULT: Method(identified),
     "without peers": Method(by_specs()),
     "domain 2": Method(by_specs(2)),
-    "no reliability": Method(by_specs(power=0)),
-    "reliability squared": Method(by_specs(power=2)),
+    "no reliability": Method(by_specs(weigh=np.ones_like)),
+    "reliability itself": Method(by_specs(weigh=np.asarray)),
+    "reliability squared": Method(by_specs(weigh=np.square)),
     **{f"user's reliability, prior {p}": Method(shrunk(p)) for p in (0.0, 0.1, 0.2, 0.3)},
 }

@@ -13,7 +13,7 @@ Models of pairs get a single text with an empty partner; models of single texts 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,9 @@ class Entry:
 
     ``spec`` was fitted to its predictions, ``label_spec`` to the labels of the same examples. ``asked`` holds its
     answers by (task, part): part is ``test`` or ``user`` (the rows ``Bench.rows[task]`` of the user's examples);
-    ``phrases`` an encoder's features of a task's label phrases.
+    ``phrases`` an encoder's features of a task's label phrases. ``predicted`` is what ``spec`` was fitted to.
+    ``writes``: it answers the question of any task itself, as a language model does; ``asked`` then holds its
+    answers in that task's labels.
     """
 
     name: str
@@ -53,8 +55,9 @@ class Entry:
     spec: Spec
     label_spec: Spec
     asked: Mapping[tuple[str, str], Answers]
+    predicted: NDArray[Any]
     phrases: Mapping[str, Float] = field(default_factory=dict)
-    seconds: float = 0.0
+    writes: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,10 @@ class Bench:
         """Whether a learnware has the labels of ``task``."""
         return self.tasks[task].family == self.tasks[entry.task].family
 
+    def answers(self, task: str, entry: Entry) -> bool:
+        """Whether a learnware's outputs are answers to ``task``."""
+        return entry.writes or self.own(task, entry)
+
     def kin(self, task: str, entry: Entry) -> float:
         """1 for a learnware of the same labels, 1/2 for one of a named relative, 0 otherwise."""
         return 1.0 if self.own(task, entry) else 0.5 if entry.task in self.tasks[task].relatives else 0.0
@@ -127,8 +134,7 @@ def build(
         entries.append(_entry(space, t, kind, quality, tasks, rows, size, cache, kinds[kind], owner[t.name]))
     report("learnwares", len(wanted), len(wanted))
     bench = Bench(space, size, cache, named, entries, user, owner, features, rows, {})
-    scores = {t.name: _scores(bench, t, report) for t in tasks}
-    return Bench(space, size, cache, named, entries, user, owner, features, rows, scores)
+    return replace(bench, scores=score_all(bench, report))
 
 
 def _qualities(kind: str, size: Size) -> tuple[str, ...]:
@@ -193,7 +199,7 @@ def _entry(
         name, task.name, kind, quality,
         responses.spec(space, "model", task.schema, found["spec"]),
         responses.spec(space, "model", task.schema, task.spec.targets),
-        asked, phrases,
+        asked, found["spec"], phrases,
     )  # fmt: skip
 
 
@@ -225,13 +231,18 @@ def _ask(
     return found
 
 
+def score_all(bench: Bench, report: Report) -> dict[str, Float]:
+    """What every learnware is worth on every task: ``(seeds, learnwares)`` by task."""
+    return {name: _scores(bench, task, report) for name, task in bench.tasks.items()}
+
+
 def _scores(bench: Bench, task: Task, report: Report) -> Float:
     found = np.zeros((bench.size.seeds, len(bench.entries)))
     for place, entry in enumerate(bench.entries):
         report(f"scores on {task.name}", place, len(bench.entries))
         for seed in range(bench.size.seeds):
             found[seed, place] = worth(bench, task, entry, seed)
-            if bench.own(task.name, entry) or task.name in entry.phrases:
+            if bench.answers(task.name, entry) or task.name in entry.phrases:
                 found[:, place] = found[0, place]
                 break
     return found
@@ -242,14 +253,22 @@ def worth(bench: Bench, task: Task, entry: Entry, seed: int) -> float:
     asked = entry.asked[task.name, "test"]
     assert task.test.targets is not None
     targets = task.test.targets[: len(asked.codes)]
-    if bench.own(task.name, entry):
-        return score(task.schema, asked.outputs, targets)
+    if bench.answers(task.name, entry):
+        return grade(task.schema, asked.outputs, targets)
     if task.name in entry.phrases and task.schema.type == "classification":
         return score(task.schema, (asked.codes @ entry.phrases[task.name].T).argmax(1), targets)
     places, labels = bench.drawn(task.name, seed)
     return score(
         task.schema, read_out(task.schema, entry.asked[task.name, "user"].codes[places], labels, asked.codes), targets
     )
+
+
+def grade(schema: Schema, outputs: Float, targets: NDArray[Any]) -> float:
+    """The schema's metric of a model's outputs; for free text the mean probability of a token of the right completion.
+
+    Texts that a small model writes hardly ever match, so what it would have said counts: ``outputs`` is ``(n,)`` there.
+    """
+    return float(outputs.mean()) if schema.type == "generation" else score(schema, outputs, targets)
 
 
 def read_out(schema: Schema, X: Float, y: NDArray[Any], tested: Float) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from learndock.bench.cache import Arrays
 from learndock.bench.compare import compare
 from learndock.bench.experiments import Finding
 from learndock.bench.methods import DEFAULT, METHODS, Method
-from learndock.bench.pool import Bench, Entry, Report, examples_of
+from learndock.bench.pool import Bench, Report, examples_of
 from learndock.data import Examples, Schema
 from learndock.data.metrics import spearman
 from learndock.spec import make_spec
@@ -22,7 +22,9 @@ from learndock.spec.spec import identity
 
 Float = NDArray[np.float64]
 #: Which learnwares of a task the expensive recipe specifies.
-QUALITIES = ("good", "noisy60", "corrupted")
+QUALITIES = ("good", "noisy60", "corrupted", "shuffled")
+#: Of these kinds: what any space offers.
+KINDS = ("logistic", "adapter")
 
 
 def recipes(bench: Bench, report: Report) -> Finding:
@@ -30,7 +32,7 @@ def recipes(bench: Bench, report: Report) -> Finding:
     names = list(bench.tasks)[:: max(len(bench.tasks) // max(bench.size.paper_tasks, 1), 1)][: bench.size.paper_tasks]
     places = [
         i for i, e in enumerate(bench.entries)
-        if e.task in names and e.kind == "logistic" and e.quality in QUALITIES
+        if e.task in names and e.kind in KINDS and e.quality in QUALITIES
     ]  # fmt: skip
     total, done = len(names) + len(places), 0
     vectors: dict[str, Arrays] = {}
@@ -43,7 +45,7 @@ def recipes(bench: Bench, report: Report) -> Finding:
         report("recipe paper", done, total)
         entry = bench.entries[p]
         task = bench.tasks[entry.task]
-        vectors[entry.name] = _fitted(bench, task.schema, task.spec, _outputs(bench, entry))
+        vectors[entry.name] = _fitted(bench, task.schema, task.spec, entry.predicted)
         done += 1
     report("recipe paper", total, total)
 
@@ -98,16 +100,6 @@ def recipes(bench: Bench, report: Report) -> Finding:
         f"draw of the user. One pass is {ratio['task']:.0f} times cheaper for a task spec, {ratio['model']:.0f} for a "
         "model spec.",
     )  # fmt: skip
-
-
-def _outputs(bench: Bench, entry: Entry) -> NDArray[Any]:
-    """What a logistic learnware says of its owner's examples, computed anew: it takes milliseconds."""
-    from learndock.bench.learners import train_logistic
-
-    task = bench.tasks[entry.task]
-    return (
-        train_logistic(task.schema, bench.features, task.fit, entry.quality, 0).answer(list(task.spec.inputs)).outputs
-    )
 
 
 def _fitted(bench: Bench, schema: Schema, examples: Examples, predictions: NDArray[Any] | None) -> Arrays:

@@ -74,8 +74,9 @@ def _draw(path: Path, finding: Finding) -> None:
 
     assert finding.figure is not None
     kind, data = finding.figure
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    {"bars": _bars, "line": _line, "roc": _roc}[kind](axes, data)
+    height = 4.2 if kind != "grid" else 1.8 + 0.24 * len(data["rows"])
+    figure, axes = pyplot.subplots(figsize=(7, height), layout="constrained")
+    {"bars": _bars, "line": _line, "roc": _roc, "grid": _grid}[kind](axes, data)
     axes.set_title(finding.title)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
@@ -111,3 +112,14 @@ def _roc(axes: Any, data: Mapping[str, Sequence[float]]) -> None:
     axes.set_xlabel("said to fit although " + "it does not")
     axes.set_ylabel("said to fit, own data set present")
     axes.legend(fontsize=8)
+
+
+def _grid(axes: Any, data: Mapping[str, Any]) -> None:
+    values = np.asarray(data["values"], float)
+    axes.imshow(values, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(data["columns"])), data["columns"], rotation=40, ha="right", fontsize=7)
+    axes.set_yticks(range(len(data["rows"])), data["rows"], fontsize=7)
+    middle = (values.min() + values.max()) / 2
+    for (row, column), value in np.ndenumerate(values):
+        shade = "white" if value < middle else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=shade)

@@ -8,8 +8,8 @@ the behaviour of any model on these examples is 1/n sum_i sum_c (w_ic - w_iC) r_
 each model then costs a product: hundreds of graded learnwares and draws of users become affordable. The numbers are
 those of ``make_spec`` up to rounding (a test compares them).
 
-Where a helper reads no words the anchors are class means, and depend on all labels: every spec then costs its own pass
-(``MeanResponses``), which is kept on disk.
+Where a helper reads no words the anchors are class means, and depend on all labels; where it writes, a prompt is
+read once for all completions. Every spec then costs its own pass (``Passes``), which is kept on disk.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from learndock.bench.cache import Arrays, Cache
 from learndock.data import Examples, Schema
 from learndock.data.examples import Input
 from learndock.files import sha256_bytes
-from learndock.spaces.heads import phrase_anchors
+from learndock.spaces.heads import head_for, phrase_anchors
 from learndock.spaces.helper import Progress
 from learndock.spaces.space import Space
-from learndock.spec.make import assemble
-from learndock.spec.onepass import Contributions, balanced_weights, centre_within, contribute, deal, indicators
+from learndock.spec.make import assemble, gather
+from learndock.spec.onepass import Contributions, balanced_weights, centre_within, deal, indicators
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Kind, Spec, identity
 
@@ -63,39 +63,43 @@ class Responses:
 
 
 @dataclass(frozen=True, eq=False)
-class MeanResponses:
-    """The same for a head of class means: ``features`` ``(n, width)`` once, gradients when a spec asks."""
+class Passes:
+    """The same for heads of class means and of completions: ``features`` ``(n, width)`` once, gradients per spec."""
 
     cache: Cache
     space: Space
     inputs: Sequence[Input]
     features: Float
 
-    def take(self, rows: NDArray[np.integer]) -> MeanResponses:
+    def take(self, rows: NDArray[np.integer]) -> Passes:
         """Those of a few examples."""
-        return MeanResponses(self.cache, self.space, [self.inputs[int(i)] for i in rows], self.features[rows])
+        return Passes(self.cache, self.space, [self.inputs[int(i)] for i in rows], self.features[rows])
 
     def spec(self, space: Space, kind: Kind, schema: Schema, targets: NDArray[np.generic], seed: int = 0) -> Spec:
         """The spec of these examples with ``targets`` (labels, or a model's probabilities)."""
+        head = head_for(schema, space)
+        texts = schema.type == "generation"
         key = {
             "space": identity(space.describe("one-pass")),
             "inputs": repr(list(self.inputs)),
-            "targets": sha256_bytes(np.ascontiguousarray(targets, np.float64).tobytes()),
+            "targets": repr(list(targets))
+            if texts
+            else sha256_bytes(np.ascontiguousarray(targets, np.float64).tobytes()),
             "classes": schema.classes,
             "seed": seed,
+            **({"labels": schema.labels} if head == "completions" else {}),
         }
 
         def make() -> Arrays:
-            shares = indicators(schema, targets)
-            made = contribute(space, schema, self.inputs, shares, head="means", seed=seed, known=self.features)
+            made = gather(space, schema, self.inputs, targets, head=head, seed=seed, known=self.features)
             return {"groups": made.groups}
 
         groups = self.cache.get("means", key, make)["groups"]
         found = Contributions(self.features, groups, np.zeros(0, np.float32))
-        return assemble(space, kind, schema, len(self.features), found, head="means", seed=seed)
+        return assemble(space, kind, schema, len(self.features), found, head=head, seed=seed)
 
 
-Answering = Responses | MeanResponses
+Answering = Responses | Passes
 
 
 def respond(
@@ -105,7 +109,7 @@ def respond(
     if not space.phrases:
         asked = {"space": identity(space.describe("one-pass")), "inputs": repr(list(examples.inputs))}
         features = cache.get("passed", asked, lambda: {"features": space.helper.features(list(examples.inputs))})
-        return MeanResponses(cache, space, list(examples.inputs), features["features"])
+        return Passes(cache, space, list(examples.inputs), features["features"])
     key = {
         "space": identity(space.describe("one-pass")),
         "phrases": list(schema.phrases),

@@ -24,6 +24,7 @@ from learndock.bench.size import Size
 from learndock.bench.tasks import Task, load_tasks
 from learndock.errors import UsageError
 from learndock.files import storage_errors
+from learndock.package.extras import need
 from learndock.spaces.space import get_space
 
 Experiment = Callable[[Bench, Report], Finding]
@@ -84,9 +85,40 @@ def bench_vision(
     return _run(lambda: vision_tasks(data, size), kinds, features, experiments, out, size, report, only)
 
 
-def _need(size: Size) -> None:
-    from learndock.package.extras import need
+def bench_llm(
+    data: Path, out: Path, *, size: Size, report: Report, space: str = "smollm2-135m", only: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Run the bench of language models on a folder that holds ``text`` and ``llm``, as ``bench_text`` does for texts.
 
+    Raises:
+        DataError: a file is missing. UsageError: an experiment that does not exist, or a space that reads no prompts.
+        MissingExtra
+    """
+    from learndock.bench import llm
+    from learndock.bench.llm_tasks import llm_tasks
+    from learndock.bench.writers import Base
+
+    _need(size)
+    need("torch", extra="bench", why="training adapters")
+    chosen = get_space(space)
+    if chosen.input != "generation":
+        raise UsageError(f"the space {chosen.name} reads {chosen.input}; language models need one of prompts")
+    own = {"aligned": llm.aligned, "fields": llm.fields, "alone": llm.alone, "similarities": llm.similarities,
+           "pairs": llm.pairs}  # fmt: skip
+    shared = {n: EXPERIMENTS[n] for n in ("quality", "parts", "nothing_fits", "statistics")}
+    experiments: dict[str, Experiment] = {n: _plain(e) for n, e in {**own, **shared, "costs": costs}.items()}
+    if size.paper_tasks:
+        experiments["recipes"] = recipes
+    _known(experiments, only)
+    tasks = llm_tasks(data, size)
+
+    def make(cache: Cache) -> Bench:
+        return llm.build(Base(chosen), tasks, size, cache, report)
+
+    return _ask_all(make, experiments, out, report, only, lambda bench: measure(bench, [llm.KIND], llm.runner(bench)))
+
+
+def _need(size: Size) -> None:
     for module in ("sklearn", "matplotlib", "statsmodels"):
         need(module, extra="bench", why="the bench")
     if size.network_qualities:
@@ -97,16 +129,33 @@ def _run(
     load: Callable[[], Sequence[Task]], kinds: dict[str, Trainer], features: Features,
     experiments: Mapping[str, Experiment], out: Path, size: Size, report: Report, only: Sequence[str] | None,
 ) -> dict[str, Any]:  # fmt: skip
+    _known(experiments, only)
+    tasks = load()
+
+    def make(cache: Cache) -> Bench:
+        return build(features.space, tasks, size, cache, kinds, features, report)
+
+    return _ask_all(
+        make, experiments, out, report, only, lambda bench: measure(bench, list(kinds), _runner(bench, kinds))
+    )
+
+
+def _known(experiments: Mapping[str, Experiment], only: Sequence[str] | None) -> None:
     unknown = [n for n in only or () if n not in experiments]
     if unknown:
         raise UsageError(f"no experiment {', '.join(unknown)}; there are {', '.join(experiments)}")
-    tasks = load()
+
+
+def _ask_all(
+    make: Callable[[Cache], Bench], experiments: Mapping[str, Experiment], out: Path, report: Report,
+    only: Sequence[str] | None, measured: Callable[[Bench], dict[str, float]],
+) -> dict[str, Any]:  # fmt: skip
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
-        bench = build(features.space, tasks, size, Cache(out / "cache"), kinds, features, report)
+        bench = make(Cache(out / "cache"))
         built = time.perf_counter() - start
-        bench = replace(bench, seconds=measure(bench, list(kinds), _runner(bench, kinds)))
+        bench = replace(bench, seconds=measured(bench))
         asked = {n: e for n, e in experiments.items() if only is None or n in only}
         return _ask(bench, asked, out, report, {"pool": built})
 
@@ -147,7 +196,7 @@ def _common() -> dict[str, Experiment]:
     return {n: _plain(e) for n, e in EXPERIMENTS.items()}
 
 
-def _plain(ask: Callable[[Bench], Finding]) -> Experiment:
+def _plain(ask: Callable[[Any], Finding]) -> Experiment:
     return lambda bench, _: ask(bench)
 
 

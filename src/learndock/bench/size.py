@@ -63,3 +63,13 @@ IMAGES_QUICK = Size(
     tasks=4, seeds=1, pool_shots=8, shots=8, fit=120, spec=48, test=80, cross_test=40,
     qualities=("good", "shuffled"), network_qualities=(), paper_tasks=0, finetune=False,
 )  # fmt: skip
+#: Language models: ``network_epochs`` passes of the owner's data train a good adapter.
+WRITERS = Size(
+    seeds=2, shots=12, pool_shots=16, fit=256, network_fit=256, spec=96, test=120, cross_test=48,
+    qualities=("good", "brief", "noisy60", "shuffled"), network_qualities=(), network_epochs=2, paper_tasks=2,
+    paper_steps=24, finetune=False,
+)  # fmt: skip
+WRITERS_QUICK = replace(
+    WRITERS, tasks=3, seeds=1, shots=8, pool_shots=8, fit=48, network_fit=48, spec=32, test=40, cross_test=24,
+    qualities=("good", "shuffled"), paper_tasks=0,
+)  # fmt: skip

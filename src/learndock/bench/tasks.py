@@ -47,7 +47,7 @@ class Task:
 
     def draw(self, shots: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Which of ``user`` one user has: ``shots`` a class."""
-        return few_shot(self.user, self.schema, shots, seed)[0]
+        return few_shot(self.user, self.schema, _count(self.schema, shots), seed)[0]
 
     @cached_property
     def digest(self) -> str:
@@ -55,7 +55,11 @@ class Task:
         found = hashlib.sha256(repr(self.schema).encode())
         for part in (self.user, self.fit, self.spec, self.test):
             found.update(repr(list(part.inputs)).encode())
-            found.update(np.asarray(part.targets, np.float64).tobytes())
+            found.update(
+                repr([] if part.targets is None else list(part.targets)).encode()
+                if self.schema.type == "generation"
+                else np.asarray(part.targets, np.float64).tobytes()
+            )
         return found.hexdigest()[:16]
 
 
@@ -100,7 +104,7 @@ def split(
 ) -> Task:  # fmt: skip
     """Deal a task's examples to user, owner and test."""
     generator = np.random.Generator(np.random.Philox(key=[0, 71]))
-    user, rest = few_shot(train, schema, size.pool_shots, 71)
+    user, rest = few_shot(train, schema, _count(schema, size.pool_shots), 71)
     most = int(len(train) * USER_SHARE)
     if len(user) > most:
         rest = np.concatenate([rest, generator.permutation(user)[most:]])
@@ -113,6 +117,11 @@ def split(
         name, schema, train.take(user), train.take(fit), train.take(spec), test.take(tested),
         family, base or name, domain, card,
     )  # fmt: skip
+
+
+def _count(schema: Schema, shots: int) -> int:
+    """What ``few_shot`` is asked for: free texts count as two classes, as values do."""
+    return 2 * shots if schema.type == "generation" else shots
 
 
 #: From examples to another question's targets.

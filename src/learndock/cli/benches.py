@@ -64,6 +64,26 @@ def vision(
     _tell(results, out, json)
 
 
+@app.command("llm")
+def llm(
+    data: Annotated[Path, typer.Option(help="Folder that holds llm (GSM8K, PubMedQA) and text (tasks.json).")],
+    out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
+    quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed; a few minutes.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
+    space: options.Space = "smollm2-135m",
+    json: options.Json = False,
+) -> None:
+    """The same for language models: adapters of graded quality on the helper of a space of prompts."""
+    from learndock.bench.run import bench_llm
+    from learndock.bench.size import WRITERS, WRITERS_QUICK
+
+    size = _size(WRITERS, WRITERS_QUICK if quick else None, None, seeds)
+    with show.stages() as report:
+        results = bench_llm(data, out, size=size, report=report, space=space, only=only)
+    _tell(results, out, json)
+
+
 def _size(full: Size, quick: Size | None, short: Size | None, seeds: int | None) -> Size:
     """The size that was asked for, with its own number of draws unless one is given.
 

@@ -23,6 +23,7 @@ from learndock.search.ranking import (
     chance_among,
     matches_of,
     rank,
+    trust,
 )
 from learndock.spec import Spec
 from learndock.spec.spec import Array
@@ -120,7 +121,7 @@ class Prepared:
         for start in range(0, self._count, _BLOCK):
             end = min(start + _BLOCK, self._count)
             np.matmul(self._behaviour[start:end], asked, out=found[start:end])
-        trusted = found[rows] * self._reliability[rows, None].astype(np.float32)
+        trusted = found[rows] * trust(self._reliability[rows])[:, None].astype(np.float32)
         domain: Array = (self._domain[: self._count] @ spec.unit_domain)[rows]
         return domain, trusted[:, 0], None if spec.contrasts is None else np.ascontiguousarray(trusted[:, 1:].T)
 
@@ -132,7 +133,7 @@ class Prepared:
         exact = DOMAIN_WEIGHT * (self._domain[rows].astype(np.float64) * spec.unit_domain).sum(1)
         if not silent:
             cosines = (self._behaviour[rows].astype(np.float64) * spec.unit_behaviour).sum(1)
-            exact = exact + self._reliability[rows] * cosines
+            exact = exact + trust(self._reliability[rows]) * cosines
         found = sorted(zip(-exact, (self._ids[r] for r in rows), rows.tolist(), strict=True))
         return [row for _, _, row in found[:top]]
 

@@ -1,8 +1,8 @@
 """Identify: rank the learnwares of a dock for a task spec, and say honestly when nothing fits.
 
-score     mean of the domain's cosine and of the behaviour's times the model's reliability: one inner product
-          of joined vectors, so that an index needs to know neither; where the user's examples carry no evidence,
-          see ``peers``
+score     mean of the domain's cosine and of the behaviour's times the trust in the model's (``trust``): one inner
+          product of joined vectors, so that an index needs to know neither; where the user's examples carry no
+          evidence, see ``peers``
 interval  90% interval of the score over resampled examples of the user (behaviour part)
 evidence  p-value of the behaviour's similarity against permuted labels, for this learnware alone
 fits      whether the best of all learnwares beats the best that permuted labels find in this dock
@@ -28,6 +28,10 @@ from learndock.spec.statistics import critical, deviation, tail
 
 #: Weight of the domain beside the behaviour. Between 0.5 and 2 the ranking hardly moves (docs/research-log.md).
 DOMAIN_WEIGHT = 1.0
+#: A behaviour that repeats this much is trusted whole. Those of shuffled models are below (0 to .39), those of models
+#: trained on 60% noise above; beyond, reliability says how well the helper sees a question, not how good a model is
+#: (docs/research-log.md, section 25).
+REPEATS = 0.3
 #: Chance of naming a learnware where none has anything to do with the task.
 FALSE_ALARM = 0.05
 #: Learnwares on which the best of chance is simulated; more are sampled down to this many.
@@ -42,7 +46,7 @@ class Match:
     """One learnware, beside the task it was asked for.
 
     ``domain`` and ``behaviour`` are cosines in [-1, 1], ``reliability`` in [0, 1] is of the model's behaviour, and
-    ``score`` is (domain + reliability * behaviour) / 2. ``peers`` is None but for a task whose examples carry no
+    ``score`` is (domain + trust * behaviour) / 2. ``peers`` is None but for a task whose examples carry no
     evidence: there it is the cosine with what other learnwares of the domain do, and the score that of ``peers``.
     ``interval`` is (low, high) of the score, ``evidence`` a
     p-value of the behaviour; both are None where the task's spec carries no contrasts.
@@ -89,10 +93,15 @@ class Identification:
         }
 
 
+def trust(reliability: NDArray[np.floating]) -> NDArray[np.float64]:
+    """What models' behaviours count, in [0, 1]: whole where they repeat with other examples, less for noise."""
+    return np.minimum(np.asarray(reliability, np.float64) / REPEATS, 1.0)
+
+
 def joined(domain: Array, behaviour: Array) -> Array:
     """Rows ``(n, width + k)`` whose inner products are scores, from ``(n, width)`` and ``(n, k)``.
 
-    Domains are of unit length; behaviours too on the task's side, and as long as they are reliable on the models'.
+    Domains are of unit length; behaviours too on the task's side, and as long as they are trusted on the models'.
     """
     weight = DOMAIN_WEIGHT / (1 + DOMAIN_WEIGHT)
     return np.concatenate([domain * np.float32(weight**0.5), behaviour * np.float32((1 - weight) ** 0.5)], axis=1)
@@ -135,7 +144,7 @@ def identify(
         _explain_empty(dock, spec)
         return Identification(False, (), None, 0)
     domains = _unit_rows(table.domain)
-    trusted = _unit_rows(table.behaviour) * table.reliability[:, None].astype(np.float32)
+    trusted = _unit_rows(table.behaviour) * trust(table.reliability)[:, None].astype(np.float32)
     silent = peers.without_evidence(spec)
     query = joined(spec.unit_domain[None], spec.unit_behaviour[None] * np.float32(not silent))[0]
     index: Index = ExactIndex(len(query))
@@ -166,7 +175,7 @@ def matches_of(
     """The matches of m ranked learnwares: unit ``behaviours`` ``(m, k)``, ``reliability`` ``(m,)``, in their order."""
     silent = peers.without_evidence(spec)
     behaviour = ranked.behaviour
-    weight = reliability / (1 + DOMAIN_WEIGHT) if not silent else np.full(len(ids), peers.BEHAVIOUR_WEIGHT)
+    weight = trust(reliability) / (1 + DOMAIN_WEIGHT) if not silent else np.full(len(ids), peers.BEHAVIOUR_WEIGHT)
     half = interval_halfwidth(spec, behaviours, behaviour, weight)
     evidence = match_evidence(spec, behaviours, behaviour)
     return tuple(
@@ -209,7 +218,7 @@ def rank(
     if peers.without_evidence(spec):
         asked = peers.agreement(domain, behaviours, reliability, owners)
         return Ranked(peers.score(domain, behaviour, asked), domain, behaviour, asked)
-    score = (DOMAIN_WEIGHT * domain + reliability * behaviour) / (1 + DOMAIN_WEIGHT)
+    score = (DOMAIN_WEIGHT * domain + trust(reliability) * behaviour) / (1 + DOMAIN_WEIGHT)
     return Ranked(np.asarray(score, np.float64), domain, behaviour, None)
 
 

@@ -176,10 +176,10 @@ class CausalHelper:
 
         layout = Layout(mask.to(torch.float32), slots, places, segments)
         _middle, last = self._run(B, ids, layout, positions)
-        return self._scored(last, at, answers)
+        return self.scored(last, at, answers)
 
-    def _scored(self, last: torch.Tensor, at: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """The output layer, at completion positions alone."""
+    def scored(self, last: torch.Tensor, at: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """Log-probability of ``answers`` ``(scored,)`` by the output layer, at the positions ``at`` alone."""
         logits = self.model.get_output_embeddings()(last[at])
         found: torch.Tensor = logits.gather(1, answers[:, None]).squeeze(1) - logits.logsumexp(1)
         return found
@@ -212,7 +212,7 @@ class CausalHelper:
         def objective(offsets: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, tuple[Any, ...]]:
             with offset(self.layers, offsets) as entered:
                 middle, last = self._run(None, ids, layout, positions)
-            scores = self._scored(last, at, answers)
+            scores = self.scored(last, at, answers)
             return (scores * share * direction[rows, choices]).sum(), (self._pooled(middle, layout, positions), entered)
 
         moved, (found, entered) = torch.func.grad(objective, has_aux=True)(still)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from learndock._version import VERSION
 from learndock.data.choose import require_classes
-from learndock.data.examples import Examples
+from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces.heads import HeadName, head_for
@@ -82,8 +83,7 @@ def make_spec(
         raise UsageError(f"the space {space.name} reads {space.input}; completions need a space of generation")
     if schema.type == "regression" and head == "completions":
         raise UsageError(f"the space {space.name} compares completions; a regression has none. Use a space of texts")
-    shares = indicators(schema, targets) if schema.type != "generation" else np.zeros((len(examples), 0))
-    common = _Common(kind, schema, examples, shares, targets, head, seed)
+    common = _Common(kind, schema, examples, _shares(schema, targets), targets, head, seed)
     if recipe == "one-pass":
         if settings:
             raise UsageError(f"one-pass has no settings {', '.join(settings)}")
@@ -140,19 +140,43 @@ class _Common:
 
 
 def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | None) -> Spec:
-    if common.head == "completions":
-        asked = generation.arrange(common.schema, common.inputs, common.targets, common.shares, common.seed)
-        found = sum_groups(space, asked.inputs, asked.directions, asked.groups, progress)
-    else:
-        found = contribute(
-            space, common.schema, common.inputs, common.shares, head=common.head, seed=common.seed, progress=progress
-        )
+    found = gather(
+        space, common.schema, common.inputs, common.targets, head=common.head, seed=common.seed, progress=progress
+    )
     spec = assemble(
         space, common.kind, common.schema, len(common.examples), found, head=common.head, seed=common.seed, full=full
     )
     if common.head == "completions":
+        asked = generation.arrange(common.schema, common.inputs, common.targets, common.shares, common.seed)
         return replace(spec, settings={**spec.settings, "cut": generation.cut(space, asked.inputs)})
     return spec
+
+
+def gather(
+    space: Space,
+    schema: Schema,
+    inputs: Sequence[Input],
+    targets: NDArray[Any],
+    *,
+    head: HeadName,
+    seed: int = 0,
+    known: Array | None = None,
+    progress: Progress | None = None,
+) -> Contributions:
+    """What examples contribute to a one-pass spec: one pass of the helper.
+
+    ``targets`` are labels, values, probabilities ``(n, classes)`` or texts; ``known`` the features ``(n, width)`` where
+    somebody has them.
+    """
+    shares = _shares(schema, targets)
+    if head == "completions":
+        asked = generation.arrange(schema, inputs, targets, shares, seed)
+        return sum_groups(space, asked.inputs, asked.directions, asked.groups, progress)
+    return contribute(space, schema, inputs, shares, head=head, seed=seed, known=known, progress=progress)
+
+
+def _shares(schema: Schema, targets: NDArray[Any]) -> Shares:
+    return indicators(schema, targets) if schema.type != "generation" else np.zeros((len(targets), 0))
 
 
 def assemble(

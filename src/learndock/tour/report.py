@@ -12,6 +12,7 @@ import numpy as np
 
 from learndock.dock import Dock
 from learndock.files import atomic_write
+from learndock.search.ranking import trust
 from learndock.spec.spec import unit
 from learndock.tour.data import TourTask
 
@@ -119,7 +120,9 @@ def _map(dock: Dock, visits: Sequence[Visit], what: str) -> str:
     rows = []
     for visit in visits:
         parts = {"domain": domain @ visit.spec.unit_domain, "behaviour": behaviour @ visit.spec.unit_behaviour}
-        values = (parts["domain"] + parts["behaviour"] * table.reliability) / 2 if what == "score" else parts[what]
+        values = (
+            (parts["domain"] + parts["behaviour"] * trust(table.reliability)) / 2 if what == "score" else parts[what]
+        )
         own = visit.user.task.replace("_", "-")
         cells = [
             f"<td{' class=own' if name.split('@')[0].endswith('/' + own) else ''} style='{_colour(float(v))}' "

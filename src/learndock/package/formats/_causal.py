@@ -10,6 +10,7 @@ the likeliest token each time (*greedy*). The manifest says which.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,12 +174,16 @@ class CausalModel:
     def write(
         self, inputs: Sequence[Input], *, max_tokens: int = MAX_NEW_TOKENS, progress: Progress | None = None
     ) -> NDArray[Any]:
-        """What the model writes after each prompt, the likeliest token each time: an object array of texts ``(n,)``."""
+        """What the model writes after each prompt, the likeliest token each time: an object array of texts ``(n,)``.
+
+        Raises:
+            ModelError: its outputs are not finite.
+        """
+        self.speak()
+        starts = [self.prompt(i, max_tokens)[0] for i in inputs]
         found = np.empty(len(inputs), object)
-        for i, prompt in enumerate(inputs):
-            found[i] = "".join(self.stream(prompt, max_tokens=max_tokens)).strip()
-            if progress is not None:
-                progress(i + 1, len(inputs))
+        written = greedy(self.network, starts, self._ends(), most=max_tokens, progress=progress)
+        found[:] = [self.format.tokenizer.decode(ids).strip() for ids in written]
         return found
 
     def stream(self, prompt: Input, *, max_tokens: int = MAX_NEW_TOKENS) -> Iterator[str]:
@@ -216,6 +221,60 @@ class CausalModel:
         """Let this model's adapter answer, where several stand on one base."""
         if self.adapter is not None:
             self.network.set_adapter(self.adapter)
+
+
+def greedy(
+    network: Any, starts: Sequence[list[int]], ends: set[int], *, most: int, progress: Progress | None = None
+) -> list[list[int]]:
+    """The likeliest tokens after each of ``starts``, up to one of ``ends`` or ``most`` of them.
+
+    Prompts of similar length are written for together, padded on the left; a network that does not say where its tokens
+    stand (``position_ids``) gets them one by one.
+
+    Raises:
+        ModelError: the outputs are not finite.
+    """
+    whole = network.get_base_model() if hasattr(network, "get_base_model") else network
+    together = BATCH if "position_ids" in inspect.signature(whole.forward).parameters else 1
+    found: list[list[int]] = [[] for _ in starts]
+    order = sorted(range(len(starts)), key=lambda i: len(starts[i]))
+    for first in range(0, len(order), together):
+        some = order[first : first + together]
+        for i, ids in zip(some, _continue(network, [starts[i] for i in some], ends, most, together > 1), strict=True):
+            found[i] = ids
+        if progress is not None:
+            progress(first + len(some), len(order))
+    return found
+
+
+def _continue(network: Any, starts: Sequence[list[int]], ends: set[int], most: int, placed: bool) -> list[list[int]]:
+    import torch
+
+    longest = max(len(s) for s in starts)
+    given = torch.tensor([[0] * (longest - len(s)) + s for s in starts])
+    mask = torch.tensor([[0] * (longest - len(s)) + [1] * len(s) for s in starts])
+    places = (mask.cumsum(1) - 1).clamp(min=0)
+    written: list[list[int]] = [[] for _ in starts]
+    past, speaking = None, set(range(len(starts)))
+    for _ in range(most):
+        said = {"attention_mask": mask, "position_ids": places} if placed else {}
+        with torch.inference_mode():
+            result = network(input_ids=given, past_key_values=past, use_cache=True, logits_to_keep=1, **said)
+        logits, past = result.logits[:, -1], result.past_key_values
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError("the model's output is not finite; its weights are damaged or it diverged in training")
+        given = logits.argmax(1)[:, None]
+        for i in sorted(speaking):
+            token = int(given[i, 0])
+            if token in ends:
+                speaking.discard(i)
+            else:
+                written[i].append(token)
+        if not speaking:
+            break
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        places = places[:, -1:] + 1
+    return written
 
 
 def model_of(
