@@ -107,6 +107,13 @@ def test_a_whole_model_writes_what_the_library_writes(whole: Path) -> None:
     assert seen == [(8, 11), (11, 11)]
 
 
+def test_an_adapter_that_names_its_base_needs_no_other(folder: Path, bases: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "lab/tiny"}))
+    found = CausalPeftFormat().bind(folder, None)
+    assert (found.name, found.sha256) == ("lab/tiny", sha256_file(bases / "lab" / "tiny" / "model.safetensors"))
+
+
 def test_options_are_scored_as_the_library_scores_them(whole: Path) -> None:
     from transformers import AutoModelForCausalLM
 

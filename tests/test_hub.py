@@ -561,3 +561,37 @@ def test_transformers_and_peft_load_from_the_dock(site: Site, tmp_path: Path) ->
     found = program(site, tmp_path / "home", site.token("tom"), "models", owner="tom", work=str(tmp_path))
     assert found["plain dock"] == found["plain here"]
     assert found["adapted dock"] == found["adapted here"] != found["plain here"]
+
+
+def test_a_space_and_the_base_of_an_adapter_come_from_a_hub_by_name(site: Site, tmp_path: Path) -> None:
+    for needed in ("torch", "transformers", "peft", "onnxscript"):
+        if find_spec(needed) is None:
+            pytest.skip(f"loads models, and {needed} is not installed")
+    from causal import prompts, write_causal, write_causal_adapter
+
+    lou, home = site.token("lou"), tmp_path / "home"
+    base = write_causal(tmp_path / "writer", seed=6)
+    adapter = write_causal_adapter(tmp_path / "adapter", base, seed=1)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "lou/writer"}))
+    rows = [{"prompt": p.text, "completion": ("goal", "sun")[about]} for p, about in zip(*prompts(16), strict=True)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    pushed = hf(site, home, lou, "upload", "lou/writer", base)
+    assert pushed.returncode == 0, pushed.stderr
+
+    def learndock(*arguments: str | Path) -> None:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("learndock")), *map(str, arguments)],
+            env=environment(site, home, lou), capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    learndock("space", "build", "lou/writer", "-o", "writer-space", "--rank", "4")
+    built = json.loads((tmp_path / "writer-space" / "space.json").read_text())["description"]
+    assert (built["input"], built["helper"]["architecture"]) == ("generation", "llama")
+    shutil.rmtree(base)
+    learndock(
+        "pack", adapter, "--name", "lou/weather", "--data", "rows.jsonl", "--space", "writer-space", "-o", "packed"
+    )
+    packed = json.loads((tmp_path / "packed" / MANIFEST).read_text())
+    assert packed["base"]["name"] == "lou/writer"

@@ -67,7 +67,10 @@ def _whole(folder: Path) -> Path:
 
 def _from_hub(name: str) -> Path:
     hub = need("huggingface_hub", extra="torch", why="an adapter's base model")
-    errors = (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError, ValueError)
+    # A module of its own, which the package's name does not lead to before it is imported
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    errors = (HfHubHTTPError, HFValidationError, OSError, ValueError)
     problem: BaseException | None = None
     for local in (True, False):
         try:

@@ -59,7 +59,7 @@ class CausalPeftFormat:
 
     def bind(self, folder: Path, base: str | None) -> Base:
         """See ``OnBase``."""
-        found = classifiers.PeftFormat().bind(folder, base)
+        found = classifiers.bind_base(folder, base, TASK)
         _check_shapes(folder, find_base(base or found.name), found.name)
         return found
 

@@ -87,13 +87,7 @@ class PeftFormat:
 
     def bind(self, folder: Path, base: str | None) -> Base:
         """See ``OnBase``. ``base`` names the base where the adapter's own name for it leads nowhere."""
-        named = base or read_config(folder).get("base_model_name_or_path")
-        if not isinstance(named, str) or not named:
-            raise ModelError(f"{CONFIG}: names no base model; give its name or folder with base=")
-        found = find_base(named)
-        name = found.resolve().name if Path(named).is_dir() else named
-        _name_base(folder / CONFIG, name)
-        return Base(name=name, sha256=base_hash(found))
+        return bind_base(folder, base)
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``. ``settings["base"]`` is the manifest's base, name and hash."""
@@ -138,6 +132,21 @@ class PeftFormat:
 
 
 # --- checks without a library ------------------------------------------------------------------------------
+
+
+def bind_base(folder: Path, base: str | None, task: str = "SEQ_CLS") -> Base:
+    """The base of an adapter for ``task`` by name and hash; the adapter is made to name it.
+
+    Raises:
+        ModelError: neither ``base`` nor the adapter names one, or it is nowhere.
+    """
+    named = base or read_config(folder, task).get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
+        raise ModelError(f"{CONFIG}: names no base model; give its name or folder with base=")
+    found = find_base(named)
+    name = found.resolve().name if Path(named).is_dir() else named
+    _name_base(folder / CONFIG, name)
+    return Base(name=name, sha256=base_hash(found))
 
 
 def read_config(folder: Path, task: str = "SEQ_CLS") -> dict[str, Any]:
