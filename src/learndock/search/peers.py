@@ -4,12 +4,12 @@ Sixteen examples a class leave some tasks without evidence: their behaviour is n
 random, untrained ones among them. What remains is the domain, and the fact that trained models of one domain resemble
 each other while noise resembles nothing. So where a task's ``evidence`` is above the level
 
-    score = (8 * domain + 1/4 * behaviour + 3/4 * peers) / 9
+    score = (12 * domain + 1/4 * behaviour + 3/4 * peers) / 13
 
 with *peers* the cosine of a learnware's behaviour with the weighted sum of the others', each weighing as much as it is
 near to the task's domain and reliable, and no owner more than one learnware would (who uploads a hundred copies still
 has one voice). Such a match is the closest there is, not evidence: ``Identification.fits`` does not look at it.
-The numbers are those of docs/research-log.md, section 8.
+The numbers are those of docs/research-log.md, sections 8 and 25.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from learndock.spec.spec import Array, Spec
 LEVEL = 0.05
 #: How far from the nearest domain (in cosine) a learnware's voice falls to 1/e.
 NEAR = 0.2
-DOMAIN_WEIGHT = 8.0
+DOMAIN_WEIGHT = 12.0
 PEERS_SHARE = 0.75
 #: What a behaviour's own cosine counts in the score.
 BEHAVIOUR_WEIGHT = (1 - PEERS_SHARE) / (DOMAIN_WEIGHT + 1)
