@@ -104,6 +104,62 @@ def test_plain_kinds(tmp_path: Path) -> None:
     np.testing.assert_allclose(gguf.numbers(file, "b"), values, rtol=2**-7)
 
 
+def six_bits(data: bytes, j: int) -> tuple[int, int]:
+    """Scale and minimum of group ``j`` of eight, six bits each in twelve bytes."""
+    if j < 4:
+        return data[j] & 63, data[j + 4] & 63
+    return (data[j + 4] & 15) | (data[j - 4] >> 6 << 4), (data[j + 4] >> 4) | (data[j] >> 6 << 4)
+
+
+def reference_k(kind: int, data: bytes) -> list[float]:
+    """A block of 256 as the format's description says it, number by number."""
+    at = {10: 80, 11: 108, 12: 0, 13: 0, 14: 208}[kind]
+    d = struct.unpack_from("<e", data, at)[0]
+    dmin = struct.unpack_from("<e", data, at + 2)[0] if kind in (10, 12, 13) else 0.0
+    found = []
+    for i in range(256):
+        half_of, fourth, place = i // 128, i % 128 // 32, i % 32
+        group, pair = i // 16, 2 * (i % 128 // 32)
+        if kind == 10:
+            value = data[16 + 32 * half_of + place] >> pair & 3
+            found.append(d * (data[group] & 15) * value - dmin * (data[group] >> 4))
+        elif kind == 11:
+            value = (data[32 + 32 * half_of + place] >> pair & 3) - (0 if data[place] >> (i // 32) & 1 else 4)
+            low = data[96 + group % 8] >> (4 if group >= 8 else 0) & 15
+            high = data[104 + group % 4] >> 2 * (group // 4) & 3
+            found.append(d * ((low | high << 4) - 32) * value)
+        elif kind in (12, 13):
+            first = 16 if kind == 12 else 48
+            value = data[first + 32 * (i // 64) + place] >> (4 if i % 64 >= 32 else 0) & 15
+            value |= (data[16 + place] >> (i // 32) & 1) << 4 if kind == 13 else 0
+            scale, minimum = six_bits(data[4:16], i // 32)
+            found.append(d * scale * value - dmin * minimum)
+        else:
+            value = data[64 * half_of + place + 32 * (fourth % 2)] >> (4 if fourth >= 2 else 0) & 15
+            value |= (data[128 + 32 * half_of + place] >> pair & 3) << 4
+            found.append(d * struct.unpack_from("<b", data, 192 + group)[0] * (value - 32))
+    return found
+
+
+@pytest.mark.parametrize(("kind", "size"), [(10, 84), (11, 110), (12, 144), (13, 176), (14, 210)])
+def test_blocks_of_256_are_read_as_they_are_described(kind: int, size: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(kind)
+    halves = {10: (80, 82), 11: (108,), 12: (0, 2), 13: (0, 2), 14: (208,)}[kind]
+    blocks = []
+    for _ in range(6):
+        block = bytearray(generator.bytes(size))
+        for at in halves:
+            block[at : at + 2] = half(generator.normal())
+        blocks.append(bytes(block))
+    path = tmp_path / "x.gguf"
+    path.write_bytes(gguf_bytes({"a": "b"}, {"t": ((3, 512), kind, b"".join(blocks))}))
+    expected = np.array([reference_k(kind, b) for b in blocks]).reshape(3, 512)
+    np.testing.assert_allclose(gguf.numbers(gguf.read_gguf(path), "t"), expected, rtol=1e-4, atol=1e-4)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ModelError, match="cut off"):
+        gguf.read_gguf(path)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.3, 0.9, 0.9999])
 def test_a_file_that_is_cut_off(file: Path, share: float) -> None:
     data = file.read_bytes()
@@ -128,8 +184,8 @@ def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
-    path.write_bytes(gguf_bytes({}, {"t": ((1, 256), 12, bytes(144))}))
-    with pytest.raises(ModelError, match=r"stored as type 12.*Quantise it to one of these"):
+    path.write_bytes(gguf_bytes({}, {"t": ((1, 256), 16, bytes(66))}))
+    with pytest.raises(ModelError, match=r"stored as type 16.*Quantise it to one of these"):
         gguf.read_gguf(path)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import ModelError
+from learndock.spaces.gguf_blocks import KINDS
 
 Float = NDArray[np.float32]
 
@@ -176,13 +177,13 @@ def _entry(stream: BinaryIO) -> tuple[str, tuple[int, ...], int, int]:
 
 
 def _length(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
-    if kind not in _KINDS:
-        known = ", ".join(k.name for k in _KINDS.values())
+    if kind not in KINDS:
+        known = ", ".join(k.name for k in KINDS.values())
         raise ModelError(
             f"{path.name}: {name} is stored as type {kind}, which is not read here; read are {known}. "
             "Quantise it to one of these, or save the model as safetensors"
         )
-    found = _KINDS[kind]
+    found = KINDS[kind]
     count = math.prod(shape)
     if count == 0 or shape[-1] % found.numbers:
         raise ModelError(f"{path.name}: {name} has the shape {list(shape)}, no whole blocks of {found.name}")
@@ -190,69 +191,6 @@ def _length(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
 
 
 # --- numbers -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How a block of ``numbers`` lies in ``size`` bytes; ``read`` takes ``(blocks, size)`` bytes."""
-
-    name: str
-    numbers: int
-    size: int
-    read: Callable[[NDArray[np.uint8]], Float]
-
-
-def _halves(blocks: NDArray[np.uint8], begin: int) -> Float:
-    return np.ascontiguousarray(blocks[:, begin : begin + 2]).view(np.float16).astype(np.float32)
-
-
-def _nibbles(blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Low halves of 16 bytes, then high halves: ``(blocks, 32)``."""
-    return np.concatenate([blocks & 15, blocks >> 4], 1)
-
-
-def _q8_0(blocks: NDArray[np.uint8]) -> Float:
-    return _halves(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
-
-
-def _q4_0(blocks: NDArray[np.uint8]) -> Float:
-    return _halves(blocks, 0) * (_nibbles(blocks[:, 2:]).astype(np.float32) - np.float32(8))
-
-
-def _q4_1(blocks: NDArray[np.uint8]) -> Float:
-    return _halves(blocks, 0) * _nibbles(blocks[:, 4:]).astype(np.float32) + _halves(blocks, 2)
-
-
-def _fifth_bits(blocks: NDArray[np.uint8], begin: int) -> NDArray[np.uint8]:
-    bits = np.unpackbits(blocks[:, begin : begin + 4], axis=1, bitorder="little")
-    return (bits * 16).astype(np.uint8)
-
-
-def _q5_0(blocks: NDArray[np.uint8]) -> Float:
-    whole = _nibbles(blocks[:, 6:]) | _fifth_bits(blocks, 2)
-    return _halves(blocks, 0) * (whole.astype(np.float32) - np.float32(16))
-
-
-def _q5_1(blocks: NDArray[np.uint8]) -> Float:
-    whole = _nibbles(blocks[:, 8:]) | _fifth_bits(blocks, 4)
-    return _halves(blocks, 0) * whole.astype(np.float32) + _halves(blocks, 2)
-
-
-def _bf16(blocks: NDArray[np.uint8]) -> Float:
-    wide = np.ascontiguousarray(blocks).view(np.uint16).astype(np.uint32) << 16
-    return wide.view(np.float32)
-
-
-_KINDS = {
-    0: _Kind("F32", 1, 4, lambda b: np.ascontiguousarray(b).view(np.float32)),
-    1: _Kind("F16", 1, 2, lambda b: np.ascontiguousarray(b).view(np.float16).astype(np.float32)),
-    2: _Kind("Q4_0", 32, 18, _q4_0),
-    3: _Kind("Q4_1", 32, 20, _q4_1),
-    6: _Kind("Q5_0", 32, 22, _q5_0),
-    7: _Kind("Q5_1", 32, 24, _q5_1),
-    8: _Kind("Q8_0", 32, 34, _q8_0),
-    30: _Kind("BF16", 1, 2, _bf16),
-}
 
 
 def numbers(file: Gguf, name: str) -> Float:
@@ -264,7 +202,7 @@ def numbers(file: Gguf, name: str) -> Float:
     entry = file.tensors.get(name)
     if entry is None:
         raise ModelError(f"{file.path.name}: has no tensor {name}; write it again")
-    kind = _KINDS[entry.kind]
+    kind = KINDS[entry.kind]
     with file.path.open("rb") as stream:
         stream.seek(entry.begin)
         data = np.frombuffer(stream.read(entry.end - entry.begin), np.uint8)
