@@ -14,7 +14,7 @@ from learndock.bench.cache import Cache
 from learndock.bench.learners import degrade
 from learndock.bench.methods import METHODS, applicable
 from learndock.bench.pool import Bench
-from learndock.bench.responses import MeanResponses, respond
+from learndock.bench.responses import Passes, respond
 from learndock.bench.size import IMAGES_QUICK
 from learndock.bench.tasks import Task
 from learndock.bench.vision import Shapes, train_network, train_shapes
@@ -83,7 +83,7 @@ def test_specs_of_the_bench_are_those_of_make_spec(base: Task, tmp_path: Path) -
         pytest.skip("weights of efficientnet-lite0 are not on this machine")
     few = base.user.take(base.draw(2, 0))
     responses = respond(Cache(tmp_path), space, base.schema, few)
-    assert isinstance(responses, MeanResponses)
+    assert isinstance(responses, Passes)
     assert few.targets is not None
     ours = responses.spec(space, "task", base.schema, few.targets)
     theirs = make_spec(few, base.schema, space=space)
