@@ -22,7 +22,6 @@ from learndock.data import Examples, Schema
 from learndock.data.prompts import Prompt
 from learndock.errors import DataError
 
-Rows = Sequence[Mapping[str, Any]]
 #: Words of a text, of a question and of a conclusion: the space reads 192 tokens, and a bench reads thousands of them.
 WORDS, QUESTION, CONCLUSION = 36, 24, 24
 #: Problems longer than this, in words, are left out; so are answers.
