@@ -74,6 +74,11 @@ def _cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float(one @ other) / size if size > 0 else 0.0
 
 
+def cosines(rows: Sequence[NDArray[Any]], query: NDArray[Any]) -> Float:
+    """Cosine of each of ``rows`` and a query of the same length."""
+    return np.array([_cosine(r, query) for r in rows], np.float64)
+
+
 # --- inputs and words ----------------------------------------------------------------------------------------------
 
 

@@ -5,14 +5,14 @@ Each function takes a ``Bench`` and gives a ``Finding``: what results.json keeps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.bench.compare import Comparison, compare
+from learndock.bench.compare import Comparison, Outcome, compare
 from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, applicable, by_specs, parts, rank_entries
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
@@ -59,11 +59,28 @@ def comparison(title: str, found: Comparison, note: str = "") -> Finding:
     return Finding(title, result, COLUMNS, rows, ("bars", {"values": bars, "label": "gap closed"}), note)
 
 
-def aligned(bench: Bench) -> Finding:
-    """The owner's data set is in the pool (tables A5 and A6)."""
+#: What a user has of a task and a draw without any learnware: ``(bench, task, seed)`` to a score.
+Reference = Callable[[Bench, str, int], float]
+
+
+def _refer(found: Comparison, bench: Bench, references: Mapping[str, Reference]) -> Comparison:
+    """Add what does not depend on the pool to what was compared."""
+    for name, score_of in references.items():
+        found.outcomes[name] = [
+            Outcome(o.task, o.seed, score_of(bench, o.task, o.seed), o.best, o.mean, 0.0, 0.0, "")
+            for o in found.outcomes["oracle"]
+        ]
+    return found
+
+
+def aligned(
+    bench: Bench, more: Mapping[str, Method] | None = None, references: Mapping[str, Reference] | None = None
+) -> Finding:
+    """The owner's data set is in the pool (tables A5 and A6); ``more`` methods, and what users have without it."""
     everyone = range(len(bench.entries))
+    found = compare(bench, {**applicable(bench), **(more or {})}, lambda task: everyone)
     return comparison(
-        "The owner's data set is in the pool", compare(bench, applicable(bench), lambda task: everyone),
+        "The owner's data set is in the pool", _refer(found, bench, references or {}),
         "All learnwares of all tasks compete. Tasks of one source and one question count as own for each other.",
     )  # fmt: skip
 
@@ -291,7 +308,9 @@ def _area(positive: Float, negative: Float) -> float:
     return float(less + equal / 2)
 
 
-def beyond(bench: Bench) -> Finding:
+def beyond(
+    bench: Bench, more: Mapping[str, Method] | None = None, references: Mapping[str, Reference] | None = None
+) -> Finding:
     """All learnwares of the user's data set are gone; the identified one is tuned on the few examples (tables 1, A7).
 
     Tuning, the same for all: a read-out (see ``pool.read_out``) on the codes of the identified model beside the
@@ -307,7 +326,8 @@ def beyond(bench: Bench) -> Finding:
     def others(task: str) -> list[int]:
         return [i for i, e in enumerate(bench.entries) if not bench.own(task, e) and e.task != task]
 
-    found = compare(bench, applicable(bench), others, scores=tuned)
+    found = compare(bench, {**applicable(bench), **(more or {})}, others, scores=tuned)
+    found = _refer(found, bench, references or {})
     alone = [_alone(bench, task, seed) for task in bench.tasks if others(task) for seed in range(bench.size.seeds)]
     told = comparison(
         "Beyond: own data set absent, tuned on the few examples", found,

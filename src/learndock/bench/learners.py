@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,15 @@ class Model(Protocol):
 
     def answer(self, inputs: Sequence[Input]) -> Answers:
         """Outputs and codes of the inputs."""
+        ...
+
+
+@runtime_checkable
+class Tuned(Protocol):
+    """A model that was tuned from weights that others know, and tells what became of them."""
+
+    def changed(self) -> dict[str, NDArray[Any]]:
+        """Vectors to compare such models by."""
         ...
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.bench.baselines import cosines
 from learndock.bench.cache import Arrays, Cache
 from learndock.bench.compare import Comparison, Outcome, compare
 from learndock.bench.costs import Run
@@ -246,11 +247,6 @@ def runner(bench: Bench) -> Run:
 # --- methods that need weights -------------------------------------------------------------------------------------
 
 
-def _cosines(rows: Sequence[NDArray[Any]], query: NDArray[Any]) -> Float:
-    lengths = [float(np.linalg.norm(r)) * float(np.linalg.norm(query)) for r in rows]
-    return np.array([float(r @ query) / max(n, 1e-12) for r, n in zip(rows, lengths, strict=True)])
-
-
 def _written(bench: Bench) -> Written:
     assert isinstance(bench, Written)
     return bench
@@ -260,7 +256,7 @@ def flat_naive(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Flo
     """Cosine of all numbers of the adapters, the user's from a drawing of A of his own."""
     found = _written(bench)
     query = own_adapter(found, task, seed, shared=False).flat
-    return _cosines([found.adapters[p].flat for p in places], query)
+    return cosines([found.adapters[p].flat for p in places], query)
 
 
 def flat_shared(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
@@ -269,7 +265,7 @@ def flat_shared(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Fl
     assert found.base is not None
     start = found.base.start().flat
     query = own_adapter(found, task, seed, shared=True).flat - start
-    return _cosines([found.adapters[p].flat - start for p in places], query)
+    return cosines([found.adapters[p].flat - start for p in places], query)
 
 
 def delta_activations(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
@@ -289,7 +285,7 @@ def delta_activations(bench: Bench, task: str, seed: int, places: Sequence[int])
         return np.asarray(made["x"].mean(0), np.float64)
 
     query = change(own_adapter(found, task, seed, shared=True))
-    return _cosines([change(found.adapters[p]) for p in places], query)
+    return cosines([change(found.adapters[p]) for p in places], query)
 
 
 NAMES = (

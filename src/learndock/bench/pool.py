@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.cache import Arrays, Cache
-from learndock.bench.learners import Answers, Features, Model, train_logistic
+from learndock.bench.learners import Answers, Features, Model, Tuned, train_logistic
 from learndock.bench.responses import Answering, respond
 from learndock.bench.size import Size
 from learndock.bench.tasks import Task
@@ -44,8 +44,8 @@ class Entry:
     ``spec`` was fitted to its predictions, ``label_spec`` to the labels of the same examples. ``asked`` holds its
     answers by (task, part): part is ``test`` or ``user`` (the rows ``Bench.rows[task]`` of the user's examples);
     ``phrases`` an encoder's features of a task's label phrases. ``predicted`` is what ``spec`` was fitted to.
-    ``writes``: it answers the question of any task itself, as a language model does; ``asked`` then holds its
-    answers in that task's labels.
+    ``changed``: what tuning changed in a network (see ``learners.Tuned``). ``writes``: it answers the question of any
+    task itself, as a language model does; ``asked`` then holds its answers in that task's labels.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Entry:
     predicted: NDArray[Any]
     phrases: Mapping[str, Float] = field(default_factory=dict)
     writes: bool = False
+    changed: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +185,7 @@ def _entry(
     name = f"{task.name}/{kind}/{quality}"
     key = {
         "learnware": name, "digest": task.digest, "tasks": [(t.name, t.digest, len(rows[t.name])) for t in tasks],
-        "network": [size.network_fit, size.network_epochs] if kind == "network" else None,
+        "network": [size.network_fit, size.network_epochs, "changed"] if kind == "network" else None,
         "cross": size.cross_test, "space": dict(space.describe("one-pass")),
     }  # fmt: skip
     found = cache.get("learnware", key, lambda: _ask(train(task, quality, None), task, tasks, rows, size, kind))
@@ -194,12 +195,13 @@ def _entry(
         for part in ("test", "user")
     }
     phrases = {t.name: found[f"phrases {t.name}"] for t in tasks if f"phrases {t.name}" in found}
+    changed = {n.removeprefix("changed "): a for n, a in found.items() if n.startswith("changed ")}
     assert task.spec.targets is not None
     return Entry(
         name, task.name, kind, quality,
         responses.spec(space, "model", task.schema, found["spec"]),
         responses.spec(space, "model", task.schema, task.spec.targets),
-        asked, found["spec"], phrases,
+        asked, found["spec"], phrases, changed=changed,
     )  # fmt: skip
 
 
@@ -217,6 +219,8 @@ def _ask(
             parts.append((f"phrases {t.name}", adapt(list(t.schema.phrases), "")))
     answers = model.answer([i for _, inputs in parts for i in inputs])
     found: Arrays = {}
+    if isinstance(model, Tuned):
+        found.update({f"changed {n}": a for n, a in model.changed().items()})
     start = 0
     for name, inputs in parts:
         place = slice(start, start + len(inputs))

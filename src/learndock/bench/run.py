@@ -49,11 +49,15 @@ def bench_text(
         "logistic": logistic(features),
         "tfidf": lambda task, quality, _: text.train_tfidf(task.schema, task.fit, quality, 0),
     }
+    experiments: dict[str, Experiment] = {**_common(), "semantics": semantics, "phrases": phrases}
     if size.network_qualities:
-        kinds["network"] = lambda task, quality, bar: text.train_network(
+        from learndock.bench import networks
+
+        kinds["network"] = lambda task, quality, bar: networks.train_network(
             chosen, task.schema, task.fit, quality, size, 0, bar
         )
-    experiments: dict[str, Experiment] = {**_common(), "semantics": semantics, "phrases": phrases}
+        experiments["aligned"] = _plain(networks.aligned_networks)
+        experiments["beyond"] = _plain(networks.beyond_networks)
     experiments["costs"] = _plain(costs)
     if size.paper_tasks:
         experiments["recipes"] = recipes

@@ -16,8 +16,9 @@ class Size:
     ``fit`` and ``spec`` count the owner's examples, ``shots`` are the user's a class, of ``pool_shots`` a class that
     are set aside; ``test`` examples score a learnware on its own labels, ``cross_test`` of them on other tasks'.
     ``qualities`` are those of the pool's learnwares, ``other_qualities`` of those that stand on features of their own
-    (default: the same); ``network_qualities`` says which of the graded networks are
-    trained, ``paper_tasks`` on how many tasks the expensive recipe runs, with ``paper_steps`` steps.
+    (default: the same); ``network_qualities`` says which of the graded networks are trained, ``larger`` names a space
+    whose helper stands for a larger encoder, ``paper_tasks`` on how many tasks the expensive recipe runs, with
+    ``paper_steps`` steps.
     """
 
     tasks: int | None = None
@@ -28,11 +29,12 @@ class Size:
     spec: int = 256
     test: int = 400
     cross_test: int = 150
-    network_qualities: tuple[str, ...] = ("good", "little", "noisy30", "noisy60", "corrupted")
-    network_fit: int = 800
+    network_qualities: tuple[str, ...] = ("good", "noisy60")
+    network_fit: int = 400
     network_epochs: int = 2
     qualities: tuple[str, ...] = QUALITIES
     other_qualities: tuple[str, ...] | None = None
+    larger: str | None = None
     paper_tasks: int = 5
     paper_steps: int = 300
     finetune: bool = True
@@ -42,9 +44,9 @@ class Size:
         return asdict(self)
 
 
-FULL = Size()
+FULL = Size(cross_test=100, larger="smollm2-135m", paper_tasks=4)
 #: No networks: half an hour on two cores, most of it the papers' recipe.
-SHORT = Size(network_qualities=(), cross_test=100, paper_tasks=3)
+SHORT = replace(FULL, network_qualities=(), larger=None)
 QUICK = Size(
     tasks=3, seeds=1, pool_shots=16, fit=160, spec=64, test=80, cross_test=40,
     network_qualities=(), paper_tasks=0, finetune=False,
