@@ -69,14 +69,15 @@ def _user_features(bench: Bench, task: str, seed: int) -> Float:
     return bench.user[task].features[bench.rows[task][places]].astype(np.float64)
 
 
-def _cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
+def cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Cosine of two vectors, 0 where one has no length."""
     size = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(one @ other) / size if size > 0 else 0.0
 
 
 def cosines(rows: Sequence[NDArray[Any]], query: NDArray[Any]) -> Float:
     """Cosine of each of ``rows`` and a query of the same length."""
-    return np.array([_cosine(r, query) for r in rows], np.float64)
+    return np.array([cosine(r, query) for r in rows], np.float64)
 
 
 # --- inputs and words ----------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def centroid(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float
     user = _user_features(bench, task, seed).mean(0)
 
     def value(name: str) -> float:
-        return _cosine(user, _once(bench, ("mean", name), lambda: bench.owner[name].features.mean(0, np.float64)))
+        return cosine(user, _once(bench, ("mean", name), lambda: bench.owner[name].features.mean(0, np.float64)))
 
     return _by_task(bench, places, value)
 
@@ -100,7 +101,7 @@ def card(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
         return found
 
     user = read(task)
-    return _by_task(bench, places, lambda name: _cosine(user, read(name)))
+    return _by_task(bench, places, lambda name: cosine(user, read(name)))
 
 
 def best_single(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:

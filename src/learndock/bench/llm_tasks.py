@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from learndock.bench.size import Size
-from learndock.bench.tasks import Task, split
+from learndock.bench.tasks import Task, split, spread
 from learndock.data import Examples, Schema
 from learndock.data.prompts import Prompt
 from learndock.errors import DataError
@@ -47,7 +47,7 @@ def llm_tasks(data: Path, size: Size) -> list[Task]:
     found.insert(1, _numbers(data, size))
     found += [_pubmed(data, size), *_problems(data, size)]
     if size.tasks:
-        found = [found[i] for i in np.linspace(0, len(found) - 1, min(size.tasks, len(found))).round().astype(int)]
+        found = spread(found, size.tasks)
     return found
 
 

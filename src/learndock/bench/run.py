@@ -60,7 +60,9 @@ def bench_text(
         experiments["beyond"] = _plain(networks.beyond_networks)
     experiments["costs"] = _plain(costs)
     if size.paper_tasks:
-        experiments["recipes"] = recipes
+        from learndock.bench.forms import forms
+
+        experiments["recipes"], experiments["forms"] = recipes, forms
     return _run(lambda: load_tasks(data, size), kinds, features, experiments, out, size, report, only)
 
 

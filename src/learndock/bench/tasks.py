@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from learndock.errors import DataError
 
 #: A training part is split like this where it is too small for what a run asks.
 USER_SHARE = 1 / 3
+Item = TypeVar("Item")
 #: Rows read of a file: more are never needed, and a chosen few of a large file are all we want.
 MOST_ROWS = 20_000
 
@@ -77,11 +79,11 @@ def load_tasks(data: Path, size: Size, names: Sequence[str] | None = None) -> li
     if missing := [n for n in chosen if n not in entries]:
         raise DataError(f"{index}: has no task {', '.join(missing)}")
     if size.tasks:
-        chosen = _spread(chosen, size.tasks)
+        chosen = spread(chosen, size.tasks)
     return [_load(data, name, entries[name], size) for name in chosen]
 
 
-def _spread(names: list[str], count: int) -> list[str]:
+def spread(names: Sequence[Item], count: int) -> list[Item]:
     """A few of many, from all over the list."""
     places = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
     return [names[i] for i in places]
