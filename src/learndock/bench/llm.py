@@ -33,7 +33,7 @@ from learndock.spec.spec import identity
 
 KIND = "adapter"
 #: Steps of a quality, as a share of those of a good adapter; the others take all.
-SHARES = {"brief": 0.15, "little": 0.3, "noisy60": 0.7, "shuffled": 0.7}
+SHARES = {"brief": 0.1, "little": 0.3, "noisy60": 0.4, "shuffled": 0.3}
 #: Tokens that are written for a prompt with free answers.
 MOST = 64
 #: Steps of a user's own adapter, for methods that compare weights.

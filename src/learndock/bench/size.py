@@ -67,8 +67,8 @@ IMAGES_QUICK = Size(
 )  # fmt: skip
 #: Language models: ``network_epochs`` passes of the owner's data train a good adapter.
 WRITERS = Size(
-    seeds=2, shots=12, pool_shots=16, fit=256, network_fit=256, spec=96, test=120, cross_test=48,
-    qualities=("good", "brief", "noisy60", "shuffled"), network_qualities=(), network_epochs=2, paper_tasks=2,
+    seeds=2, shots=12, pool_shots=16, fit=384, network_fit=384, spec=96, test=120, cross_test=32,
+    qualities=("good", "brief", "noisy60", "shuffled"), network_qualities=(), network_epochs=3, paper_tasks=2,
     paper_steps=24, finetune=False,
 )  # fmt: skip
 WRITERS_QUICK = replace(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -91,10 +92,15 @@ class OnnxHelper:
     width: int
     size: int
     encoder: Encoder
-    feature_session: Any
+    open_features: Callable[[], Any]
     gradient_session: Any
     anchors: Callable[[OnnxHelper, Sequence[str]], Float]
     remembered: dict[tuple[str, ...], Float] = field(default_factory=dict)
+
+    @cached_property
+    def feature_session(self) -> Any:
+        """The graph of features alone, opened when somebody asks: specs of prompts need none, and it holds weights."""
+        return self.open_features()
 
     def features(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Float:
         """Features f(x) of unit length, ``(n, width)`` float32."""
@@ -162,10 +168,14 @@ def load_helper(space: Space) -> OnnxHelper:
     described = space.description
     encoder = read_encoder(space)
     weights = _Weights(space.read("model.safetensors"))
-    features = _session(space, "features.onnx", weights)
+    graph = space.read("features.onnx")  # checked now, whenever it is opened
     gradients = _session(space, "gradients.onnx", weights)
     anchors = _anchors(space, described["head"], encoder, weights)
-    return OnnxHelper(space.width, space.size, encoder, features, gradients, anchors)
+
+    def open_features() -> Any:
+        return _open(space, "features.onnx", graph, weights)
+
+    return OnnxHelper(space.width, space.size, encoder, open_features, gradients, anchors)
 
 
 def read_encoder(space: Space) -> Encoder:
@@ -254,6 +264,10 @@ def _threads() -> int:
 
 
 def _session(space: Space, file: str, weights: _Weights) -> Any:
+    return _open(space, file, space.read(file), weights)
+
+
+def _open(space: Space, file: str, graph: bytes, weights: _Weights) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -261,7 +275,6 @@ def _session(space: Space, file: str, weights: _Weights) -> Any:
     options.log_severity_level = 3
     names = list(space.external[file])
     options.add_external_initializers(names, weights.values(names))
-    graph = space.read(file)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
