@@ -63,7 +63,7 @@ def comparison(title: str, found: Comparison, note: str = "") -> Finding:
 Reference = Callable[[Bench, str, int], float]
 
 
-def _refer(found: Comparison, bench: Bench, references: Mapping[str, Reference]) -> Comparison:
+def refer(found: Comparison, bench: Bench, references: Mapping[str, Reference]) -> Comparison:
     """Add what does not depend on the pool to what was compared."""
     for name, score_of in references.items():
         found.outcomes[name] = [
@@ -80,7 +80,7 @@ def aligned(
     everyone = range(len(bench.entries))
     found = compare(bench, {**applicable(bench), **(more or {})}, lambda task: everyone)
     return comparison(
-        "The owner's data set is in the pool", _refer(found, bench, references or {}),
+        "The owner's data set is in the pool", refer(found, bench, references or {}),
         "All learnwares of all tasks compete. Tasks of one source and one question count as own for each other.",
     )  # fmt: skip
 
@@ -327,7 +327,7 @@ def beyond(
         return [i for i, e in enumerate(bench.entries) if not bench.own(task, e) and e.task != task]
 
     found = compare(bench, {**applicable(bench), **(more or {})}, others, scores=tuned)
-    found = _refer(found, bench, references or {})
+    found = refer(found, bench, references or {})
     alone = [_alone(bench, task, seed) for task in bench.tasks if others(task) for seed in range(bench.size.seeds)]
     told = comparison(
         "Beyond: own data set absent, tuned on the few examples", found,

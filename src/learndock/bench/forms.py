@@ -114,10 +114,9 @@ def forms(bench: Bench, report: Report) -> Finding:
         result[name] = {**m, "correlation": agree, "numbers": numbers, "bytes": size}
         rows.append([name, numbers, size, agree, m["gap_closed"], m["top1_own_dataset"], m["regret"]])
     seconds = {n: float(np.median(found[f"seconds {n}"])) for n in ("all weights", "sketch")}
-    result["seconds"] = seconds
     columns = ("form", "numbers", "bytes", "correlation with all weights", "gap closed", "own data set first", "regret")
     return Finding(
-        "From full fine-tuning to a sketch", {"methods": result, "tasks": {}}, columns, rows, None,
+        "From full fine-tuning to a sketch", {"methods": result, "tasks": {}, "seconds": seconds}, columns, rows, None,
         f"{len(places)} learnwares of {', '.join(names)}. A pass over the users' examples takes "
         f"{seconds['all weights']:.2f} s by all weights (torch), {seconds['sketch']:.2f} s as a spec (median).",
     )  # fmt: skip

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from learndock.bench.baselines import cosines
 from learndock.bench.cache import Arrays, Cache
-from learndock.bench.compare import Comparison, Outcome, compare
+from learndock.bench.compare import Comparison, compare
 from learndock.bench.costs import Run
-from learndock.bench.experiments import Finding, comparison
+from learndock.bench.experiments import Finding, comparison, refer
 from learndock.bench.learners import Answers, Features, degrade, softmax
 from learndock.bench.methods import DEFAULT, METHODS, TRIED, Method
 from learndock.bench.pool import Bench, Entry, Float, Report, grade, score_all
@@ -312,11 +312,9 @@ WRITERS: Mapping[str, Method] = {
 def _compared(bench: Written) -> Comparison:
     everyone = range(len(bench.entries))
     found = compare(bench, WRITERS, lambda task: everyone)
-    assert bench.alone is not None
-    found.outcomes["the base itself"] = [
-        Outcome(o.task, o.seed, bench.alone[o.task], o.best, o.mean, 0.0, 0.0, "") for o in found.outcomes["oracle"]
-    ]
-    return found
+    alone = bench.alone
+    assert alone is not None
+    return refer(found, bench, {"the base itself": lambda _, task, seed: alone[task]})
 
 
 def aligned(bench: Written) -> Finding:
