@@ -257,14 +257,16 @@ def test_an_altered_description_is_another_space(part: str, copied: Path, tiny_s
     assert identity(get_space(copied).describe("one-pass")) != identity(tiny_space.describe("one-pass"))
 
 
-def test_a_graph_that_is_none_is_a_space_error(copied: Path) -> None:
+@pytest.mark.parametrize("file", ["features.onnx", "gradients.onnx"])
+def test_a_graph_that_is_none_is_a_space_error(copied: Path, file: str) -> None:
     import hashlib
 
-    (copied / "features.onnx").write_bytes(b"nonsense")
+    (copied / file).write_bytes(b"nonsense")
     digest = hashlib.sha256(b"nonsense").hexdigest()
-    rewrite(copied, lambda s: s["description"]["files"].update({"features.onnx": digest}))
-    with pytest.raises(SpaceError, match=r"space tiny: features\.onnx does not load"):
-        _ = get_space(copied).helper
+    rewrite(copied, lambda s: s["description"]["files"].update({file: digest}))
+    with pytest.raises(SpaceError, match=rf"space tiny: {file} does not load"):
+        # The graph of features is opened when it is first asked for
+        get_space(copied).helper.features(["a text"])
 
 
 # --- installing ----------------------------------------------------------------------------------------------
