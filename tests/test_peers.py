@@ -59,6 +59,22 @@ def test_far_domains_are_not_asked() -> None:
     assert np.abs(near[4:]).max() < 0.2
 
 
+def test_those_the_examples_lean_to_speak_louder_but_not_without_bound() -> None:
+    """Twelve models of one question and four of another, over the same inputs; the examples lean to the four."""
+    rows = np.concatenate([crowd(good=12, noise=0), crowd(good=4, noise=0, width=512)[:, ::-1]])
+    owners = [f"owner{i}" for i in range(16)]
+    leaning = np.array([-2.0] * 12 + [2.0] * 4)
+    ones = np.ones(16)
+    plain = peers.agreement(ones, rows, ones, owners)
+    leant = peers.agreement(ones, rows, ones, owners, leaning)
+    assert plain[:12].min() > plain[12:].max()
+    assert (leant[12:] > plain[12:] + 0.05).all()
+    assert (leant[:12] < plain[:12]).all()
+    bound = peers.agreement(ones, rows, ones, owners, np.sign(leaning) * peers.CERTAIN)
+    assert peers.agreement(ones, rows, ones, owners, 1e6 * leaning) == pytest.approx(bound)
+    assert peers.agreement(ones, rows, ones, owners, 0 * leaning) == pytest.approx(plain)
+
+
 def test_one_alone_and_none() -> None:
     assert peers.agreement(np.ones(1), crowd(1, 0), np.ones(1), ["a"]) == pytest.approx([0])
     assert len(peers.agreement(np.zeros(0), crowd()[:0], np.zeros(0), [])) == 0

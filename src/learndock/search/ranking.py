@@ -216,7 +216,7 @@ def rank(
     domain = (domains @ spec.unit_domain).astype(np.float64)
     behaviour = (behaviours @ spec.unit_behaviour).astype(np.float64)
     if peers.without_evidence(spec):
-        asked = peers.agreement(domain, behaviours, reliability, owners)
+        asked = peers.agreement(domain, behaviours, reliability, owners, _deviates(spec, behaviours, behaviour))
         return Ranked(peers.score(domain, behaviour, asked), domain, behaviour, asked)
     score = (DOMAIN_WEIGHT * domain + trust(reliability) * behaviour) / (1 + DOMAIN_WEIGHT)
     return Ranked(np.asarray(score, np.float64), domain, behaviour, None)
@@ -240,10 +240,16 @@ def interval_halfwidth(
 
 def match_evidence(spec: Spec, behaviours: Array, cosines: NDArray[np.floating]) -> NDArray[np.float64] | None:
     """p-value of each cosine against behaviours of permuted labels, ``(m,)``, or None."""
+    t = _deviates(spec, behaviours, cosines)
+    return None if t is None or spec.contrasts is None else tail(t, len(spec.contrasts))
+
+
+def _deviates(spec: Spec, behaviours: Array, cosines: NDArray[np.floating]) -> NDArray[np.float64] | None:
+    """Each cosine in units of its deviation with permuted labels (Student's t), ``(m,)``, or None."""
     if spec.contrasts is None or not len(behaviours):
         return None
     t = cosines.astype(np.float64) * _length(spec) / deviation(spec.contrasts, behaviours)
-    return tail(t, len(spec.contrasts))
+    return np.asarray(t, np.float64)
 
 
 def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0) -> float | None:
