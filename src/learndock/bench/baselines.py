@@ -48,7 +48,8 @@ class Baseline:
     words: bool = False
 
 
-def _once(bench: Bench, key: Hashable, make: Callable[[], Made]) -> Made:
+def once(bench: Bench, key: Hashable, make: Callable[[], Made]) -> Made:
+    """What ``make`` gives, made once for a bench and kept while it lives."""
     kept = _KEPT.setdefault(bench, {})
     if key not in kept:
         kept[key] = make()
@@ -88,7 +89,7 @@ def centroid(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float
     user = _user_features(bench, task, seed).mean(0)
 
     def value(name: str) -> float:
-        return cosine(user, _once(bench, ("mean", name), lambda: bench.owner[name].features.mean(0, np.float64)))
+        return cosine(user, once(bench, ("mean", name), lambda: bench.owner[name].features.mean(0, np.float64)))
 
     return _by_task(bench, places, value)
 
@@ -179,7 +180,7 @@ def product(one: Embedding, other: Embedding, gamma: float, labels: Float | None
 def _gamma(bench: Bench) -> float:
     """One kernel for everybody, as a market must have it: the median over all owners' inputs."""
     whole = [r.features[:: max(len(r.features) // 64, 1)] for r in bench.owner.values()]
-    return _once(bench, "gamma", lambda: median_gamma(np.vstack(whole).astype(np.float64)))
+    return once(bench, "gamma", lambda: median_gamma(np.vstack(whole).astype(np.float64)))
 
 
 def rkme(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
@@ -197,7 +198,7 @@ def rkme(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
         return found, product(found, found, gamma)
 
     def value(name: str) -> float:
-        owner, own = _once(bench, ("rkme", name), lambda: make(name))
+        owner, own = once(bench, ("rkme", name), lambda: make(name))
         return -float(np.sqrt(max(length + own - 2 * product(user, owner, gamma), 0)))
 
     return _by_task(bench, places, value)
@@ -227,7 +228,7 @@ def rkme_labels(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Fl
     distances = []
     for entry in (bench.entries[p] for p in places):
         theirs = _phrases(bench, bench.tasks[entry.task].schema)
-        model, own = _once(bench, ("labels", entry.name), lambda e=entry: _labelled(bench, e))  # type: ignore[misc]
+        model, own = once(bench, ("labels", entry.name), lambda e=entry: _labelled(bench, e))  # type: ignore[misc]
         both = product(user, model, gamma, gaussian(mine, theirs, label_gamma))
         distances.append(-np.sqrt(max(length + own - 2 * both, 0)))
     return np.array(distances, np.float64)
@@ -248,7 +249,7 @@ def _phrases(bench: Bench, schema: Schema) -> Float:
 
 
 def _label_gamma(bench: Bench) -> float:
-    return _once(
+    return once(
         bench, "label gamma", lambda: median_gamma(np.vstack([_phrases(bench, t.schema) for t in bench.tasks.values()]))
     )
 
@@ -258,7 +259,7 @@ def _labelled(bench: Bench, entry: Entry) -> tuple[Embedding, float]:
     gamma, schema = _gamma(bench), bench.tasks[entry.task].schema
     outputs = entry.asked[entry.task, "test"].outputs[: bench.size.spec]
     inputs = list(bench.tasks[entry.task].test.inputs[: len(outputs)])
-    X = _once(bench, ("inputs", entry.task), lambda: bench.features.plain(inputs).astype(np.float64))
+    X = once(bench, ("inputs", entry.task), lambda: bench.features.plain(inputs).astype(np.float64))
     said = outputs.argmax(1) if schema.type == "classification" else outputs
     shares, groups, even = indicators(schema, said), classes(outputs), _balanced(schema, said)
     pieces = []

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.bench.baselines import cosines
+from learndock.bench.baselines import cosines, once
 from learndock.bench.cache import Arrays, Cache
 from learndock.bench.compare import Comparison, compare
 from learndock.bench.costs import Run
@@ -310,10 +309,10 @@ WRITERS: Mapping[str, Method] = {
 # --- experiments ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)  # two tables are of it, and running every adapter takes minutes
 def _compared(bench: Written) -> Comparison:
     everyone = range(len(bench.entries))
-    found = compare(bench, WRITERS, lambda task: everyone)
+    # Two tables are of it, and running every adapter takes minutes
+    found = once(bench, "writers compared", lambda: compare(bench, WRITERS, lambda task: everyone))
     alone = bench.alone
     assert alone is not None
     return refer(found, bench, {"the base itself": lambda _, task, seed: alone[task]})
