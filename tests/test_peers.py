@@ -25,7 +25,7 @@ def crowd(good: int = 5, noise: int = 3, width: int = 512) -> np.ndarray:
 
 def test_trained_models_agree_and_noise_does_not() -> None:
     rows = crowd()
-    found = peers.agreement(np.ones(8), rows, np.ones(8), [f"owner{i}" for i in range(8)])
+    found = peers.listen(np.ones(8), rows, np.ones(8), [f"owner{i}" for i in range(8)]).agreement
     assert found[:5].min() > 0.4
     assert np.abs(found[5:]).max() < 0.2
 
@@ -33,7 +33,7 @@ def test_trained_models_agree_and_noise_does_not() -> None:
 def test_agreement_is_the_cosine_with_the_others() -> None:
     rows, trust = crowd(), np.linspace(0.2, 1, 8)
     domain = np.linspace(1, 0.7, 8)
-    found = peers.agreement(domain, rows, trust, [str(i) for i in range(8)])
+    found = peers.listen(domain, rows, trust, [str(i) for i in range(8)]).agreement
     weights = np.exp(-(1 - domain) / peers.NEAR) * trust
     for i in range(8):
         others = sum(weights[j] * rows[j].astype(float) for j in range(8) if j != i)
@@ -43,9 +43,9 @@ def test_agreement_is_the_cosine_with_the_others() -> None:
 def test_a_hundred_copies_have_one_voice() -> None:
     rows = crowd(good=5, noise=1)
     owners = [f"owner{i}" for i in range(6)]
-    alone = peers.agreement(np.ones(6), rows, np.ones(6), owners)
+    alone = peers.listen(np.ones(6), rows, np.ones(6), owners).agreement
     copied = np.concatenate([rows, np.repeat(rows[5:], 100, 0)])
-    many = peers.agreement(np.ones(106), copied, np.ones(106), owners + ["owner5"] * 100)
+    many = peers.listen(np.ones(106), copied, np.ones(106), owners + ["owner5"] * 100).agreement
     # What the honest ones are said to agree on hardly moves
     assert many[:5] == pytest.approx(alone[:5], abs=0.02)
     # The copies agree with each other by one voice, no more
@@ -55,35 +55,61 @@ def test_a_hundred_copies_have_one_voice() -> None:
 def test_far_domains_are_not_asked() -> None:
     rows = crowd(good=4, noise=4)
     domain = np.array([0.1] * 4 + [1.0] * 4)
-    near = peers.agreement(domain, rows, np.ones(8), [str(i) for i in range(8)])
+    near = peers.listen(domain, rows, np.ones(8), [str(i) for i in range(8)]).agreement
     assert np.abs(near[4:]).max() < 0.2
 
 
-def test_those_the_examples_lean_to_speak_louder_but_not_without_bound() -> None:
-    """Twelve models of one question and four of another, over the same inputs; the examples lean to the four."""
-    rows = np.concatenate([crowd(good=12, noise=0), crowd(good=4, noise=0, width=512)[:, ::-1]])
+def questions(*good: int) -> np.ndarray:
+    """Models of several questions over the same inputs, so many of each."""
+    return np.concatenate([np.roll(crowd(good=n, noise=0), 7 * i, axis=1) for i, n in enumerate(good)])
+
+
+def test_one_question_or_several_shows_in_what_its_learnwares_share() -> None:
+    def one(rows: np.ndarray, owners: list[int] | None = None) -> float:
+        return peers.oneness(rows, np.ones(len(rows)), np.array(owners or range(len(rows))))
+
+    assert one(questions(12)) > 0.85
+    assert one(crowd(good=12, noise=6)) > 0.85
+    assert one(questions(6, 6)) < 0.5
+    assert one(questions(4, 4, 4)) < 0.4
+    # What an owner's learnwares share with each other makes no question
+    assert one(np.concatenate([questions(12), questions(1, 40)[1:]]), [*range(12), *[12] * 40]) > 0.7
+    assert one(questions(1)) == 1.0
+    assert one(np.repeat(questions(1), 3, 0), [0, 0, 0]) == 1.0
+
+
+def test_of_several_questions_those_the_examples_lean_to_speak_louder_but_not_without_bound() -> None:
+    rows, ones = questions(6, 6, 6), np.ones(18)
+    owners = [f"owner{i}" for i in range(18)]
+    leaning = np.array([-2.0] * 12 + [2.0] * 6)
+    plain = peers.listen(ones, rows, ones, owners)
+    leant = peers.listen(ones, rows, ones, owners, leaning)
+    assert plain.share == leant.share == pytest.approx(peers.SHARES[0])
+    assert (leant.agreement[12:] > plain.agreement[12:] + 0.05).all()
+    assert (leant.agreement[:12] < plain.agreement[:12] - 0.05).all()
+    bound = peers.listen(ones, rows, ones, owners, np.sign(leaning) * peers.CERTAIN).agreement
+    assert peers.listen(ones, rows, ones, owners, 1e6 * leaning).agreement == pytest.approx(bound)
+    assert peers.listen(ones, rows, ones, owners, 0 * leaning).agreement == pytest.approx(plain.agreement)
+
+
+def test_of_one_question_the_crowd_is_heard_whatever_the_examples_lean_to() -> None:
+    rows, ones = questions(16), np.ones(16)
     owners = [f"owner{i}" for i in range(16)]
-    leaning = np.array([-2.0] * 12 + [2.0] * 4)
-    ones = np.ones(16)
-    plain = peers.agreement(ones, rows, ones, owners)
-    leant = peers.agreement(ones, rows, ones, owners, leaning)
-    assert plain[:12].min() > plain[12:].max()
-    assert (leant[12:] > plain[12:] + 0.05).all()
-    assert (leant[:12] < plain[:12]).all()
-    bound = peers.agreement(ones, rows, ones, owners, np.sign(leaning) * peers.CERTAIN)
-    assert peers.agreement(ones, rows, ones, owners, 1e6 * leaning) == pytest.approx(bound)
-    assert peers.agreement(ones, rows, ones, owners, 0 * leaning) == pytest.approx(plain)
+    leant = peers.listen(ones, rows, ones, owners, np.array([-2.0] * 8 + [2.0] * 8))
+    assert leant.share == pytest.approx(peers.SHARES[1])
+    assert leant.agreement == pytest.approx(peers.listen(ones, rows, ones, owners).agreement)
 
 
 def test_one_alone_and_none() -> None:
-    assert peers.agreement(np.ones(1), crowd(1, 0), np.ones(1), ["a"]) == pytest.approx([0])
-    assert len(peers.agreement(np.zeros(0), crowd()[:0], np.zeros(0), [])) == 0
+    assert peers.listen(np.ones(1), crowd(1, 0), np.ones(1), ["a"]).agreement == pytest.approx([0])
+    assert len(peers.listen(np.zeros(0), crowd()[:0], np.zeros(0), []).agreement) == 0
 
 
 def test_scores_stay_between_minus_one_and_one() -> None:
     ones = np.ones(1)
-    assert peers.score(ones, ones, ones) == pytest.approx([1])
-    assert peers.score(-ones, -ones, -ones) == pytest.approx([-1])
+    for share in peers.SHARES:
+        assert peers.score(ones, ones, peers.Heard(ones, share)) == pytest.approx([1])
+        assert peers.score(-ones, -ones, peers.Heard(-ones, share)) == pytest.approx([-1])
 
 
 # -- owners who agree on something made up ---------------------------------------------------------------------

@@ -4,18 +4,21 @@ Sixteen examples a class leave some tasks without evidence: their behaviour is n
 random, untrained ones among them. What remains is the domain, and the fact that trained models of one domain resemble
 each other while noise resembles nothing. So where a task's ``evidence`` is above the level
 
-    score = (12 * domain + 1/2 * behaviour + 1/2 * peers) / 13
+    score = (12 * domain + (1 - share) * behaviour + share * peers) / 13
 
 with *peers* the cosine of a learnware's behaviour with the weighted sum of the others', each weighing as much as it is
 near to the task's domain and reliable, and no owner more than one learnware would (who uploads a hundred copies still
-has one voice). Where learnwares answer several questions about the same inputs, their crowd is of none: so those
-that the examples lean to, however little, speak louder. Such a match is the closest there is, not evidence:
-``Identification.fits`` does not look at it. The numbers are those of docs/research-log.md, sections 8, 25 and 31.
+has one voice). Where the learnwares of a domain answer one question, that sum is its answer, and share is 3/4. Where
+they answer several about the same inputs, it is the answer to none: share is 2/5 there, and those that the examples
+lean to, however little, speak louder. Which it is shows in what they have in common: how much of it lies in one
+direction (``oneness``). Such a match is the closest there is, not evidence: ``Identification.fits`` does not look
+at it. The numbers are those of docs/research-log.md, sections 8, 25 and 31.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +30,30 @@ LEVEL = 0.05
 #: How far from the nearest domain (in cosine) a learnware's voice falls to 1/e.
 NEAR = 0.2
 DOMAIN_WEIGHT = 12.0
-PEERS_SHARE = 0.5
-#: How much louder a learnware speaks for each unit of its behaviour's t (cosine over its deviation with permuted
-#: labels): a likelihood would have about t itself in the exponent, which is too sure of examples that say nothing.
+#: The peers' share beside the behaviour: where there are several questions, and where there is one.
+SHARES = (0.4, 0.75)
+#: ``oneness`` up to which there are several questions, and from which there is one; between, a mixture.
+QUESTIONS = (0.45, 0.55)
+#: How much louder a learnware speaks, among several questions, for each unit of its behaviour's t (cosine over its
+#: deviation with permuted labels). A likelihood would have t itself: too sure of examples that say nothing.
 LEAN = 0.25
 #: No t counts for more than this.
 CERTAIN = 3.0
-#: What a behaviour's own cosine counts in the score.
-BEHAVIOUR_WEIGHT = (1 - PEERS_SHARE) / (DOMAIN_WEIGHT + 1)
 #: The nearest by domain, among whom peers are asked.
 SHORTLIST = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What peers say of m learnwares: ``agreement`` ``(m,)``, cosines, and the ``share`` that it has in the score."""
+
+    agreement: NDArray[np.float64]
+    share: float
+
+    @property
+    def own(self) -> float:
+        """What a learnware's own behaviour counts in the score."""
+        return (1 - self.share) / (DOMAIN_WEIGHT + 1)
 
 
 def without_evidence(spec: Spec) -> bool:
@@ -44,28 +61,50 @@ def without_evidence(spec: Spec) -> bool:
     return spec.evidence is not None and spec.evidence > LEVEL
 
 
-def agreement(
+def listen(
     domain: NDArray[np.floating],
     behaviours: Array,
     reliability: NDArray[np.floating],
     owners: Sequence[str],
     leaning: NDArray[np.floating] | None = None,
-) -> NDArray[np.float64]:
-    """Cosine of each of ``behaviours`` ``(m, k)`` (unit rows) with what the others say, ``(m,)``; 0 for one alone.
+) -> Heard:
+    """What the others say of each of ``behaviours`` ``(m, k)`` (unit rows); of one alone, nothing (0).
 
     ``domain`` ``(m,)`` are cosines with the task's domain; ``owners`` says whose each is; ``leaning`` ``(m,)`` is the t
     of each behaviour's cosine with the task's, where it is known.
     """
     if len(behaviours) == 0:
-        return np.zeros(0)
+        return Heard(np.zeros(0), SHARES[1])
     near = np.exp(-(domain.max() - domain) / NEAR).astype(np.float64)
     _, whose = np.unique(np.asarray(owners), return_inverse=True)
     # An owner's learnwares share one voice, as loud as the nearest of them
     loudest, total = np.zeros(whose.max() + 1), np.zeros(whose.max() + 1)
     np.maximum.at(loudest, whose, near)
     np.add.at(total, whose, near)
-    lean = 1.0 if leaning is None else np.exp(LEAN * np.clip(leaning, -CERTAIN, CERTAIN))
-    voice = lean * near * reliability * (loudest / np.maximum(total, 1e-12))[whose]
+    voice = near * (loudest / np.maximum(total, 1e-12))[whose]
+    nearest = np.argsort(-near, kind="stable")[:SHORTLIST]
+    loud = (voice * np.sqrt(np.maximum(reliability, 0)))[nearest]
+    low, high = QUESTIONS
+    one = float(np.clip((oneness(behaviours[nearest], loud, whose[nearest]) - low) / (high - low), 0, 1))
+    lean = 0.0 if leaning is None else (1 - one) * LEAN * np.clip(leaning, -CERTAIN, CERTAIN)
+    agreed = _agreement(behaviours, voice * reliability * np.exp(lean))
+    return Heard(agreed, SHARES[0] + (SHARES[1] - SHARES[0]) * one)
+
+
+def oneness(behaviours: Array, weights: NDArray[np.floating], whose: NDArray[np.integer]) -> float:
+    """How much of what learnwares have in common lies in one direction, in [0, 1]; 1 where they have nothing.
+
+    The square of the first eigenvalue among those of the cosines of ``behaviours`` ``(m, k)`` (unit rows), weighed by
+    ``weights`` ``(m,)`` on either side, without those of a learnware or an owner (``whose``, ``(m,)``) with itself.
+    """
+    cosines = (behaviours @ behaviours.T).astype(np.float64) * np.multiply.outer(weights, weights)
+    cosines[whose[:, None] == whose[None]] = 0.0
+    power = float(np.square(cosines).sum())
+    return float(np.linalg.eigvalsh(cosines)[-1] ** 2 / power) if power > 1e-24 else 1.0
+
+
+def _agreement(behaviours: Array, voice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of each behaviour with the sum of the others', weighed by ``voice`` ``(m,)``."""
     crowd = (voice.astype(np.float32) @ behaviours).astype(np.float64)
     along = behaviours.astype(np.float64) @ crowd
     own = np.einsum("mk,mk->m", behaviours, behaviours, dtype=np.float64)
@@ -75,9 +114,7 @@ def agreement(
     return found
 
 
-def score(
-    domain: NDArray[np.floating], behaviour: NDArray[np.floating], peers: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def score(domain: NDArray[np.floating], behaviour: NDArray[np.floating], heard: Heard) -> NDArray[np.float64]:
     """The score of the module's head, in [-1, 1]."""
-    found = DOMAIN_WEIGHT * domain + (1 - PEERS_SHARE) * behaviour + PEERS_SHARE * peers
+    found = DOMAIN_WEIGHT * domain + (1 - heard.share) * behaviour + heard.share * heard.agreement
     return np.asarray(found / (DOMAIN_WEIGHT + 1), np.float64)

@@ -173,10 +173,8 @@ def matches_of(
     spec: Spec, ids: Sequence[str], ranked: Ranked, behaviours: Array, reliability: NDArray[np.floating]
 ) -> tuple[Match, ...]:
     """The matches of m ranked learnwares: unit ``behaviours`` ``(m, k)``, ``reliability`` ``(m,)``, in their order."""
-    silent = peers.without_evidence(spec)
     behaviour = ranked.behaviour
-    weight = trust(reliability) / (1 + DOMAIN_WEIGHT) if not silent else np.full(len(ids), peers.BEHAVIOUR_WEIGHT)
-    half = interval_halfwidth(spec, behaviours, behaviour, weight)
+    half = interval_halfwidth(spec, behaviours, behaviour, ranked.weight)
     evidence = match_evidence(spec, behaviours, behaviour)
     return tuple(
         Match(
@@ -196,17 +194,21 @@ def matches_of(
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """What a task's spec says of m learnwares: ``(m,)`` each, ``peers`` only where it was asked for."""
+    """What a task's spec says of m learnwares: ``(m,)`` each, ``peers`` only where it was asked for.
+
+    ``weight`` is what a behaviour's cosine counts in its score.
+    """
 
     score: NDArray[np.float64]
     domain: NDArray[np.float64]
     behaviour: NDArray[np.float64]
+    weight: NDArray[np.float64]
     peers: NDArray[np.float64] | None
 
     def take(self, order: NDArray[np.intp]) -> Ranked:
         """Some of them, in that order."""
         asked = None if self.peers is None else self.peers[order]
-        return Ranked(self.score[order], self.domain[order], self.behaviour[order], asked)
+        return Ranked(self.score[order], self.domain[order], self.behaviour[order], self.weight[order], asked)
 
 
 def rank(
@@ -216,10 +218,12 @@ def rank(
     domain = (domains @ spec.unit_domain).astype(np.float64)
     behaviour = (behaviours @ spec.unit_behaviour).astype(np.float64)
     if peers.without_evidence(spec):
-        asked = peers.agreement(domain, behaviours, reliability, owners, _deviates(spec, behaviours, behaviour))
-        return Ranked(peers.score(domain, behaviour, asked), domain, behaviour, asked)
-    score = (DOMAIN_WEIGHT * domain + trust(reliability) * behaviour) / (1 + DOMAIN_WEIGHT)
-    return Ranked(np.asarray(score, np.float64), domain, behaviour, None)
+        heard = peers.listen(domain, behaviours, reliability, owners, _deviates(spec, behaviours, behaviour))
+        weight = np.full(len(domain), heard.own)
+        return Ranked(peers.score(domain, behaviour, heard), domain, behaviour, weight, heard.agreement)
+    weight = trust(reliability) / (1 + DOMAIN_WEIGHT)
+    score = DOMAIN_WEIGHT / (1 + DOMAIN_WEIGHT) * domain + weight * behaviour
+    return Ranked(score, domain, behaviour, weight, None)
 
 
 def interval_halfwidth(
