@@ -49,6 +49,6 @@ def costs(bench: Bench) -> Finding:
     columns = ("method", "what is run", "seconds", "ours / theirs")
     return Finding(
         "What a query costs", {"methods": result, "tasks": {}}, columns, rows, None,
-        f"{LEARNWARES} learnwares, users of {bench.size.shots} examples a class, median of five tasks; loading models is "
-        "not counted.",
+        f"{LEARNWARES} learnwares, users of {bench.size.shots} examples a class, median of five tasks; loading models "
+        "is not counted.",
     )  # fmt: skip
