@@ -106,9 +106,9 @@ def test_without_evidence_the_domain_and_the_others_decide(dock: Dock, stock: di
     asked = replace(task(77), evidence=0.6)
     found = identify(dock, asked, top=5)
     assert all(m.peers is not None for m in found.matches)
-    # All are of one owner, who is never asked what is in common with himself: one question, peers at 3/4
+    # All are of one owner, and one voice is no crowd
     for m in found.matches:
-        expected = (12 * m.domain + 0.25 * m.behaviour + 0.75 * (m.peers or 0)) / 13
+        expected = (12 * m.domain + m.behaviour) / 13
         assert m.score == pytest.approx(expected, abs=1e-6)
     assert [m.score for m in found.matches] == sorted((m.score for m in found.matches), reverse=True)
     nearest = max(stock, key=lambda n: float(stock[n].unit_domain @ asked.unit_domain))

@@ -100,6 +100,20 @@ def test_of_one_question_the_crowd_is_heard_whatever_the_examples_lean_to() -> N
     assert leant.agreement == pytest.approx(peers.listen(ones, rows, ones, owners).agreement)
 
 
+@pytest.mark.parametrize(("count", "heard"), [(1, 0), (4, 0), (6, 0.5), (8, 1), (30, 1)])
+def test_few_voices_are_no_crowd(count: int, heard: float) -> None:
+    def share(owners: list[str]) -> float:
+        rows = questions(len(owners))
+        return peers.listen(np.ones(len(rows)), rows, np.ones(len(rows)), owners).share
+
+    alone = [f"owner{i}" for i in range(count)]
+    assert share(alone) == pytest.approx(heard * peers.SHARES[1], abs=1e-6)
+    # Whoever has many learnwares is one voice more
+    assert share([*alone, *["copies"] * 50]) == pytest.approx(
+        min(max(count + 1 - 4, 0) / 4, 1) * peers.SHARES[1], abs=0.02
+    )
+
+
 def test_one_alone_and_none() -> None:
     assert peers.listen(np.ones(1), crowd(1, 0), np.ones(1), ["a"]).agreement == pytest.approx([0])
     assert len(peers.listen(np.zeros(0), crowd()[:0], np.zeros(0), []).agreement) == 0

@@ -11,8 +11,9 @@ near to the task's domain and reliable, and no owner more than one learnware wou
 has one voice). Where the learnwares of a domain answer one question, that sum is its answer, and share is 3/4. Where
 they answer several about the same inputs, it is the answer to none: share is 2/5 there, and those that the examples
 lean to, however little, speak louder. Which it is shows in what they have in common: how much of it lies in one
-direction (``oneness``). Such a match is the closest there is, not evidence: ``Identification.fits`` does not look
-at it. The numbers are those of docs/research-log.md, sections 8, 25 and 31.
+direction (``oneness``). Where few are near, theirs is no crowd's word, and share falls to 0. Such a match is the
+closest there is, not evidence: ``Identification.fits`` does not look at it. The numbers are those of
+docs/research-log.md, sections 8, 25 and 31.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ DOMAIN_WEIGHT = 12.0
 SHARES = (0.4, 0.75)
 #: ``oneness`` up to which there are several questions, and from which there is one; between, a mixture.
 QUESTIONS = (0.45, 0.55)
+#: So many voices are no crowd, and so many are one in full; between, in proportion.
+CROWD = (4, 8)
 #: How much louder a learnware speaks, among several questions, for each unit of its behaviour's t (cosine over its
 #: deviation with permuted labels). A likelihood would have t itself: too sure of examples that say nothing.
 LEAN = 0.25
@@ -74,7 +77,7 @@ def listen(
     of each behaviour's cosine with the task's, where it is known.
     """
     if len(behaviours) == 0:
-        return Heard(np.zeros(0), SHARES[1])
+        return Heard(np.zeros(0), 0.0)
     near = np.exp(-(domain.max() - domain) / NEAR).astype(np.float64)
     _, whose = np.unique(np.asarray(owners), return_inverse=True)
     # An owner's learnwares share one voice, as loud as the nearest of them
@@ -87,8 +90,16 @@ def listen(
     low, high = QUESTIONS
     one = float(np.clip((oneness(behaviours[nearest], loud, whose[nearest]) - low) / (high - low), 0, 1))
     lean = 0.0 if leaning is None else (1 - one) * LEAN * np.clip(leaning, -CERTAIN, CERTAIN)
-    agreed = _agreement(behaviours, voice * reliability * np.exp(lean))
-    return Heard(agreed, SHARES[0] + (SHARES[1] - SHARES[0]) * one)
+    said = voice * reliability
+    heard = float(np.clip((_voices(said, whose) - CROWD[0]) / (CROWD[1] - CROWD[0]), 0, 1))
+    share = heard * (SHARES[0] + (SHARES[1] - SHARES[0]) * one)
+    return Heard(_agreement(behaviours, said * np.exp(lean)), share)
+
+
+def _voices(said: NDArray[np.float64], whose: NDArray[np.integer]) -> float:
+    """To how many equally loud owners these voices come (inverse of Simpson's index)."""
+    owners = np.bincount(whose, said)
+    return float(owners.sum() ** 2 / max(np.square(owners).sum(), 1e-24))
 
 
 def oneness(behaviours: Array, weights: NDArray[np.floating], whose: NDArray[np.integer]) -> float:
