@@ -98,7 +98,7 @@ def naive(stock: dict[str, Spec], asked: Spec) -> list[tuple[str, float, float, 
             float(np.dot(a, b) / math.sqrt(np.dot(a, a) * np.dot(b, b)))
             for a, b in ((asked.domain, spec.domain), (asked.behaviour, spec.behaviour))
         ]
-        found.append((name, (cosines[0] + min(spec.reliability / 0.5, 1) * cosines[1]) / 2, *cosines))
+        found.append((name, (cosines[0] + min(spec.reliability / 0.6, 1) * cosines[1]) / 2, *cosines))
     return sorted(found, key=lambda row: -row[1])
 
 

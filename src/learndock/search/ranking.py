@@ -30,8 +30,8 @@ from learndock.spec.statistics import critical, deviation, tail
 DOMAIN_WEIGHT = 1.0
 #: A behaviour that repeats this much is trusted whole. Those of shuffled and hardly trained models are mostly below,
 #: those of models trained on 60% noise above. Beyond, reliability says how well the helper sees a question, not how
-#: good a model is (docs/research-log.md, section 25).
-REPEATS = 0.5
+#: good a model is (docs/research-log.md, sections 25 and 31).
+REPEATS = 0.6
 #: Chance of naming a learnware where none has anything to do with the task.
 FALSE_ALARM = 0.05
 #: Learnwares on which the best of chance is simulated; more are sampled down to this many.
