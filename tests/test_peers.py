@@ -66,16 +66,18 @@ def questions(*good: int) -> np.ndarray:
 
 def test_one_question_or_several_shows_in_what_its_learnwares_share() -> None:
     def one(rows: np.ndarray, owners: list[int] | None = None) -> float:
-        return peers.oneness(rows, np.ones(len(rows)), np.array(owners or range(len(rows))))
+        return peers.one_question(rows, np.ones(len(rows)), np.array(owners or range(len(rows))))
 
-    assert one(questions(12)) > 0.85
-    assert one(crowd(good=12, noise=6)) > 0.85
-    assert one(questions(6, 6)) < 0.5
-    assert one(questions(4, 4, 4)) < 0.4
+    assert one(questions(12)) == 1
+    assert one(crowd(good=12, noise=6)) == 1
+    assert one(questions(7, 7, 7)) == 0
+    assert one(questions(4, 4, 4, 4)) == 0
+    # Hardly anything in common: no other question to be drowned
+    assert one(crowd(good=0, noise=20, width=4096)) == 1
     # What an owner's learnwares share with each other makes no question
-    assert one(np.concatenate([questions(12), questions(1, 40)[1:]]), [*range(12), *[12] * 40]) > 0.7
-    assert one(questions(1)) == 1.0
-    assert one(np.repeat(questions(1), 3, 0), [0, 0, 0]) == 1.0
+    assert one(np.concatenate([questions(12), questions(1, 40)[1:]]), [*range(12), *[12] * 40]) == 1
+    assert one(questions(1)) == 1
+    assert one(np.repeat(questions(1), 3, 0), [0, 0, 0]) == 1
 
 
 def test_of_several_questions_those_the_examples_lean_to_speak_louder_but_not_without_bound() -> None:

@@ -10,10 +10,9 @@ with *peers* the cosine of a learnware's behaviour with the weighted sum of the 
 near to the task's domain and reliable, and no owner more than one learnware would (who uploads a hundred copies still
 has one voice). Where the learnwares of a domain answer one question, that sum is its answer, and share is 3/4. Where
 they answer several about the same inputs, it is the answer to none: share is 2/5 there, and those that the examples
-lean to, however little, speak louder. Which it is shows in what they have in common: how much of it lies in one
-direction (``oneness``). Where few are near, theirs is no crowd's word, and share falls to 0. Such a match is the
-closest there is, not evidence: ``Identification.fits`` does not look at it. The numbers are those of
-docs/research-log.md, sections 8, 25 and 31.
+lean to, however little, speak louder. Which it is shows in what they have in common (``one_question``). Where few are
+near, theirs is no crowd's word, and share falls to 0. Such a match is the closest there is, not evidence:
+``Identification.fits`` does not look at it. The numbers are those of docs/research-log.md, sections 8, 25 and 31.
 """
 
 from __future__ import annotations
@@ -33,8 +32,10 @@ NEAR = 0.2
 DOMAIN_WEIGHT = 12.0
 #: The peers' share beside the behaviour: where there are several questions, and where there is one.
 SHARES = (0.4, 0.75)
-#: ``oneness`` up to which there are several questions, and from which there is one; between, a mixture.
-QUESTIONS = (0.45, 0.55)
+#: Several questions, to one: what the first factor holds of all that learnwares have in common, and the second
+#: factor's strength (mean cosine it would give every two of them). Either may say one; between, a mixture.
+FIRST = (0.45, 0.55)
+SECOND = (0.09, 0.07)
 #: So many voices are no crowd, and so many are one in full; between, in proportion.
 CROWD = (4, 8)
 #: How much louder a learnware speaks, among several questions, for each unit of its behaviour's t (cosine over its
@@ -87,12 +88,10 @@ def listen(
     voice = near * (loudest / np.maximum(total, 1e-12))[whose]
     nearest = np.argsort(-near, kind="stable")[:SHORTLIST]
     loud = (voice * np.sqrt(np.maximum(reliability, 0)))[nearest]
-    low, high = QUESTIONS
-    one = float(np.clip((oneness(behaviours[nearest], loud, whose[nearest]) - low) / (high - low), 0, 1))
+    one = one_question(behaviours[nearest], loud, whose[nearest])
     lean = 0.0 if leaning is None else (1 - one) * LEAN * np.clip(leaning, -CERTAIN, CERTAIN)
     said = voice * reliability
-    heard = float(np.clip((_voices(said, whose) - CROWD[0]) / (CROWD[1] - CROWD[0]), 0, 1))
-    share = heard * (SHARES[0] + (SHARES[1] - SHARES[0]) * one)
+    share = _between(_voices(said, whose), *CROWD) * (SHARES[0] + (SHARES[1] - SHARES[0]) * one)
     return Heard(_agreement(behaviours, said * np.exp(lean)), share)
 
 
@@ -102,16 +101,26 @@ def _voices(said: NDArray[np.float64], whose: NDArray[np.integer]) -> float:
     return float(owners.sum() ** 2 / max(np.square(owners).sum(), 1e-24))
 
 
-def oneness(behaviours: Array, weights: NDArray[np.floating], whose: NDArray[np.integer]) -> float:
-    """How much of what learnwares have in common lies in one direction, in [0, 1]; 1 where they have nothing.
+def one_question(behaviours: Array, weights: NDArray[np.floating], whose: NDArray[np.integer]) -> float:
+    """Whether learnwares answer one question (1) or several (0), by the factors of what they have in common.
 
-    The square of the first eigenvalue among those of the cosines of ``behaviours`` ``(m, k)`` (unit rows), weighed by
-    ``weights`` ``(m,)`` on either side, without those of a learnware or an owner (``whose``, ``(m,)``) with itself.
+    Eigenvalues of the cosines of ``behaviours`` ``(m, k)`` (unit rows), weighed by ``weights`` ``(m,)`` on either side,
+    without those of a learnware or an owner (``whose``, ``(m,)``) with itself. One, where the first holds most, or
+    where the second is so weak that there is no other question to be drowned.
     """
     cosines = (behaviours @ behaviours.T).astype(np.float64) * np.multiply.outer(weights, weights)
     cosines[whose[:, None] == whose[None]] = 0.0
-    power = float(np.square(cosines).sum())
-    return float(np.linalg.eigvalsh(cosines)[-1] ** 2 / power) if power > 1e-24 else 1.0
+    power, most = float(np.square(cosines).sum()), float(np.square(weights).sum())
+    if power <= 1e-24:
+        return 1.0
+    factors = np.linalg.eigvalsh(cosines)
+    first, second = factors[-1] ** 2 / power, factors[-2] / most
+    return max(_between(first, *FIRST), _between(second, *SECOND))
+
+
+def _between(value: float, none: float, whole: float) -> float:
+    """How far ``value`` is on the way from ``none`` to ``whole``, in [0, 1]."""
+    return float(np.clip((value - none) / (whole - none), 0, 1))
 
 
 def _agreement(behaviours: Array, voice: NDArray[np.float64]) -> NDArray[np.float64]:
