@@ -1,4 +1,4 @@
-"""From full fine-tuning to a sketch: the forms of one descent are those of the spec, and the table is in order."""
+"""From full fine-tuning to a sketch, and the papers' recipe beside the default: what is compared is what it says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from learndock.bench.cache import Cache
 from learndock.bench.forms import FORMS, descent, directions_of, forms
 from learndock.bench.learners import Features
 from learndock.bench.pool import Bench, build, logistic
+from learndock.bench.recipes import recipes
 from learndock.bench.size import QUICK
 from learndock.bench.tasks import split
 from learndock.data import Examples, Schema
@@ -74,3 +75,18 @@ def test_the_table_goes_from_all_weights_to_the_sketch(bench: Bench) -> None:
     assert len(stamps) == 1
     forms(bench, lambda *_: None)
     assert {p: p.stat().st_mtime_ns for p in Path(bench.cache.folder).glob("forms-*")} == stamps
+
+
+def test_the_papers_recipe_stands_beside_the_default_one(bench: Bench) -> None:
+    sized = replace(bench, size=replace(SIZE, paper_tasks=2, paper_steps=3))
+    found = recipes(sized, lambda *_: None)
+    told = found.result["methods"]
+    assert "2 tasks (labels, values), 4 learnwares, 3 steps; draws of the user: 1" in str(found.note)
+    assert told["oracle"]["gap_closed"] == 1.0
+    for name in ("one-pass", "one-pass, behaviour alone", "paper, behaviour alone (as published)", "paper with domain"):
+        assert told[name]["gap_closed"] <= 1.0
+        assert told[name]["seconds_task_spec"] > 0
+    # Seconds of the paper's recipe are those of when it ran; ours are measured now
+    again = recipes(sized, lambda *_: None).result["methods"]
+    assert again["paper with domain"]["seconds_model_spec"] == told["paper with domain"]["seconds_model_spec"]
+    assert len(list(Path(bench.cache.folder).glob("paper-*"))) == 2 + 4
