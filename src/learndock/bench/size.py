@@ -69,7 +69,7 @@ IMAGES_QUICK = Size(
 WRITERS = Size(
     seeds=2, shots=12, pool_shots=16, fit=384, network_fit=384, spec=96, test=120, cross_test=32,
     qualities=("good", "brief", "noisy60", "shuffled"), network_qualities=(), network_epochs=3, paper_tasks=2,
-    paper_steps=200, finetune=False,
+    paper_steps=100, finetune=False,
 )  # fmt: skip
 WRITERS_QUICK = replace(
     WRITERS, tasks=3, seeds=1, shots=8, pool_shots=8, fit=48, network_fit=48, spec=32, test=40, cross_test=24,
