@@ -162,6 +162,14 @@ def test_a_run_writes_what_it_found_and_goes_on_where_it_stopped(
     assert (tmp_path / "out" / "similarities.png").stat().st_size > 5000
     monkeypatch.setattr(Base, "train", lambda *_, **__: pytest.fail("trained again"))
     again = bench_llm(data, tmp_path / "out", size=size, report=lambda *_: None, only=["aligned"])
+    # Asked anew, and what was there of the same pool is there still
+    assert set(again["experiments"]) == set(only)
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["experiments"].keys() == set(only)
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert [report.count(f"(`{n}`)") for n in only] == [1] * len(only)
+    (tmp_path / "out" / "results.json").write_text('{"experiments": 3}')
+    ours_alone = bench_llm(data, tmp_path / "out", size=size, report=lambda *_: None, only=["pairs"])
+    assert set(ours_alone["experiments"]) == {"pairs"}
     ours, theirs = (r["experiments"]["aligned"]["methods"]["one-pass"]["mean_score"] for r in (again, found))
     assert ours == theirs
 

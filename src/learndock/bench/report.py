@@ -16,7 +16,7 @@ from learndock.bench.experiments import Finding
 
 def write_finding(out: Path, name: str, finding: Finding) -> None:
     """``NAME.md``, ``NAME.csv`` and ``NAME.png``."""
-    (out / f"{name}.md").write_text(markdown(name, finding), encoding="utf-8")
+    (out / f"{name}.md").write_text(_markdown(name, finding), encoding="utf-8")
     with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(finding.columns)
@@ -25,7 +25,7 @@ def write_finding(out: Path, name: str, finding: Finding) -> None:
         _draw(out / f"{name}.png", finding)
 
 
-def markdown(name: str, finding: Finding) -> str:
+def _markdown(name: str, finding: Finding) -> str:
     """One experiment as a section."""
     lines = [f"## {finding.title} (`{name}`)", ""]
     if finding.note:

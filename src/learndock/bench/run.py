@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -18,7 +19,7 @@ from learndock.bench.learners import Features
 from learndock.bench.phrases import phrases
 from learndock.bench.pool import Bench, Report, Trainer, build, logistic
 from learndock.bench.recipes import recipes
-from learndock.bench.report import markdown, write_finding, write_results
+from learndock.bench.report import write_finding, write_results
 from learndock.bench.semantics import semantics
 from learndock.bench.size import Size
 from learndock.bench.tasks import Task, load_tasks
@@ -162,13 +163,13 @@ def _ask_all(
         bench = make(Cache(out / "cache"))
         built = time.perf_counter() - start
         bench = replace(bench, seconds=measured(bench))
-        asked = {n: e for n, e in experiments.items() if only is None or n in only}
-        return _ask(bench, asked, out, report, {"pool": built})
+        return _ask(bench, experiments, out, report, {"pool": built}, only)
 
 
 def _ask(
-    bench: Bench, experiments: Mapping[str, Experiment], out: Path, report: Report, seconds: dict[str, float]
-) -> dict[str, Any]:
+    bench: Bench, experiments: Mapping[str, Experiment], out: Path, report: Report, seconds: dict[str, float],
+    only: Sequence[str] | None,
+) -> dict[str, Any]:  # fmt: skip
     results: dict[str, Any] = {
         "experiments": {},
         "recipe": "one-pass",
@@ -181,20 +182,36 @@ def _ask(
         "learnwares": len(bench.entries),
         "seconds": seconds,
     }
-    sections = []
-    for place, (name, ask) in enumerate(experiments.items()):
-        report("experiments", place, len(experiments))
+    if only is not None:
+        _add_earlier(results, out)
+    asked = [n for n in experiments if only is None or n in only]
+    for place, name in enumerate(asked):
+        report("experiments", place, len(asked))
         start = time.perf_counter()
-        finding = ask(bench, report)
+        finding = experiments[name](bench, report)
         seconds[name] = time.perf_counter() - start
         results["experiments"][name] = finding.result
         write_finding(out, name, finding)
-        sections.append(markdown(name, finding))
         # After each one: a run that ends early leaves what it found
-        (out / "report.md").write_text(_head(results) + "\n" + "\n".join(sections), encoding="utf-8")
+        told = [(out / f"{n}.md").read_text(encoding="utf-8") for n in experiments if n in results["experiments"]]
+        (out / "report.md").write_text("\n".join([_head(results), *told]), encoding="utf-8")
         write_results(out, results)
-    report("experiments", len(experiments), len(experiments))
+    report("experiments", len(asked), len(asked))
     return results
+
+
+def _add_earlier(results: dict[str, Any], out: Path) -> None:
+    """What ``OUT`` holds of the same pool, version and machine: asking some experiments anew loses no others."""
+    try:
+        earlier = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        same = all(
+            earlier[k] == json.loads(json.dumps(v)) for k, v in results.items() if k not in ("experiments", "seconds")
+        )
+        kept = {n: e for n, e in earlier["experiments"].items() if same and (out / f"{n}.md").exists()}
+        results["experiments"] |= kept
+        results["seconds"] = {**{n: earlier["seconds"][n] for n in kept}, **results["seconds"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # none there, or none of ours
 
 
 def _common() -> dict[str, Experiment]:

@@ -17,6 +17,11 @@ app = typer.Typer(help="The evidence: does the specification find the right mode
                   rich_markup_mode=None)  # fmt: skip
 
 
+Only = Annotated[
+    list[str] | None, typer.Option(help="One experiment; may be given several times. OUT keeps the others.")
+]
+
+
 @app.callback()
 def root() -> None:
     """The evidence: does the specification find the right model?"""
@@ -29,7 +34,7 @@ def text(
     quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed, no networks; under two minutes.")] = False,
     short: Annotated[bool, typer.Option("--short", help="All tasks, no networks; about half an hour.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
+    only: Only = None,
     space: options.Space = "minilm-l6",
     json: options.Json = False,
 ) -> None:
@@ -50,7 +55,7 @@ def vision(
     quick: Annotated[bool, typer.Option("--quick", help="4 tasks, 1 seed, no networks; a few minutes.")] = False,
     short: Annotated[bool, typer.Option("--short", help="All tasks, fewer learnwares, no networks.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
+    only: Only = None,
     space: options.Space = "efficientnet-lite0",
     json: options.Json = False,
 ) -> None:
@@ -70,7 +75,7 @@ def llm(
     out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
     quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed; a few minutes.")] = False,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="One experiment; may be given several times.")] = None,
+    only: Only = None,
     space: options.Space = "smollm2-135m",
     json: options.Json = False,
 ) -> None:
