@@ -48,7 +48,8 @@ def costs(bench: Bench) -> Finding:
     result = {str(r[0]): {"seconds_per_query": r[2], "our_share": r[3]} for r in rows}
     columns = ("method", "what is run", "seconds", "ours / theirs")
     return Finding(
-        "What a query costs", {"methods": result, "tasks": {}}, columns, rows, None,
+        "What a query costs", {"methods": result, "tasks": {}}, columns, rows,
+        ("bars", {"values": {r[0]: r[2] for r in rows}, "label": "seconds of a query"}),
         f"{LEARNWARES} learnwares, users of {bench.size.shots} examples a class, median of five tasks; loading models "
         "is not counted.",
     )  # fmt: skip

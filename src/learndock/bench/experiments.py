@@ -213,7 +213,12 @@ def sketches(bench: Bench) -> Finding:
         result[name] = {**m, "correlation": agree, "mean_error": error, "bytes": size}
         rows.append([name, size, agree, error, m["gap_closed"], m["top1_own_dataset"], m["regret"]])
     columns = ("form", "bytes", "correlation of cosines", "mean error", "gap closed", "own data set first", "regret")
-    return Finding("Narrower sketches", {"methods": result, "tasks": {}}, columns, rows)
+    wide = sorted(int(n.split()[1]) for n in result if n.startswith("sketch"))
+    line = {
+        "x": wide, "y": [result[f"sketch {k}"]["correlation"] for k in wide],
+        "x label": "numbers of the sketch", "y label": "correlation of cosines",
+    }  # fmt: skip
+    return Finding("Narrower sketches", {"methods": result, "tasks": {}}, columns, rows, ("line", line))
 
 
 def _int8(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -396,7 +401,8 @@ def relations(bench: Bench) -> Finding:
     result["own data set first"] = {"count": int(hits), "tasks": len(bench.tasks), "chance": share, "p": p}
     rows.append([f"own data set first {hits} of {len(bench.tasks)}, chance {share:.3f}", "", "", "", p])
     return Finding(
-        "Statistics", {"methods": result, "tasks": {}}, ("model", "slope", "standard error", "z", "p"), rows, None,
+        "Statistics", {"methods": result, "tasks": {}}, ("model", "slope", "standard error", "z", "p"), rows,
+        ("bars", {"values": {r[0]: r[1] for r in rows[:-1]}, "label": "slope of the score on the similarity"}),
         "Mixed linear model, random intercept a task, first draw of the user; exact multinomial test.",
     )  # fmt: skip
 

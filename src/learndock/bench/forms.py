@@ -116,7 +116,8 @@ def forms(bench: Bench, report: Report) -> Finding:
     seconds = {n: float(np.median(found[f"seconds {n}"])) for n in ("all weights", "sketch")}
     columns = ("form", "numbers", "bytes", "correlation with all weights", "gap closed", "own data set first", "regret")
     return Finding(
-        "From full fine-tuning to a sketch", {"methods": result, "tasks": {}, "seconds": seconds}, columns, rows, None,
+        "From full fine-tuning to a sketch", {"methods": result, "tasks": {}, "seconds": seconds}, columns, rows,
+        ("bars", {"values": {n: result[n]["correlation"] for n in FORMS}, "label": "correlation with all weights"}),
         f"{len(places)} learnwares of {', '.join(names)}. A pass over the users' examples takes "
         f"{seconds['all weights']:.2f} s by all weights (torch), {seconds['sketch']:.2f} s as a spec (median).",
     )  # fmt: skip

@@ -341,7 +341,8 @@ def fields(bench: Written) -> Finding:
         result[name] = by_area
         rows.append([name, *by_area.values()])
     rows.sort(key=lambda r: -float(np.mean(r[1:])))
-    return Finding("Gap closed by field", {"methods": result, "tasks": {}}, ("method", *areas), rows)
+    grid = {"values": [r[1:] for r in rows], "rows": [r[0] for r in rows], "columns": areas}
+    return Finding("Gap closed by field", {"methods": result, "tasks": {}}, ("method", *areas), rows, ("grid", grid))
 
 
 def alone(bench: Written) -> Finding:
@@ -395,7 +396,8 @@ def pairs(bench: Written) -> Finding:
     }
     return Finding(
         "The better of two adapters first", {"methods": methods, "tasks": {}}, ("task", "pairs", *ORDERING), rows,
-        None, f"Pairs of one task whose scores differ by {MARGIN} or more; share in order, equal ones are not.",
+        ("bars", {"values": dict(zip(ORDERING, rows[-1][2:], strict=True)), "label": "better one first"}),
+        f"Pairs of one task whose scores differ by {MARGIN} or more; share in order, equal ones are not.",
     )  # fmt: skip
 
 

@@ -94,7 +94,8 @@ def recipes(bench: Bench, report: Report) -> Finding:
         "s / model spec",
     )
     return Finding(
-        "The papers' recipe", summary, columns, rows, None,
+        "The papers' recipe", summary, columns, rows,
+        ("bars", {"values": {r[0]: r[2] for r in rows}, "label": "gap closed"}),
         f"{len(names)} tasks ({', '.join(names)}), {len(places)} learnwares, {bench.size.paper_steps} steps; "
         f"draws of the user: {bench.size.seeds}. One pass is {ratio['task']:.0f} times cheaper for a task spec, "
         f"{ratio['model']:.0f} for a model spec.",

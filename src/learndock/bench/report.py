@@ -74,8 +74,8 @@ def _draw(path: Path, finding: Finding) -> None:
 
     assert finding.figure is not None
     kind, data = finding.figure
-    height = 4.2 if kind != "grid" else 1.8 + 0.24 * len(data["rows"])
-    figure, axes = pyplot.subplots(figsize=(7, height), layout="constrained")
+    height = {"grid": 1.8 + 0.24 * len(data.get("rows", ())), "bars": max(4.2, 1 + 0.22 * len(data.get("values", ())))}
+    figure, axes = pyplot.subplots(figsize=(7, height.get(kind, 4.2)), layout="constrained")
     {"bars": _bars, "line": _line, "roc": _roc, "grid": _grid}[kind](axes, data)
     axes.set_title(finding.title)
     axes.spines[["top", "right"]].set_visible(False)

@@ -177,5 +177,7 @@ def order(bench: Bench, _: Report) -> Finding:
     columns = ("learnwares", "score, good", "score, shuffled", "similarity, good", "similarity, shuffled", "good ahead")
     return Finding(
         "Good ahead of shuffled", {"methods": {DEFAULT: {"good_ahead": mean, "pairs": len(ahead)}}, "tasks": {}},
-        columns, rows, None, f"Pairs whose test scores differ by {MARGIN} or more.",
+        columns, rows,
+        ("bars", {"values": {r[0]: r[3] - r[4] for r in rows[:-1]}, "label": "similarity, good less shuffled"}),
+        f"Pairs whose test scores differ by {MARGIN} or more.",
     )  # fmt: skip
