@@ -310,12 +310,15 @@ WRITERS: Mapping[str, Method] = {
 
 
 def _compared(bench: Written) -> Comparison:
-    everyone = range(len(bench.entries))
-    # Two tables are of it, and running every adapter takes minutes
-    found = once(bench, "writers compared", lambda: compare(bench, WRITERS, lambda task: everyone))
-    alone = bench.alone
+    everyone, alone = range(len(bench.entries)), bench.alone
     assert alone is not None
-    return refer(found, bench, {"the base itself": lambda _, task, seed: alone[task]})
+
+    def make() -> Comparison:
+        found = compare(bench, WRITERS, lambda task: everyone)
+        return refer(found, bench, {"the base itself": lambda _, task, seed: alone[task]})
+
+    # Two tables are of it, and running every adapter takes minutes
+    return once(bench, "writers compared", make)
 
 
 def aligned(bench: Written) -> Finding:

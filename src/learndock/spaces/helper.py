@@ -99,7 +99,11 @@ class OnnxHelper:
 
     @cached_property
     def feature_session(self) -> Any:
-        """The graph of features alone, opened when somebody asks: specs of prompts need none, and it holds weights."""
+        """The graph of features alone, opened when somebody asks: specs of prompts need none, and it holds weights.
+
+        Raises:
+            SpaceError: the graph does not load here.
+        """
         return self.open_features()
 
     def features(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Float:
@@ -159,11 +163,11 @@ def batches(lengths: Sequence[int]) -> Iterator[NDArray[np.intp]]:
 
 
 def load_helper(space: Space) -> OnnxHelper:
-    """Check every file's hash, then load graphs, weights and encoder.
+    """Check every file's hash, then load weights, encoder and the graph of gradients; that of features when asked for.
 
     Raises:
         WeightsMissing, WeightsChanged: see ``Space.read``.
-        SpaceError: the graph does not load here.
+        SpaceError: the graph of gradients does not load here; that of features says so when it is asked for.
     """
     described = space.description
     encoder = read_encoder(space)
