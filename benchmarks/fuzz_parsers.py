@@ -53,7 +53,6 @@ def parsers(sound: Path) -> dict[str, Parser]:
 
     from docking import make_spec
     from learndock.dock.shelf import Standing, _parse
-    from learndock.files import safetensors_header
     from learndock.package.formats import _tokens, peft, transformers
     from learndock.package.formats._outputs import names_in
     from learndock.package.json_file import parse_json, read_json
@@ -63,6 +62,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
     from learndock.package.skops_file import check_skops
     from learndock.spaces import space
     from learndock.spec.file import check_shape, spec_from_bytes, spec_to_bytes
+    from learndock.tensor_file import safetensors_header
 
     draw = np.random.default_rng(0)
     contrasts = draw.normal(size=(4, 24)).astype(np.float32)

@@ -147,8 +147,8 @@ def safetensors_mutant(source: bytes, chance: Random) -> bytes:
 def spec_mutant(source: bytes, chance: Random) -> bytes:
     """Of a spec, with the digest right where the frame is kept."""
     from learndock.errors import SpecError
-    from learndock.files import safetensors_header
     from learndock.spec.file import KEY, _digest, _parts
+    from learndock.tensor_file import safetensors_header
 
     if chance.random() < 0.3:
         return safetensors_mutant(source, chance)

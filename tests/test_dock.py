@@ -48,10 +48,11 @@ from learndock.errors import (
     UnsafeModel,
     UsageError,
 )
-from learndock.files import safetensors_header, sha256_bytes
+from learndock.files import sha256_bytes
 from learndock.package.manifest import MANIFEST, Manifest, SpecFile
 from learndock.spec import read_spec, write_spec
 from learndock.spec.file import _digest
+from learndock.tensor_file import safetensors_header
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ def test_a_kernel_from_a_hub(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": 1, "a": 2}', "duplicate key"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": Infinity}', "Infinity"),
         (b"{", "not sound JSON"),

@@ -1,4 +1,4 @@
-"""Rows from parquet files and from folders of ``datasets.save_to_disk``; called by ``tables``.
+"""Rows from parquet files and from folders of ``datasets.save_to_disk``; called by ``open_table``.
 
 Read with pyarrow alone, in batches. ``datasets`` is never imported: a saved folder is arrow files beside
 two JSON files, of which ``state.json`` lists the former and ``dataset_info.json`` names the classes.

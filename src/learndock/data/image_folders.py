@@ -1,4 +1,4 @@
-"""Rows from a folder of images: a sub-folder for each class, or images without labels; called by ``tables``."""
+"""Rows from a folder of images: a sub-folder for each class, or images without labels; called by ``open_table``."""
 
 from __future__ import annotations
 

@@ -26,9 +26,10 @@ from learndock.data.labels import (
     label_reader,
     schema_of,
 )
+from learndock.data.open_table import open_table
 from learndock.data.read_prompts import prompt_columns, read_prompts
 from learndock.data.schema import Schema
-from learndock.data.tables import Row, Table, open_table
+from learndock.data.tables import Row, Table
 from learndock.errors import DataError, UsageError
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -1,4 +1,4 @@
-"""Rows from csv, tsv and JSON lines, plain or gzipped; called by ``tables``.
+"""Rows from csv, tsv and JSON lines, plain or gzipped; called by ``open_table``.
 
 Files are read line by line in bytes and decoded one line at a time, so that a broken byte is reported with
 its line and position, and memory stays at one line however big the file is.

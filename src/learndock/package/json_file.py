@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from learndock.errors import LearndockError, ModelError
+from learndock.strict_json import strict_json
 
 MIB = 1 << 20
 #: What a JSON text may hold: a value of two bytes takes sixty in memory.
@@ -20,19 +20,6 @@ VOCABULARY_LIMIT = 32 * MIB
 VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'the key "{twice[:60]}" stands twice')
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def parse_json(source: bytes, *, where: str, error: type[LearndockError] = ModelError) -> Any:
     """The value of a JSON text.
 
@@ -43,9 +30,7 @@ def parse_json(source: bytes, *, where: str, error: type[LearndockError] = Model
     if source.count(b"{") + source.count(b"[") > MAX_CONTAINERS or source.count(b",") > MAX_ITEMS:
         raise error(f"{where}: not sound JSON (more parts than a file of this kind has)")
     try:
-        return json.loads(source.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise error(f"{where}: not sound JSON (nested too deeply)") from None
+        return strict_json(source)
     except ValueError as problem:
         raise error(f"{where}: not sound JSON ({problem}); save it again") from None
 

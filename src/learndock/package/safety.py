@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from learndock.errors import LearndockError, ModelError, PackageError, UnsafeModel
-from learndock.files import SafetensorsHeader, safetensors_header
 from learndock.package.json_file import MIB, VOCABULARIES, read_json, settings_in
 from learndock.package.manifest import check_path
 from learndock.package.onnx_file import EXTERNAL_NAME, read_onnx
 from learndock.package.skops_file import check_skops
 from learndock.spaces.gguf import read_gguf
+from learndock.tensor_file import SafetensorsHeader, safetensors_header
 
 MAX_FILES = 1_000
 MAX_TEXT = 4 * MIB

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from learndock.errors import SpaceError
-from learndock.files import safetensors_header, sha256_bytes
+from learndock.files import sha256_bytes
+from learndock.tensor_file import safetensors_header
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import SpecError
-from learndock.files import SafetensorsHeader, atomic_write, safetensors_header
+from learndock.files import atomic_write
 from learndock.spec.spec import Spec, canonical
 from learndock.spec.statistics import pack_bits, unpack_bits
+from learndock.strict_json import strict_json
+from learndock.tensor_file import SafetensorsHeader, safetensors_header
 
 KEY = "learndock"
 FILE_VERSION = 1
@@ -69,7 +70,7 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
     if KEY not in header.metadata:
         raise SpecError(f"{where}: a safetensors file, but no specification; make one with `learndock spec`")
     try:
-        about = json.loads(header.metadata[KEY], parse_constant=_no_constant)
+        about = strict_json(header.metadata[KEY])
         if about["spec"] != FILE_VERSION:
             raise SpecError(f"{where}: spec version {about['spec']!r} is not known here; update learndock")
         parts = _parts(data, header, where)
@@ -94,10 +95,6 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
         raise SpecError(str(error) if where in str(error) else f"{where}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise SpecError(f"{where}: its metadata is damaged ({error!r})") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _digest(about: dict[str, Any], parts: dict[str, NDArray[Any]]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import ModelError
-from learndock.files import TensorEntry
+from learndock.tensor_file import TensorEntry
 
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 

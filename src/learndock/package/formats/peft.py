@@ -22,7 +22,6 @@ import numpy as np
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
-from learndock.files import SafetensorsHeader
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _torch as torch_models
@@ -34,6 +33,7 @@ from learndock.package.formats.transformers import copy_tokenizer
 from learndock.package.json_file import read_object
 from learndock.package.manifest import Base
 from learndock.package.safety import check_settings, header_of
+from learndock.tensor_file import SafetensorsHeader
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

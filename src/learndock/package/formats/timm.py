@@ -13,7 +13,6 @@ from typing import Any
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
-from learndock.files import SafetensorsHeader
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _torch as torch_models
@@ -22,6 +21,7 @@ from learndock.package.formats._timm import SOURCES, Described, is_timm, pretrai
 from learndock.package.formats._torchvision import mend_torchvision
 from learndock.package.json_file import read_object
 from learndock.package.safety import header_of
+from learndock.tensor_file import SafetensorsHeader
 
 WEIGHTS = "model.safetensors"
 #: As of the transformers format. A rough comparison, EfficientNet-Lite0 at 96 pixels, digits 0 to 4 with 8 images each,

