@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -27,14 +26,13 @@ from learndock.errors import (
 )
 from learndock.files import sha256_file
 from learndock.package import check_files, open_learnware, pack
+from learndock.package import packing as module
 from learndock.package.card import Card
 from learndock.package.formats.registry import formats
 from learndock.package.manifest import File, Manifest
 from learndock.spec import make_spec, read_spec
 
 NAME = "lab/sentiment"
-#: The package exports the function of this name, which hides the module from ``import ... as``.
-module = importlib.import_module("learndock.package.pack")
 
 
 @pytest.fixture(scope="module")

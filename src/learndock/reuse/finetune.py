@@ -13,7 +13,7 @@ from learndock.package.formats import Progress
 from learndock.package.formats.registry import get_format
 from learndock.package.learnware import Learnware
 from learndock.package.manifest import Manifest, check_name
-from learndock.package.pack import pack
+from learndock.package.packing import pack
 from learndock.package.safety import check_files
 from learndock.package.unfinished import unfinished
 

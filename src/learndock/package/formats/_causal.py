@@ -23,8 +23,8 @@ from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, SpaceError
 from learndock.package.formats import Progress
+from learndock.package.formats._loading import libraries, quiet
 from learndock.package.formats._outputs import checked, softmax
-from learndock.package.formats._torch import libraries, quiet
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
 from learndock.spaces.prompts import FORMATS, PromptFormat, prompt_format, read_format

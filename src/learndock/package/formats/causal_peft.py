@@ -21,7 +21,7 @@ from learndock.package.extras import need
 from learndock.package.formats import Model, Progress, _causal
 from learndock.package.formats import peft as classifiers
 from learndock.package.formats._bases import find_base
-from learndock.package.formats._torch import quiet
+from learndock.package.formats._loading import quiet
 from learndock.package.json_file import read_object
 from learndock.package.manifest import Base
 from learndock.package.safety import header_of

@@ -16,7 +16,7 @@ from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress, _causal
-from learndock.package.formats._torch import libraries, quiet
+from learndock.package.formats._loading import libraries, quiet
 from learndock.spaces.gguf import Gguf, config, read_gguf, state, tokenizer_bytes
 
 

@@ -24,7 +24,8 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
-from learndock.package.formats import _torch as torch_models
+from learndock.package.formats import _loading as loading
+from learndock.package.formats import _tuning as tuning
 from learndock.package.formats._bases import base_hash, check_base, find_base
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import reads_images
@@ -40,7 +41,7 @@ WEIGHTS = "adapter_model.safetensors"
 #: Tuning A, B and the output layer. A rough comparison like that of ``formats/transformers.py``: on other
 #: reviews .80 untuned, .78 at 5e-4, .71 at 2e-3; on six kinds of question .71 at 1e-3 (the layer at 5e-3), .70
 #: with everything at 2e-3, .37 with everything at 5e-4.
-PLAN = torch_models.Plan(rate=5e-4, fresh=1e-3, head=5e-3)
+PLAN = tuning.Plan(rate=5e-4, fresh=1e-3, head=5e-3)
 
 #: Settings that only say which numbers go where; every other one must be off.
 _KNOWN = frozenset(
@@ -94,9 +95,7 @@ class PeftFormat:
         self.check(folder, schema)
         base = base_folder(settings)
         network, _ = _adapted(folder, base, schema.classes or 1)
-        return torch_models.model_of(
-            network.eval(), folder, schema, range(schema.classes or 1), _tokenizer(folder, base)
-        )
+        return loading.model_of(network.eval(), folder, schema, range(schema.classes or 1), _tokenizer(folder, base))
 
     def finetune(
         self,
@@ -115,16 +114,14 @@ class PeftFormat:
         base = base_folder(settings)
         outputs = target.classes or 1
         keep = schema.type == target.type and schema.classes == target.classes
-        with torch_models.seeded(seed):
+        with loading.seeded(seed):
             network, spread = _adapted(folder, base, outputs, train=True)
-            layer = torch_models.final_layer(network, outputs)
-            fresh = torch_models.arrange_head(layer, torch_models.column_names(schema) if keep else (), target, spread)
-            model = torch_models.model_of(network, folder, target, range(outputs), _tokenizer(folder, base))
-            torch_models.tune(
-                network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress
-            )
+            layer = tuning.final_layer(network, outputs)
+            fresh = tuning.arrange_head(layer, tuning.column_names(schema) if keep else (), target, spread)
+            model = loading.model_of(network, folder, target, range(outputs), _tokenizer(folder, base))
+            tuning.tune(network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress)
         out.mkdir(parents=True, exist_ok=True)
-        with torch_models.quiet():
+        with loading.quiet():
             network.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
         (out / "README.md").unlink(missing_ok=True)  # written by the library, names paths of this machine
         copy_tokenizer(_tokenizer(folder, base), out)
@@ -209,7 +206,7 @@ def check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
 
 def _check_head(header: SafetensorsHeader, schema: Schema) -> list[str]:
     """The names of the output layer's weights: PEFT trains and saves it for sequence classification."""
-    names = [n for n in header.tensors if torch_models.in_head(n) and LORA.fullmatch(n) is None]
+    names = [n for n in header.tensors if loading.in_head(n) and LORA.fullmatch(n) is None]
     final = [n for n in names if n.endswith(".weight") and ".dense." not in n]
     if not final:
         raise ModelError(
@@ -256,7 +253,7 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
     peft = need("peft", extra="torch", why="a LoRA adapter")
     from safetensors.torch import load_file
 
-    network, missing = torch_models.load_classifier(base, outputs=outputs)
+    network, missing = loading.load_classifier(base, outputs=outputs)
     if (read_config(folder).get("task_type") is None) != reads_images(base):
         raise ModelError(
             f"{CONFIG}: task_type must be SEQ_CLS for an adapter of texts and null for one of images; its base "
@@ -272,10 +269,10 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
             "random; train on a base that has it, or add it to modules_to_save"
         )
     own = {f"base_model.model.{n}": v.detach().clone() for n, v in network.named_parameters()}
-    for name in [n for n in state if train and torch_models.in_head(n) and n in own]:
+    for name in [n for n in state if train and loading.in_head(n) and n in own]:
         state[name] = state[name] if state[name].shape == own[name].shape else own[name]
     try:
-        with torch_models.quiet():
+        with loading.quiet():
             adapted = peft.get_peft_model(network, peft.LoraConfig(**config))
             result = peft.set_peft_model_state_dict(adapted, state)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:

@@ -15,7 +15,8 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
-from learndock.package.formats import _torch as torch_models
+from learndock.package.formats import _loading as loading
+from learndock.package.formats import _tuning as tuning
 from learndock.package.formats._timm import FILE as CONFIG
 from learndock.package.formats._timm import SOURCES, Described, is_timm, pretrained_of, read_config
 from learndock.package.formats._torchvision import mend_torchvision
@@ -26,7 +27,7 @@ from learndock.tensor_file import SafetensorsHeader
 WEIGHTS = "model.safetensors"
 #: As of the transformers format. A rough comparison, EfficientNet-Lite0 at 96 pixels, digits 0 to 4 with 8 images each,
 #: one seed, 200 others to test on: .95 at 5e-5, .925 at 3e-4, .91 at 1e-3 (the layer at 1e-3), .915 the layer alone.
-PLAN = torch_models.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
+PLAN = tuning.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
 #: What timm raises over arguments that do not fit an architecture.
 _FAILURES = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
 #: Floats, and whole numbers for what batch normalisation counts and attention looks up.
@@ -55,7 +56,7 @@ class TimmFormat:
         """See ``Format``."""
         described = read_config(folder, schema)
         network = _load(folder, described)
-        return torch_models.TorchModel(network, described.pixels, schema, described.columns(schema))
+        return loading.TorchModel(network, described.pixels, schema, described.columns(schema))
 
     def finetune(
         self,
@@ -72,15 +73,15 @@ class TimmFormat:
         """See ``Format``. All weights are tuned; other labels get a new output layer."""
         described = read_config(folder, schema)
         network = _load(folder, described)
-        with torch_models.seeded(seed):
+        with loading.seeded(seed):
             outputs = target.classes or 1
             fits = outputs == len(described.names) and schema.type == target.type
             if outputs != len(described.names):
                 network.reset_classifier(outputs)
             layer = _output_layer(network, outputs)
             own = _own_names(described, schema) if fits else []
-            fresh = torch_models.arrange_head(layer, own, target, _SPREAD)
-            torch_models.tune(
+            fresh = tuning.arrange_head(layer, own, target, _SPREAD)
+            tuning.tune(
                 network, described.pixels, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress
             )
         _write(network, target, folder, out)
@@ -89,7 +90,7 @@ class TimmFormat:
 def _own_names(described: Described, schema: Schema) -> list[str]:
     """What the model's columns are called in the words of the learnware's schema."""
     if schema.type == "regression":
-        return list(torch_models.column_names(schema))
+        return list(tuning.column_names(schema))
     names = list(described.names)
     for label, column in zip(schema.labels, described.columns(schema), strict=True):
         names[column] = label
@@ -123,10 +124,10 @@ def _load(folder: Path, described: Described) -> Any:
         )
     try:
         # First without memory for its weights: a small file may name a network of many gigabytes
-        with torch_models.seeded(0), torch.device("meta"):
+        with loading.seeded(0), torch.device("meta"):
             planned = timm.create_model(described.architecture, pretrained=False, **described.arguments)
         _compare({name: tuple(value.shape) for name, value in planned.state_dict().items()}, header)
-        with torch_models.seeded(0):
+        with loading.seeded(0):
             network = timm.create_model(described.architecture, pretrained=False, **described.arguments)
     except _FAILURES as error:
         text = " ".join(str(error).split())[:300]

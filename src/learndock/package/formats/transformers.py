@@ -17,7 +17,8 @@ from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress
-from learndock.package.formats import _torch as torch_models
+from learndock.package.formats import _loading as loading
+from learndock.package.formats import _tuning as tuning
 from learndock.package.formats._outputs import check_count, label_order, names_in
 from learndock.package.formats._pixels import FILE as PIXELS
 from learndock.package.formats._pixels import read_pixels, reads_images
@@ -34,7 +35,7 @@ TIMM = ("timm_backbone", "timm_wrapper")
 #: Tuning all weights. A rough comparison, 16 examples a class and one or two seeds, on a MiniLM-L6 classifier of
 #: reviews: on other reviews .79 untuned, .78 at 2e-5, .76 at 5e-5; on six kinds of question, a new layer,
 #: .84 at 5e-5 and .80 at 1e-4 (the layer at 1e-3), .55 with everything at 2e-5.
-PLAN = torch_models.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
+PLAN = tuning.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
 
 
 class TransformersFormat:
@@ -65,14 +66,14 @@ class TransformersFormat:
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``."""
         self.check(folder, schema)
-        network, missing = torch_models.load_classifier(folder)
+        network, missing = loading.load_classifier(folder)
         if missing:
             raise ModelError(
                 f"{WEIGHTS}: {len(missing)} weights are missing ({', '.join(sorted(missing)[:3])}); "
                 "save the tuned classifier, not the model that it started from"
             )
         columns = label_order(names_in(read_object(folder / CONFIG), where=CONFIG), schema)
-        return torch_models.model_of(network, folder, schema, columns, folder)
+        return loading.model_of(network, folder, schema, columns, folder)
 
     def finetune(
         self,
@@ -88,21 +89,19 @@ class TransformersFormat:
     ) -> None:
         """See ``Format``. All weights are tuned; other labels get a new output layer."""
         self.check(folder, schema)
-        torch_models.libraries("tuning")
+        loading.libraries("tuning")
         own = _own_names(folder, schema)
         outputs = target.classes or 1
-        with torch_models.seeded(seed):
-            network, missing = torch_models.load_classifier(folder, outputs=outputs)
-            outside = sorted(name for name in missing if not torch_models.in_head(name))
+        with loading.seeded(seed):
+            network, missing = loading.load_classifier(folder, outputs=outputs)
+            outside = sorted(name for name in missing if not loading.in_head(name))
             if outside:
                 raise ModelError(f"{WEIGHTS}: weights are missing ({', '.join(outside[:3])})")
-            layer = torch_models.final_layer(network, outputs)
+            layer = tuning.final_layer(network, outputs)
             kept = [] if missing or schema.type != target.type else own
-            fresh = torch_models.arrange_head(layer, kept, target, _spread(network.config))
-            model = torch_models.model_of(network, folder, target, range(outputs), folder)
-            torch_models.tune(
-                network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress
-            )
+            fresh = tuning.arrange_head(layer, kept, target, _spread(network.config))
+            model = loading.model_of(network, folder, target, range(outputs), folder)
+            tuning.tune(network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress)
         write_classifier(network, target, folder, out)
 
 
@@ -152,7 +151,7 @@ def _own_names(folder: Path, schema: Schema) -> list[str]:
     """What the model's columns are called in the words of the learnware's schema."""
     names = names_in(read_object(folder / CONFIG), where=CONFIG)
     if schema.type == "regression":
-        return list(torch_models.column_names(schema))
+        return list(tuning.column_names(schema))
     for label, column in zip(schema.labels, label_order(names, schema), strict=False):
         names[column] = label
     return names
@@ -169,7 +168,7 @@ def write_classifier(network: Any, target: Schema, folder: Path, out: Path) -> N
     network.config.label2id = {name: index for index, name in enumerate(names)}
     network.config.problem_type = "regression" if target.type == "regression" else None
     out.mkdir(parents=True, exist_ok=True)
-    with torch_models.quiet():
+    with loading.quiet():
         network.save_pretrained(out)
     copy_tokenizer(folder, out)
     path = out / CONFIG
