@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from learndock.data import Examples, Schema, few_shot, read_examples, require_classes
+from learndock.data import Examples, ReadOptions, Schema, few_shot, read_examples, require_classes
 from learndock.errors import DataError, MissingExtra, UsageError, exit_code
 
 MOOD = Schema("classification", ("negative", "positive"), ("a bad mood", "a good mood"), "accuracy")
@@ -165,6 +165,22 @@ def test_other_columns_and_pairs(tmp_path: Path) -> None:
     assert read_examples(empty, labels=False).inputs == ["a", "b"]
     half = jsonl(tmp_path / "h.jsonl", {"text": "a", "text_pair": "b"}, {"text": "c"})
     refused(half, "row 2", '"text_pair"', "every row", labels=False)
+
+
+def test_options_of_the_command_line_are_those_of_the_reader(tmp_path: Path) -> None:
+    from learndock.cli.options import READING
+
+    assert {name: default for name, (_, default) in READING.items()} == vars(ReadOptions())
+    path = jsonl(tmp_path / "d.jsonl", {"q": "who?", "y": "red"}, {"q": "where?", "y": "blue"})
+    assert read_examples(path, ReadOptions(text="q"), label="y").inputs == ["who?", "where?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("separator", ""), ("separator", '"'), ("separator", ";;"), ("encoding", "utf-9")]
+)
+def test_options_that_cannot_be(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=name):
+        ReadOptions(**{name: value})
 
 
 # --- labels ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UnsafeModel, UsageError
 from learndock.package import Learnware, open_learnware, pack
 from learndock.reuse import evaluate, finetune, predict, write_predictions
+from learndock.reuse.evaluate import rename_labels
 
 MOODS = Schema("classification", ("bad", "good"), ("bad", "good"), "macro_f1")
 THREE = Schema("classification", ("low", "middle", "high"), ("l", "m", "h"), "accuracy")
@@ -108,6 +109,9 @@ def test_other_labels_need_a_mapping(learnware: Learnware) -> None:
         assert words in str(caught.value)
     found = evaluate(learnware, examples, MOODS, mapping={"Positive": "good", "negative": "bad"})
     assert (found.score, found.metric) == (1.0, "macro_f1")
+    theirs = rename_labels(learnware.schema, {"Positive": "good", "negative": "bad"})
+    assert (theirs.labels, theirs.metric) == (("bad", "good"), learnware.schema.metric)
+    assert evaluate(learnware, Examples(["good", "bad"], np.array([1, 0]), theirs)).score == 1.0
     with pytest.raises(UsageError, match="--map names neutral"):
         evaluate(learnware, examples, MOODS, mapping={"neutral": "good"})
     with pytest.raises(UsageError, match="never answers good"):

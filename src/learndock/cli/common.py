@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from learndock.cli.show import progress, warn
 
 if TYPE_CHECKING:
-    from learndock.data import Examples, Schema
+    from learndock.data import Examples, ReadOptions, Schema
     from learndock.dock import Dock
     from learndock.package import Learnware
 
@@ -24,20 +24,11 @@ def read_schema(source: str | None) -> Schema | None:
     return None if source is None else Schema.from_file(source)
 
 
-def read_data(
-    path: Path,
-    schema: Schema | None,
-    text: str,
-    pair: str,
-    label: str,
-    image: str | None = None,
-    *,
-    labels: bool | None = True,
-) -> Examples:
-    """Read DATA and pass the reader's warnings on; ``labels=None`` takes labels where they are."""
+def read_data(path: Path, schema: Schema | None, reading: ReadOptions, *, labels: bool | None = True) -> Examples:
+    """Read DATA and print the reader's remarks; ``labels=None`` reads labels where there are any."""
     from learndock.data import read_examples
 
-    examples = read_examples(path, schema=schema, labels=labels, text=text, text_pair=pair, label=label, image=image)
+    examples = read_examples(path, reading, schema=schema, labels=labels)
     for warning in examples.warnings:
         warn(warning)
     return examples

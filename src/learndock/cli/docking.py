@@ -13,6 +13,7 @@ from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
 
 
+@options.reads_data()
 def pack(
     model_dir: Annotated[Path, typer.Argument(help="Folder of the trained model.")],
     name: Annotated[str, typer.Option(help="owner/name of the learnware.")],
@@ -26,18 +27,16 @@ def pack(
     recipe: options.Recipe = "one-pass",
     full: options.Full = False,
     seed: options.Seed = 0,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
-    label: options.Label = "label",
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
     from learndock.package import open_learnware
     from learndock.package import pack as make
 
     # Labels only score the card: an owner who has none left needs none
-    examples = read_data(data, read_schema(schema), text, text_pair, label, image, labels=None)
+    examples = read_data(data, read_schema(schema), reading, labels=None)
     assert examples.schema is not None
     with show.progress(f"packing {name}") as bar:
         manifest = make(

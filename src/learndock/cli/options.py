@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from learndock.data import ReadOptions
+
+    Reading = ReadOptions
+else:
+    Reading = object  # annotations are evaluated when commands are registered, long before data is read
 
 Dock = Annotated[
     str | None,
@@ -33,12 +42,55 @@ Schema = Annotated[
     str | None,
     typer.Option("--schema", help="Task description (JSON); FILE#NAME picks one of several. Default: from labels."),
 ]
-Text = Annotated[str, typer.Option("--text", help="Column of the text.", rich_help_panel="Columns")]
-Pair = Annotated[str, typer.Option("--text-pair", help="Column of the second text.", rich_help_panel="Columns")]
-Image = Annotated[
-    str | None, typer.Option("--image", help="Column of the image, bytes or a path.", rich_help_panel="Columns")
-]
-Label = Annotated[str, typer.Option("--label", help="Column of the label.", rich_help_panel="Columns")]
+#: How DATA is read: parameter -> (annotation, default). ``reads_data`` gives them to a command, ``ReadOptions`` takes
+#: them.
+READING: dict[str, tuple[Any, Any]] = {
+    "text": (Annotated[str, typer.Option("--text", help="Column of the text.")], "text"),
+    "text_pair": (Annotated[str, typer.Option("--text-pair", help="Column of the second text.")], "text_pair"),
+    "image": (Annotated[str | None, typer.Option("--image", help="Column of the image, bytes or a path.")], None),
+    "label": (Annotated[str, typer.Option("--label", help="Column of the label.")], "label"),
+    "separator": (
+        Annotated[str | None, typer.Option("--separator", help="Separator of a csv file. Default: detected.")],
+        None,
+    ),
+    "quotes": (
+        Annotated[bool, typer.Option("--quotes/--no-quotes", help="Whether quotation marks of a csv file quote.")],
+        True,
+    ),
+    "encoding": (
+        Annotated[str | None, typer.Option("--encoding", help="Encoding of a text file. Default: UTF-8, or detected.")],
+        None,
+    ),
+    "sheet": (Annotated[str | None, typer.Option("--sheet", help="Sheet of a workbook. Default: the only one.")], None),
+}
+
+
+def reads_data(*, labels: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of ``READING`` and hand them to it as its parameter ``reading``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "reading"]
+        given = {name: found for name, found in READING.items() if labels or name != "label"}
+
+        def run(**values: Any) -> None:
+            from learndock.data import ReadOptions
+
+            how = {name: values.pop(name) for name in given if name in values}
+            command(**values, reading=ReadOptions(**how))
+
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in given.items()
+        ]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + added
+        run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
 Space = Annotated[str, typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder.")]
 AnySpace = Annotated[
     str | None,

@@ -14,6 +14,7 @@ Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name in the dock
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Examples: csv, tsv, jsonl, parquet, ...")]
 
 
+@options.reads_data()
 def identify(
     spec: Annotated[Path | None, typer.Option(help="Spec of your task, made by `learndock spec task`.")] = None,
     data: Annotated[Path | None, typer.Option(help="Labelled examples; the spec is made from them here.")] = None,
@@ -32,11 +33,9 @@ def identify(
     ] = 0,
     mapping: options.Mapping = None,
     dock: options.Dock = None,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
-    label: options.Label = "label",
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Find the learnwares that fit your task. Your examples stay here; nothing about them is stored."""
     from learndock.errors import UsageError
@@ -54,7 +53,7 @@ def identify(
         asked = read_spec(spec)
     else:
         assert data is not None
-        examples = read_data(data, read_schema(schema), text, text_pair, label, image)
+        examples = read_data(data, read_schema(schema), reading)
         with show.progress("making the spec") as bar:
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
         warn_cut(asked.settings)
@@ -140,15 +139,15 @@ def get(
         show.say(f"{folder}")
 
 
+@options.reads_data(labels=False)
 def predict(
     which: Which,
     data: DataArgument,
     out: options.Out,
     dock: options.Dock = None,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Run a learnware on your inputs; writes one JSON line for each."""
     from learndock.reuse import predict as run
@@ -156,7 +155,7 @@ def predict(
 
     file_to_write(out)
     with learnware(which, dock) as opened:
-        examples = read_data(data, None, text, text_pair, "label", image, labels=False)
+        examples = read_data(data, None, reading, labels=False)
         with show.progress("predicting") as bar:
             predictions = run(opened, examples.inputs, progress=bar)
         write_predictions(out, opened, examples.inputs, predictions, rows=examples.rows)
@@ -166,25 +165,25 @@ def predict(
         show.say(f"{out}: {len(examples)} predictions")
 
 
+@options.reads_data()
 def evaluate(
     which: Which,
     data: DataArgument,
     schema: options.Schema = None,
     mapping: options.Mapping = None,
     dock: options.Dock = None,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
-    label: options.Label = "label",
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Score a learnware on your labelled examples."""
     from learndock.reuse import evaluate as measure
+    from learndock.reuse.evaluate import rename_labels
 
     pairs = options.pairs(mapping)
     with learnware(which, dock) as opened:
-        wanted = read_schema(schema) or opened.schema
-        examples = read_data(data, wanted, text, text_pair, label, image)
+        wanted = read_schema(schema) or rename_labels(opened.schema, pairs)
+        examples = read_data(data, wanted, reading)
         with show.progress("predicting") as bar:
             found = measure(opened, examples, wanted, mapping=pairs, progress=bar)
         name = opened.manifest.name
@@ -211,6 +210,7 @@ def evaluate(
         )
 
 
+@options.reads_data()
 def finetune(
     which: Which,
     data: DataArgument,
@@ -221,17 +221,15 @@ def finetune(
     space: options.AnySpace = None,
     seed: options.Seed = 0,
     dock: options.Dock = None,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
-    label: options.Label = "label",
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Tune a learnware on your examples, also for other labels than its own; gives a new learnware."""
     from learndock.reuse import finetune as tune
 
     with learnware(which, dock) as opened:
-        examples = read_data(data, read_schema(schema), text, text_pair, label, image)
+        examples = read_data(data, read_schema(schema), reading)
         assert examples.schema is not None
         with show.progress("tuning") as bar:
             manifest = tune(

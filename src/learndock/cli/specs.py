@@ -15,6 +15,7 @@ app = typer.Typer(help="Make and look at specifications.", no_args_is_help=True,
 
 
 @app.command("task")
+@options.reads_data()
 def task(
     data: Annotated[Path, typer.Argument(help="A few labelled examples of each class.")],
     out: options.Out,
@@ -23,17 +24,15 @@ def task(
     recipe: options.Recipe = "one-pass",
     full: options.Full = False,
     seed: options.Seed = 0,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
-    label: options.Label = "label",
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Make the specification of your task, on your machine, from labelled examples."""
     from learndock.spec import make_spec, write_spec
 
     file_to_write(out)
-    examples = read_data(data, read_schema(schema), text, text_pair, label, image)
+    examples = read_data(data, read_schema(schema), reading)
     with show.progress("making the spec") as bar:
         spec = make_spec(examples, space=space, recipe=recipe, full=full, seed=seed, progress=bar)
     write_spec(spec, out)
@@ -41,6 +40,7 @@ def task(
 
 
 @app.command("model")
+@options.reads_data(labels=False)
 def model(
     which: Annotated[str, typer.Argument(metavar="LEARNWARE", help="Folder of a learnware, or its id in the dock.")],
     data: options.Data,
@@ -50,10 +50,9 @@ def model(
     full: options.Full = False,
     seed: options.Seed = 0,
     dock: options.Dock = None,
-    text: options.Text = "text",
-    text_pair: options.Pair = "text_pair",
-    image: options.Image = None,
     json: options.Json = False,
+    *,
+    reading: options.Reading,
 ) -> None:
     """Make the specification of a model from its predictions on your data; labels are not looked at."""
     from learndock.reuse import predict
@@ -61,7 +60,7 @@ def model(
 
     file_to_write(out)
     with learnware(which, dock) as opened:
-        examples = read_data(data, None, text, text_pair, "label", image, labels=False)
+        examples = read_data(data, None, reading, labels=False)
         with show.progress("running the model") as bar:
             predictions = predict(opened, examples.inputs, progress=bar)
         with show.progress("making the spec") as bar:

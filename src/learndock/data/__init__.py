@@ -4,6 +4,7 @@ from learndock.data.choose import few_shot, require_classes
 from learndock.data.examples import Examples, Input
 from learndock.data.images import Image, decode
 from learndock.data.metrics import higher_is_better, score
+from learndock.data.options import ReadOptions
 from learndock.data.read import read_examples
 from learndock.data.schema import Schema
 
@@ -11,6 +12,7 @@ __all__ = [
     "Examples",
     "Image",
     "Input",
+    "ReadOptions",
     "Schema",
     "decode",
     "few_shot",

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from learndock.data.labels import (
     schema_of,
 )
 from learndock.data.open_table import open_table
+from learndock.data.options import ReadKeywords, ReadOptions
 from learndock.data.read_prompts import prompt_columns, read_prompts
 from learndock.data.schema import Schema
 from learndock.data.tables import Row, Table
@@ -73,14 +75,12 @@ class _Reading:
 
 def read_examples(
     path: str | Path,
+    options: ReadOptions | None = None,
     *,
     schema: Schema | None = None,
     labels: bool | None = True,
-    text: str = "text",
-    text_pair: str = "text_pair",
-    label: str = "label",
-    image: str | None = None,
     limit: int | None = None,
+    **more: Unpack[ReadKeywords],
 ) -> Examples:
     """Read the examples of ``path``: csv, tsv or jsonl (each also ``.gz``), parquet, a saved dataset, or images.
 
@@ -102,6 +102,8 @@ def read_examples(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")
+    options = replace(options or ReadOptions(), **more)
+    text, text_pair, label, image = options.text, options.text_pair, options.label, options.image
     table = open_table(path)
     if image is None and (prompts := prompt_columns(table, schema, text, label)) is not None:
         return read_prompts(table, prompts, schema=schema, labels=labels, source=str(path), limit=limit)

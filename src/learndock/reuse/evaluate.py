@@ -38,23 +38,26 @@ class Evaluation:
 def evaluate(
     learnware: Learnware,
     examples: Examples,
-    schema: Schema,
+    schema: Schema | None = None,
     *,
     mapping: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Run a learnware on labelled examples and compare, in the user's ``schema`` and its metric.
+    """Run a learnware on labelled examples and score it in the user's ``schema`` (default: the examples').
 
     Labels are matched by name, upper and lower case being the same; ``mapping`` gives the user's label for a
     label of the learnware. Several of its labels may become one of the user's: their probabilities add up.
 
     Raises:
-        UsageError: the labels do not match; the message lists both sides and what to do.
+        UsageError: the labels do not match, or no schema is known; the message lists both sides and what to do.
         DataError: the examples have no labels.
         UnsafeModel, ModelError, MissingExtra: see ``predict``.
     """
     if examples.targets is None or not len(examples):
         raise DataError(f"{examples.source}: evaluating needs examples with labels")
+    schema = schema or examples.schema
+    if schema is None:
+        raise UsageError(f"{examples.source}: no schema is known; pass one")
     table = match_labels(learnware.schema, schema, mapping or {})
     predictions = predict(learnware, examples.inputs, progress)
     if schema.type in ("regression", "generation"):
@@ -102,6 +105,18 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
     if without:
         raise UsageError(f"the learnware never answers {', '.join(without)}; {_remedy(own, wanted)}")
     return table
+
+
+def rename_labels(own: Schema, mapping: Mapping[str, str]) -> Schema:
+    """The schema of a learnware under the user's names for its labels; several labels may become one."""
+    if own.type != "classification" or not mapping:
+        return own
+    given = {_plain(theirs): yours for theirs, yours in mapping.items()}
+    found: dict[str, str] = {}
+    for label, meaning in zip(own.labels, own.phrases, strict=True):
+        name = given.get(_plain(label), label)
+        found.setdefault(name, meaning if name == label else name)
+    return Schema("classification", tuple(found), tuple(found.values()), own.metric)
 
 
 def _plain(label: str) -> str:
