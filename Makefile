@@ -62,47 +62,47 @@ $(TASKS)/tasks.json: $(READY)
 test: check $(TASKS)/tasks.json
 	@$(BIN)/coverage erase
 	@PYTHONPATH=$(BESIDE) COVERAGE_FILE=.coverage-timm $(TEST_THREADS) $(BIN)/python -m pytest -q \
-	    tests/test_formats_timm.py --cov --cov-report= > .timm.log 2>&1 & beside=$$!; \
+	    tests/package/test_formats_timm.py --cov --cov-report= > .timm.log 2>&1 & beside=$$!; \
 	LEARNDOCK_TASKS=$(TASKS) $(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q \
-	    --cov --cov-report= --ignore=tests/test_formats_timm.py; these=$$?; \
+	    --cov --cov-report= --ignore=tests/package/test_formats_timm.py; these=$$?; \
 	wait $$beside; those=$$?; cat .timm.log; rm -f .timm.log; test $$these = 0 && test $$those = 0
 	@$(BIN)/coverage combine -q --append .coverage-timm
-	@$(BIN)/python benchmarks/coverage_by_room.py
+	@$(BIN)/python -m benchmarks.coverage_by_room
 
 docs: $(READY)
 	@$(BIN)/python docs/make_reference.py
 
 bench-spec: $(READY)
-	@$(BIN)/python benchmarks/bench_spec.py
+	@$(BIN)/python -m benchmarks.bench_spec
 
 bench-identify: $(READY)
-	@$(BIN)/python benchmarks/identify_text.py --data $(DATA) --json bench-identify.json
+	@$(BIN)/python -m benchmarks.identify_text --data $(DATA) --json bench-identify.json
 
 bench-serve: $(READY)
-	@$(BIN)/python benchmarks/bench_serve.py --json bench-serve.json
+	@$(BIN)/python -m benchmarks.bench_serve --json bench-serve.json
 
 bench-poison: $(READY)
-	@$(BIN)/python benchmarks/poison.py --data $(DATA) --json bench-poison.json
+	@$(BIN)/python -m benchmarks.poison --data $(DATA) --json bench-poison.json
 
 # What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
 soak: soak-service soak-hub
-	@$(TEST_THREADS) $(BIN)/python benchmarks/kill_points.py --json out/soak/kill_points.json --minutes 6
-	@$(TEST_THREADS) $(BIN)/python benchmarks/kill_points_service.py --json out/soak/kill_points_service.json --minutes 20
-	@$(TEST_THREADS) $(BIN)/python benchmarks/fuzz_parsers.py --json out/soak/fuzz_parsers.json --minutes 13
+	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points --json out/soak/kill_points.json --minutes 6
+	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points_service --json out/soak/kill_points_service.json --minutes 20
+	@$(TEST_THREADS) $(BIN)/python -m benchmarks.fuzz_parsers --json out/soak/fuzz_parsers.json --minutes 13
 
 soak-service: $(READY)
-	@$(BIN)/python benchmarks/soak_service.py --json out/soak/service.json
+	@$(BIN)/python -m benchmarks.soak_service --json out/soak/service.json
 
 soak-hub: $(READY)
-	@LEARNDOCK_SOAK=1 $(TEST_THREADS) $(BIN)/python -m pytest -q tests/test_hub.py tests/test_remote.py
+	@LEARNDOCK_SOAK=1 $(TEST_THREADS) $(BIN)/python -m pytest -q tests/http/test_hub.py tests/dock/test_remote.py
 
 bench-hub: $(READY)
-	@$(BIN)/python benchmarks/bench_hub.py
+	@$(BIN)/python -m benchmarks.bench_hub
 
 space: $(READY)
-	@$(BIN)/python src/learndock/spaces/published/build_minilm_l6.py
-	@$(BIN)/python src/learndock/spaces/published/build_efficientnet_lite0.py
-	@$(BIN)/python src/learndock/spaces/published/build_smollm2_135m.py
+	@$(BIN)/python -m learndock.spaces.authoring.build_minilm_l6
+	@$(BIN)/python -m learndock.spaces.authoring.build_efficientnet_lite0
+	@$(BIN)/python -m learndock.spaces.authoring.build_smollm2_135m
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -18,11 +18,10 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from tests.http.test_serve import Process, running
+from tests.support.docking import make_learnware
 
-from docking import make_learnware
-from learndock.dock.session import Session
-from test_serve import Process, running
+from learndock.dock.remote.session import Session
 
 BIN = Path(sys.executable).parent
 

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from learndock.dock import Dock, open_dock
-from learndock.dock.shelf import Standing
+from learndock.dock.storage.publications import Standing
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.spec import Spec
 from learndock.spec.file import spec_to_bytes
@@ -114,7 +114,7 @@ def task(seed: int) -> bytes:
         n=32,
         domain=domains[seed % 20] + 0.5 * own.normal(size=384).astype(np.float32),
         behaviour=questions[seed % 60] + own.normal(size=4096).astype(np.float32),
-        evidence=0.01,
+        p_value=0.01,
         contrasts=groups,
     )
     return spec_to_bytes(spec.canonical())

@@ -26,10 +26,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-import mutants
+from benchmarks import mutants
 from learndock.errors import LearndockError, ModelError
 
 #: Of the processor: a busy machine makes nobody slow.
@@ -48,11 +45,11 @@ class Parser:
 
 
 def parsers(sound: Path) -> dict[str, Parser]:
-    """All of them; ``sound`` holds the model folders of ``tests/corpus.py``, sealed."""
+    """All of them; ``sound`` holds the model folders of ``tests/support/corpus.py``, sealed."""
     import numpy as np
+    from tests.support.docking import make_spec
 
-    from docking import make_spec
-    from learndock.dock.shelf import Standing, _parse
+    from learndock.dock.storage.publications import Standing, _parse
     from learndock.package.formats import _tokens, peft, transformers
     from learndock.package.formats._outputs import names_in
     from learndock.package.json_file import parse_json, read_json
@@ -68,7 +65,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
     contrasts = draw.normal(size=(4, 24)).astype(np.float32)
     specs = [
         spec_to_bytes(make_spec(draw)),
-        spec_to_bytes(make_spec(draw, kind="task", contrasts=contrasts, evidence=0.5)),
+        spec_to_bytes(make_spec(draw, kind="task", contrasts=contrasts, p_value=0.5)),
     ]
     manifests = [(sound / base / "learnware.json").read_bytes() for base in ("onnx", "peft")]
     shelved = Manifest.from_bytes(manifests[0])
@@ -136,7 +133,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
 
 def make_sound(place: Path) -> Path:
     """What mutants are made of."""
-    import corpus
+    from tests.support import corpus
 
     corpus.write_sound(place)
     for base in ("onnx", "sklearn", "transformers", "peft"):

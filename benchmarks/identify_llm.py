@@ -112,7 +112,7 @@ def report(users: dict[str, Spec], owners: dict[tuple[str, str], Spec]) -> dict[
             "right_ahead_of_shuffled": bool(ranked.score[own["right"]] > ranked.score[own["shuffled"]]),
             **{f"behaviour_{kind}": round(float(ranked.behaviour[place]), 3) for kind, place in own.items()},
             "domain_right": round(float(ranked.domain[own["right"]]), 3),
-            "evidence": user.evidence,
+            "p_value": user.p_value,
         }
     return found
 

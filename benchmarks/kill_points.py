@@ -3,7 +3,7 @@
     python benchmarks/kill_points.py --json OUT [--verbs add,remove] [--minutes 10]
 
 For each verb (make a dock, add, add again what was removed, remove, rebuild, collect, migrate the database, get) and
-each call of ``tests/killing.py``, with strace:
+each call of ``tests/support/killing.py``, with strace:
 
     kill    the process dies at the call
     fsync   the n-th fsync or fdatasync says EIO: a failure, never turned into success
@@ -27,10 +27,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from tests.support.docking import MEMORY
+from tests.support.killing import (
+    CALLS,
+    CHANGING,
+    VERBS,
+    age,
+    answers,
+    check,
+    count_calls,
+    make_small,
+    points,
+    run_traced,
+    strace,
+)
 
-from docking import MEMORY
-from killing import CALLS, CHANGING, VERBS, age, answers, check, count_calls, make_small, points, run_traced, strace
 from learndock.dock import open_dock
 from learndock.package import open_learnware
 

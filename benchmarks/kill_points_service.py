@@ -2,10 +2,10 @@
 
     python benchmarks/kill_points_service.py --json OUT [--verbs publish,delete] [--minutes 20]
 
-For each verb of ``tests/killing_service.py`` and each call of ``tests/killing.py``, with strace. After the next start
-what was acknowledged is there, a learnware is there whole or not at all (dock, repository and catalogue agree),
-every blob has its bytes and nobody sees what is private. The verb done again succeeds. When the time of everything
-is over, a collection leaves nothing that nobody refers to.
+For each verb of ``tests/support/killing_service.py`` and each call of ``tests/support/killing.py``, with strace. After
+the next start what was acknowledged is there, a learnware is there whole or not at all (dock, repository and
+catalogue agree), every blob has its bytes and nobody sees what is private. The verb done again succeeds. When the
+time of everything is over, a collection leaves nothing that nobody refers to.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from tests.support.docking import MEMORY
+from tests.support.killing import points
+from tests.support.killing_service import VERBS, Killer, make_small
 
-from docking import MEMORY
-from kill_points import asked, conclude
-from killing import points
-from killing_service import VERBS, Killer, make_small
+from benchmarks.kill_points import asked, conclude
 
 
 def run(killer: Killer, until: float) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.dock.database import created
+from benchmarks.poison_pool import Named, Pool, make_pool
 from learndock.dock.gate import Newcomer, check_newcomer, unit_rows
-from learndock.dock.records import Records
+from learndock.dock.storage.records import Records
+from learndock.dock.storage.sqlite import created
 from learndock.errors import SuspectSpec
 from learndock.search.ranking import rank
-from poison_pool import Named, Pool, make_pool
 
 Floats = NDArray[np.float32]
 EVIL = "evil"
@@ -272,7 +272,7 @@ def collude(pool: Pool, owners: Sequence[int]) -> list[dict[str, Any]]:
                 crowd.append(Attack("colluder", domain, canonical(common + 0.23 * alone)))
             first = searched(None, crowd, shelf, pool.queries) >= len(shelf.names)
             related = np.array([q.family == family for q in pool.queries])
-            quiet = np.array([q.spec.evidence is not None and q.spec.evidence > 0.05 for q in pool.queries])
+            quiet = np.array([q.spec.p_value is not None and q.spec.p_value > 0.05 for q in pool.queries])
             own.append(float(first[related & ~quiet].mean()) if (related & ~quiet).any() else 0.0)
             silent.append(float(first[related & quiet].mean()) if (related & quiet).any() else 0.0)
             strange.append(float(first[~related].mean()))

@@ -24,11 +24,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from tests.support.docking import make_learnware
 
-from docking import make_learnware
 from learndock.dock import open_dock
-from learndock.dock.session import Session
+from learndock.dock.remote.session import Session
 from learndock.errors import LearndockError
 from learndock.files import sha256_file
 from learndock.package.manifest import Manifest

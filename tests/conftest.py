@@ -167,11 +167,11 @@ def authored(config: pytest.Config, encoder: Path, name: str, recipe: Any) -> An
     Tracing takes half a minute, so pytest's cache keeps it, under the hash of everything that it is made from.
     """
     from learndock.spaces import get_space
-    from learndock.spaces.author import build_causal_space, build_space
-    from learndock.spaces.causal_helper import CausalRecipe
+    from learndock.spaces.authoring.author import build_causal_space, build_space
+    from learndock.spaces.authoring.causal_helper import CausalRecipe
 
     package = Path(learndock.__file__).parent
-    made_from = [Path(__file__), package / "files.py", *sorted((package / "spaces").glob("*.py"))]
+    made_from = [Path(__file__), package / "files.py", *sorted((package / "spaces").rglob("*.py"))]
     made_from += sorted(encoder.iterdir())
     versions = [version(p) for p in ("torch", "transformers", "onnx", "onnxscript", "tokenizers", "safetensors")]
     text = repr((name, recipe, versions, [sha256_file(p) for p in made_from]))
@@ -189,7 +189,7 @@ def authored(config: pytest.Config, encoder: Path, name: str, recipe: Any) -> An
 @pytest.fixture(scope="session")
 def tiny_space(tiny_encoder: Path, pytestconfig: pytest.Config) -> Any:
     """A space of 768 numbers, authored here; use ``tiny_space.folder`` where a folder is asked for."""
-    from learndock.spaces.torch_helper import Recipe
+    from learndock.spaces.authoring.torch_helper import Recipe
 
     return authored(pytestconfig, tiny_encoder, "tiny", Recipe(rank=4, max_tokens=64))
 
@@ -197,7 +197,7 @@ def tiny_space(tiny_encoder: Path, pytestconfig: pytest.Config) -> Any:
 @pytest.fixture(scope="session")
 def tiny_masked_space(tiny_masked_encoder: Path, pytestconfig: pytest.Config) -> Any:
     """A space that reads a masked LM at the mask of a template."""
-    from learndock.spaces.torch_helper import Recipe
+    from learndock.spaces.authoring.torch_helper import Recipe
 
     recipe = Recipe(rank=4, max_tokens=64, pooling="mask", template="{text} It was <mask>.")
     return authored(pytestconfig, tiny_masked_encoder, "tiny-masked", recipe)
@@ -206,7 +206,7 @@ def tiny_masked_space(tiny_masked_encoder: Path, pytestconfig: pytest.Config) ->
 @pytest.fixture(scope="session")
 def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the causal model that ``tiny_causal_space`` is authored from."""
-    from causal import write_causal
+    from tests.support.causal import write_causal
 
     return write_causal(tmp_path_factory.mktemp("causal") / "llama")
 
@@ -214,7 +214,7 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_causal_space(tiny_causal: Path, pytestconfig: pytest.Config) -> Any:
     """A space of prompts and completions, authored here."""
-    from learndock.spaces.causal_helper import CausalRecipe
+    from learndock.spaces.authoring.causal_helper import CausalRecipe
 
     recipe = CausalRecipe(rank=4, prompt_tokens=48, completion_tokens=12, adapted=1.0)
     return authored(pytestconfig, tiny_causal, "tiny-causal", recipe)

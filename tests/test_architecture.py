@@ -94,7 +94,9 @@ def test_the_ground_floor_knows_no_room() -> None:
 
 def test_the_check_sees_what_it_looks_for(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("import os\ndef f():\n    from learndock.cli import app\nif 0:\n    import learndock.dock.home\n")
+    file.write_text(
+        "import os\ndef f():\n    from learndock.cli import app\nif 0:\n    import learndock.dock.storage.layout\n"
+    )
     assert [(room(m), line) for m, line in imports(file) if room(m)] == [("cli", 3), ("cli", 3), ("dock", 5)]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import models
 from learndock.errors import exit_code
+from tests.support import models
 
 EXTRAS = (
     "torch", "transformers", "peft", "sklearn", "skops", "pyarrow", "onnx", "onnxscript", "scipy", "datasets", "pandas",

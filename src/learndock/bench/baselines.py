@@ -212,9 +212,9 @@ def rkme_labels(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Fl
     distributions are compared too. As there, a set is reduced label by label (at most ``POINTS`` for each, values in
     ``BINS`` classes). All labels weigh the same on both sides: a user who draws some of each knows nothing of their
     shares, and those of the models would decide. Label sets here differ from task to task, so labels are compared by
-    a second Gaussian kernel, on the helper's features of their phrases, and the product of kernels embeds the joint
-    distribution (Song et al. 2009): our generalisation to different label sets, not a published variant to the letter.
-
+    a second Gaussian kernel, on the helper's features of their descriptions, and the product of kernels embeds the
+    joint distribution (Song et al. 2009): our generalisation to different label sets, not a published variant to the
+    letter.
     A pool keeps no answers to the owner's spec examples: the owner's other unlabelled inputs, ``task.test`` of the
     learnware's own task, stand for them. Their true labels are not read.
     """
@@ -223,11 +223,11 @@ def rkme_labels(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Fl
     _, targets = bench.drawn(task, seed)
     X = _user_features(bench, task, seed)
     user = Embedding(X, _balanced(found.schema, targets), indicators(found.schema, targets))
-    mine = _phrases(bench, found.schema)
+    mine = _descriptions(bench, found.schema)
     length = product(user, user, gamma, gaussian(mine, mine, label_gamma))
     distances = []
     for entry in (bench.entries[p] for p in places):
-        theirs = _phrases(bench, bench.tasks[entry.task].schema)
+        theirs = _descriptions(bench, bench.tasks[entry.task].schema)
         model, own = once(bench, ("labels", entry.name), lambda e=entry: _labelled(bench, e))  # type: ignore[misc]
         both = product(user, model, gamma, gaussian(mine, theirs, label_gamma))
         distances.append(-np.sqrt(max(length + own - 2 * both, 0)))
@@ -242,15 +242,17 @@ def _balanced(schema: Schema, said: NDArray[Any]) -> Float:
     return found
 
 
-def _phrases(bench: Bench, schema: Schema) -> Float:
+def _descriptions(bench: Bench, schema: Schema) -> Float:
     """Features of what the labels mean; a scale without named ends has these two."""
-    texts = schema.phrases or ("a low value", "a high value")
+    texts = schema.descriptions or ("a low value", "a high value")
     return bench.features.plain(list(texts)).astype(np.float64)
 
 
 def _label_gamma(bench: Bench) -> float:
     return once(
-        bench, "label gamma", lambda: median_gamma(np.vstack([_phrases(bench, t.schema) for t in bench.tasks.values()]))
+        bench,
+        "label gamma",
+        lambda: median_gamma(np.vstack([_descriptions(bench, t.schema) for t in bench.tasks.values()])),
     )
 
 
@@ -275,8 +277,8 @@ def _labelled(bench: Bench, entry: Entry) -> tuple[Embedding, float]:
         )
     points, weights, kept = (np.concatenate(part) for part in zip(*pieces, strict=True))
     found = Embedding(points, weights, kept)
-    phrases = _phrases(bench, schema)
-    return found, product(found, found, gamma, gaussian(phrases, phrases, _label_gamma(bench)))
+    descriptions = _descriptions(bench, schema)
+    return found, product(found, found, gamma, gaussian(descriptions, descriptions, _label_gamma(bench)))
 
 
 # --- transferability: models are run on the user's examples --------------------------------------------------------
@@ -388,10 +390,10 @@ def _labels(bench: Bench, task: str, seed: int) -> NDArray[np.int64]:
 def direct(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
     """Score every model on the user's own examples, as ``pool.worth`` defines a score.
 
-    Own labels: the outputs. An encoder: its features under the task's phrases. Otherwise a read-out, cross-validated
-    over the few examples (``FOLDS`` folds, each with its part of every label). Equal scores are ordered by the mean
-    log-likelihood of the outputs; a model that tells no probabilities counts there as one that knows nothing.
-    """
+    Own labels: the outputs. An encoder: its features under the task's descriptions. Otherwise a read-out,
+    cross-validated over the few examples (``FOLDS`` folds, each with its part of every label). Equal scores are
+    ordered by the mean log-likelihood of the outputs; a model that tells no probabilities counts there as one that
+    knows nothing."""
     schema = bench.tasks[task].schema
     rows, targets = bench.drawn(task, seed)
 
@@ -403,8 +405,8 @@ def direct(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
                 schema, outputs, targets
             )
         codes = asked.codes[rows]
-        if task in entry.phrases and schema.type == "classification":
-            said: NDArray[Any] = (codes @ entry.phrases[task].T).argmax(1)
+        if task in entry.descriptions and schema.type == "classification":
+            said: NDArray[Any] = (codes @ entry.descriptions[task].T).argmax(1)
         else:
             said = cross_validated(schema, codes, targets, seed)
         return sign(schema.metric) * score(schema, said, targets) + TIE_BREAK * _likelihood(schema, None, targets)

@@ -16,7 +16,7 @@ from learndock.bench.compare import Comparison, Outcome, compare
 from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, applicable, by_specs, parts, rank_entries
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
-from learndock.search.ranking import chance_of_best, trust
+from learndock.search.ranking import p_value_of_best, trust
 from learndock.spec.sketch import fold
 from learndock.spec.spec import Spec
 
@@ -300,7 +300,7 @@ def _chance(bench: Bench, spec: Spec, places: Sequence[int]) -> float:
     domains = np.stack([s.unit_domain for s in specs])
     weights = trust(np.array([s.reliability for s in specs])).astype(np.float32)
     trusted = np.stack([s.unit_behaviour for s in specs]) * weights[:, None]
-    found = chance_of_best(spec, domains, trusted)
+    found = p_value_of_best(spec, domains, trusted)
     return 1.0 if found is None else found
 
 

@@ -23,14 +23,14 @@ from learndock.bench.pool import Bench, Report, examples_of
 from learndock.bench.tasks import spread
 from learndock.data import Schema
 from learndock.data.examples import Input
-from learndock.spaces.heads import phrase_anchors
+from learndock.spaces.heads import description_prototypes
 from learndock.spaces.helper import batches
 from learndock.spec import make_spec
-from learndock.spec.onepass import balanced_weights, centre_within, deal, indicators
+from learndock.spec.onepass import balanced_weights, centre_within, indicators, stratified_groups
 from learndock.spec.spec import identity
 
 if TYPE_CHECKING:
-    from learndock.spaces.torch_helper import TorchHelper
+    from learndock.spaces.authoring.torch_helper import TorchHelper
 
 Float = NDArray[np.float64]
 #: A vector of all weights is 90 MB: a few learnwares of a few tasks stand for all.
@@ -79,14 +79,14 @@ def descent(
 
 def directions_of(bench: Bench, schema: Schema, targets: NDArray[Any], seed: int = 0) -> NDArray[np.float32]:
     """What recipe ``one-pass`` differentiates along, ``(n, width)``."""
-    shares = indicators(schema, targets)
-    weights = centre_within(balanced_weights(schema, shares), deal(schema, shares, seed))
-    return phrase_anchors(bench.space.helper, schema).direct(weights)
+    soft_labels = indicators(schema, targets)
+    weights = centre_within(balanced_weights(schema, soft_labels), stratified_groups(schema, soft_labels, seed))
+    return description_prototypes(bench.space.helper, schema).direct(weights)
 
 
 def forms(bench: Bench, report: Report) -> Finding:
     """Does a smaller form choose as full fine-tuning does? Behaviour alone, first draw of the user."""
-    worded = [n for n, t in bench.tasks.items() if t.schema.phrases]
+    worded = [n for n, t in bench.tasks.items() if t.schema.descriptions]
     names = spread(worded, TASKS)
     places = [
         i for i, e in enumerate(bench.entries)
@@ -124,7 +124,7 @@ def forms(bench: Bench, report: Report) -> Finding:
 
 
 def _measure(bench: Bench, names: Sequence[str], places: Sequence[int], report: Report) -> Arrays:
-    from learndock.spaces.torch_helper import space_torch_helper
+    from learndock.spaces.authoring.torch_helper import space_torch_helper
 
     helper = space_torch_helper(bench.space)
     done, total = 0, len(names) + len(places)

@@ -33,9 +33,9 @@ LEAST = 16
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model says of n inputs: ``outputs`` and ``codes`` as above, and for an encoder its own ``phrases``.
+    """What a model says of n inputs: ``outputs`` and ``codes`` as above, and for an encoder its own ``descriptions``.
 
-    ``phrases`` gives the encoder's features of label phrases, or is None where a model has no text side.
+    ``descriptions`` gives the encoder's features of label descriptions, or is None where a model has no text side.
     """
 
     outputs: Float

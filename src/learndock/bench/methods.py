@@ -154,7 +154,7 @@ METHODS: Mapping[str, Method] = {
 
 def applicable(bench: Bench) -> dict[str, Method]:
     """The methods that can be asked in a space: those that compare words need a helper that reads them."""
-    return {name: m for name, m in METHODS.items() if bench.space.phrases or not m.words}
+    return {name: m for name, m in METHODS.items() if bench.space.reads_descriptions or not m.words}
 
 
 PARTS: Mapping[str, Method] = {
@@ -165,7 +165,7 @@ PARTS: Mapping[str, Method] = {
     "behaviour x trust": Method(by_specs(0)),
     "domain 0.5": Method(by_specs(0.5)),
     DEFAULT: Method(identified),
-    "without peers": Method(by_specs()),
+    "without consensus": Method(by_specs()),
     "domain 2": Method(by_specs(2)),
     "no reliability": Method(by_specs(weigh=np.ones_like)),
     "reliability itself": Method(by_specs(weigh=np.asarray)),

@@ -3,7 +3,7 @@
 A learnware's score on a task is defined once:
 
     labels of its own family   its own outputs on the task's test examples
-    other labels, an encoder   its features under the task's own phrases (as the papers do), where there are phrases
+    other labels, an encoder   its features under the task's own descriptions (as the papers do), where there are some
     other labels, otherwise    a small read-out (logistic regression or ridge on its codes) fitted on the user's
                                few examples
 
@@ -43,7 +43,7 @@ class Entry:
 
     ``spec`` was fitted to its predictions, ``label_spec`` to the labels of the same examples. ``asked`` holds its
     answers by (task, part): part is ``test`` or ``user`` (the rows ``Bench.rows[task]`` of the user's examples);
-    ``phrases`` an encoder's features of a task's label phrases. ``predicted`` is what ``spec`` was fitted to.
+    ``descriptions`` an encoder's features of a task's label descriptions. ``predicted`` is what ``spec`` was fitted to.
     ``changed``: what tuning changed in a network (see ``learners.Tuned``). ``writes``: it answers the question of any
     task itself, as a language model does; ``asked`` then holds its answers in that task's labels.
     """
@@ -56,7 +56,7 @@ class Entry:
     label_spec: Spec
     asked: Mapping[tuple[str, str], Answers]
     predicted: NDArray[Any]
-    phrases: Mapping[str, Float] = field(default_factory=dict)
+    descriptions: Mapping[str, Float] = field(default_factory=dict)
     writes: bool = False
     changed: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -194,14 +194,14 @@ def _entry(
         for t in tasks
         for part in ("test", "user")
     }
-    phrases = {t.name: found[f"phrases {t.name}"] for t in tasks if f"phrases {t.name}" in found}
+    descriptions = {t.name: found[f"descriptions {t.name}"] for t in tasks if f"descriptions {t.name}" in found}
     changed = {n.removeprefix("changed "): a for n, a in found.items() if n.startswith("changed ")}
     assert task.spec.targets is not None
     return Entry(
         name, task.name, kind, quality,
         responses.spec(space, "model", task.schema, found["spec"]),
         responses.spec(space, "model", task.schema, task.spec.targets),
-        asked, found["spec"], phrases, changed=changed,
+        asked, found["spec"], descriptions, changed=changed,
     )  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def _ask(
         parts.append((f"{t.name} test", adapt(list(test), like)))
         parts.append((f"{t.name} user", adapt([t.user.inputs[i] for i in rows[t.name]], like)))
         if kind == "network" and isinstance(like, str | tuple):
-            parts.append((f"phrases {t.name}", adapt(list(t.schema.phrases), "")))
+            parts.append((f"descriptions {t.name}", adapt(list(t.schema.descriptions), "")))
     answers = model.answer([i for _, inputs in parts for i in inputs])
     found: Arrays = {}
     if isinstance(model, Tuned):
@@ -227,7 +227,7 @@ def _ask(
         start += len(inputs)
         if name == "spec":
             found["spec"] = answers.outputs[place]
-        elif name.startswith("phrases"):
+        elif name.startswith("descriptions"):
             found[name] = answers.codes[place].astype(np.float32)
         else:
             found[f"outputs {name}"] = answers.outputs[place]
@@ -246,7 +246,7 @@ def _scores(bench: Bench, task: Task, report: Report) -> Float:
         report(f"scores on {task.name}", place, len(bench.entries))
         for seed in range(bench.size.seeds):
             found[seed, place] = worth(bench, task, entry, seed)
-            if bench.answers(task.name, entry) or task.name in entry.phrases:
+            if bench.answers(task.name, entry) or task.name in entry.descriptions:
                 found[:, place] = found[0, place]
                 break
     return found
@@ -259,8 +259,8 @@ def worth(bench: Bench, task: Task, entry: Entry, seed: int) -> float:
     targets = task.test.targets[: len(asked.codes)]
     if bench.answers(task.name, entry):
         return grade(task.schema, asked.outputs, targets)
-    if task.name in entry.phrases and task.schema.type == "classification":
-        return score(task.schema, (asked.codes @ entry.phrases[task.name].T).argmax(1), targets)
+    if task.name in entry.descriptions and task.schema.type == "classification":
+        return score(task.schema, (asked.codes @ entry.descriptions[task.name].T).argmax(1), targets)
     places, labels = bench.drawn(task.name, seed)
     return score(
         task.schema, read_out(task.schema, entry.asked[task.name, "user"].codes[places], labels, asked.codes), targets

@@ -1,6 +1,6 @@
 """The helper's answers, once for all specs: features, and the sketched gradient of every example in every label.
 
-A one-pass behaviour is linear in the weights w_ic, and anchors sum to zero over the labels, so with
+A one-pass behaviour is linear in the weights w_ic, and prototypes sum to zero over the labels, so with
 
     r_ic = sketch of d<f(x_i), g_c>/dB      for all labels but the last
 
@@ -8,7 +8,7 @@ the behaviour of any model on these examples is 1/n sum_i sum_c (w_ic - w_iC) r_
 each model then costs a product: hundreds of graded learnwares and draws of users become affordable. The numbers are
 those of ``make_spec`` up to rounding (a test compares them).
 
-Where a helper reads no words the anchors are class means, and depend on all labels; where it writes, a prompt is
+Where a helper reads no words the prototypes are class means, and depend on all labels; where it writes, a prompt is
 read once for all completions. Every spec then costs its own pass (``Passes``), which is kept on disk.
 """
 
@@ -24,11 +24,11 @@ from learndock.bench.cache import Arrays, Cache
 from learndock.data import Examples, Schema
 from learndock.data.examples import Input
 from learndock.files import sha256_bytes
-from learndock.spaces.heads import head_for, phrase_anchors
+from learndock.spaces.heads import description_prototypes, head_for
 from learndock.spaces.helper import Progress
 from learndock.spaces.space import Space
 from learndock.spec.make import assemble, gather
-from learndock.spec.onepass import Contributions, balanced_weights, centre_within, deal, indicators
+from learndock.spec.onepass import Contributions, balanced_weights, centre_within, indicators, stratified_groups
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Kind, Spec, identity
 
@@ -48,18 +48,18 @@ class Responses:
 
     def contributions(self, schema: Schema, targets: NDArray[np.generic], seed: int = 0) -> Contributions:
         """What ``onepass.contribute`` gives for the same examples and labels, without the whole vector."""
-        shares = indicators(schema, targets)
-        groups = deal(schema, shares, seed)
-        weights = centre_within(balanced_weights(schema, shares), groups)
+        soft_labels = indicators(schema, targets)
+        groups = stratified_groups(schema, soft_labels, seed)
+        weights = centre_within(balanced_weights(schema, soft_labels), groups)
         weights = (weights[:, :-1] - weights[:, -1:]).astype(np.float32)
-        count, n = int(groups.max()) + 1, len(shares)
+        count, n = int(groups.max()) + 1, len(soft_labels)
         sums = np.stack([np.tensordot(weights[groups == g], self.sketches[groups == g], axes=2) for g in range(count)])
         return Contributions(self.features, sums * np.float32(count / n), np.zeros(0, np.float32))
 
     def spec(self, space: Space, kind: Kind, schema: Schema, targets: NDArray[np.generic], seed: int = 0) -> Spec:
         """The spec of these examples with ``targets`` (labels, or a model's probabilities)."""
         found = self.contributions(schema, targets, seed)
-        return assemble(space, kind, schema, len(self.features), found, head="phrases", seed=seed)
+        return assemble(space, kind, schema, len(self.features), found, head="descriptions", seed=seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +106,13 @@ def respond(
     cache: Cache, space: Space, schema: Schema, examples: Examples, progress: Progress | None = None
 ) -> Answering:
     """Run the helper over ``examples``, or read what it said before."""
-    if not space.phrases:
+    if not space.reads_descriptions:
         asked = {"space": identity(space.describe("one-pass")), "inputs": repr(list(examples.inputs))}
         features = cache.get("passed", asked, lambda: {"features": space.helper.features(list(examples.inputs))})
         return Passes(cache, space, list(examples.inputs), features["features"])
     key = {
         "space": identity(space.describe("one-pass")),
-        "phrases": list(schema.phrases),
+        "descriptions": list(schema.descriptions),
         "inputs": repr(list(examples.inputs)),
     }
     found = cache.get("responses", key, lambda: _run(space, schema, examples, progress))
@@ -121,7 +121,7 @@ def respond(
 
 def _run(space: Space, schema: Schema, examples: Examples, progress: Progress | None) -> Arrays:
     helper, sketch = space.helper, space_sketch(space)
-    points = phrase_anchors(helper, schema).points
+    points = description_prototypes(helper, schema).points
     n, columns = len(examples), len(points) - 1
     directions = np.broadcast_to(points[:-1], (n, columns, points.shape[1]))
     features = np.zeros((n, space.width), np.float32)

@@ -14,9 +14,9 @@ from typing import Any
 from learndock._version import VERSION
 from learndock.bench.cache import Cache
 from learndock.bench.costs import costs, measure
+from learndock.bench.descriptions import descriptions
 from learndock.bench.experiments import EXPERIMENTS, Finding
 from learndock.bench.learners import Features
-from learndock.bench.phrases import phrases
 from learndock.bench.pool import Bench, Report, Trainer, build, logistic
 from learndock.bench.recipes import recipes
 from learndock.bench.report import write_finding, write_results
@@ -50,7 +50,7 @@ def bench_text(
         "logistic": logistic(features),
         "tfidf": lambda task, quality, _: text.train_tfidf(task.schema, task.fit, quality, 0),
     }
-    experiments: dict[str, Experiment] = {**_common(), "semantics": semantics, "phrases": phrases}
+    experiments: dict[str, Experiment] = {**_common(), "semantics": semantics, "descriptions": descriptions}
     if size.network_qualities:
         from learndock.bench import networks
 

@@ -44,13 +44,13 @@ def meanings(task: Task) -> list[Task]:
     }
     if task.schema.classes > 2:
         for label in range(min(task.schema.classes, 3)):
-            phrase = task.schema.phrases[label]
+            description = task.schema.descriptions[label]
             questions[f"only {task.schema.labels[label]}"] = (
-                (f"not: {phrase}", phrase),
+                (f"not: {description}", description),
                 _only(label),
             )
-    for name, (phrases, ask) in questions.items():
-        made = ask_otherwise(task, name, phrases, ask)
+    for name, (descriptions, ask) in questions.items():
+        made = ask_otherwise(task, name, descriptions, ask)
         if made is not None:
             found.append(made)
     return found

@@ -51,7 +51,7 @@ QUICK = Size(
     tasks=3, seeds=1, pool_shots=16, fit=160, spec=64, test=80, cross_test=40,
     network_qualities=(), paper_tasks=0, finetune=False,
 )  # fmt: skip
-#: Images: no phrases to share the helper's passes by, so every spec costs one. The short form is half of it.
+#: Images: no descriptions to share the helper's passes by, so every spec costs one. The short form is half of it.
 IMAGES = Size(
     seeds=2, pool_shots=16, fit=600, spec=128, test=300, cross_test=100,
     qualities=(*QUALITIES, "shuffled"), other_qualities=("good", "noisy60", "shuffled"), network_qualities=("good",),

@@ -31,7 +31,7 @@ class Task:
 
     ``user`` is what users' few examples are drawn from, ``fit`` and ``spec`` are the owner's (models are trained
     on one and specified on the other), ``test`` scores. ``family`` names tasks that are one source and one question
-    (found by equal phrases and domain): they count for each other. ``base`` names the task whose inputs these are.
+    (found by equal descriptions and domain): they count for each other. ``base`` names the task whose inputs these are.
     ``relatives`` names tasks that are nearly the same question, told before anything is measured: they count half.
     """
 
@@ -95,8 +95,8 @@ def _load(data: Path, name: str, entry: dict[str, str], size: Size) -> Task:
     test = read_examples(_file(data, name, "test"), schema=schema, limit=MOST_ROWS)
     # Tasks that say of no domain are neighbours where they come from one source
     domain = entry.get("domain") or entry.get("source") or name
-    card = f"{name.replace('_', ' ')}: {', '.join(schema.phrases)}. {domain}"
-    family = f"{domain}|{'|'.join(schema.phrases)}" if schema.phrases else name
+    card = f"{name.replace('_', ' ')}: {', '.join(schema.descriptions)}. {domain}"
+    family = f"{domain}|{'|'.join(schema.descriptions)}" if schema.descriptions else name
     return split(name, schema, train, test, size, family=family, domain=domain, card=card)
 
 
@@ -132,12 +132,12 @@ Question = Callable[[Examples], NDArray[np.int64]]
 LEAST_SHARE = 0.1
 
 
-def ask_otherwise(task: Task, name: str, phrases: Sequence[str], ask: Question) -> Task | None:
+def ask_otherwise(task: Task, name: str, descriptions: Sequence[str], ask: Question) -> Task | None:
     """Another question to the same inputs, dealt to the same people; None where a label hardly ever is the answer."""
-    schema = Schema("classification", tuple(phrases), tuple(phrases), "accuracy")
+    schema = Schema("classification", tuple(descriptions), tuple(descriptions), "accuracy")
     parts = {p: replace(getattr(task, p), targets=ask(getattr(task, p)), schema=schema)
              for p in ("user", "fit", "spec", "test")}  # fmt: skip
-    shares = [np.bincount(p.targets, minlength=len(phrases)) / len(p.targets) for p in parts.values()]
+    shares = [np.bincount(p.targets, minlength=len(descriptions)) / len(p.targets) for p in parts.values()]
     if min(float(s.min()) for s in shares) < LEAST_SHARE:
         return None
     return replace(

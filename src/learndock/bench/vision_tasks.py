@@ -94,8 +94,8 @@ def digits(size: Size) -> Task:
 def other_questions(base: Task) -> list[Task]:
     """Everything else that is asked of a task's images; what hardly ever has one of its answers is left out."""
     made: list[Task | None] = []
-    for name, (phrases, groups) in BY_LABEL.get(base.name, {}).items():
-        made.append(ask_otherwise(base, name, phrases, _by_label(base.schema.labels, groups)))
+    for name, (descriptions, groups) in BY_LABEL.get(base.name, {}).items():
+        made.append(ask_otherwise(base, name, descriptions, _by_label(base.schema.labels, groups)))
     if base.name in ("cifar10", "dtd10"):
         middle = float(np.median([_warmth(i) for i in base.fit.inputs]))
         made.append(ask_otherwise(base, "colour", ("cold colours", "warm colours"), _above(_warmth, middle)))

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from learndock.bench.cache import Arrays
 from learndock.data.prompts import Asked
 from learndock.errors import ModelError
-from learndock.spaces.compact import Layout, laid_out
+from learndock.spaces.authoring.packed import Layout, laid_out
+from learndock.spaces.authoring.torch_helper import adapted
 from learndock.spaces.helper import Progress
 from learndock.spaces.prompts import Integers
 from learndock.spaces.space import Space
-from learndock.spaces.torch_helper import adapted
 from learndock.spec.paper import PaperSettings, steps
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Base:
     def __init__(self, space: Space, upper: float = UPPER) -> None:
         import torch
 
-        from learndock.spaces.causal_helper import space_causal_helper
+        from learndock.spaces.authoring.causal_helper import space_causal_helper
 
         self.space = space
         self.helper = space_causal_helper(space)

@@ -21,7 +21,7 @@ def pack(
     out: options.Out,
     schema: options.Schema = None,
     description: Annotated[str, typer.Option(help="A sentence about the model.")] = "",
-    licence: Annotated[str | None, typer.Option("--license", help="Licence of the model (an SPDX name).")] = None,
+    license_: Annotated[str | None, typer.Option("--license", help="License of the model (an SPDX name).")] = None,
     base: Annotated[str | None, typer.Option(help="Base model of an adapter, if its configuration is wrong.")] = None,
     space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
@@ -48,7 +48,7 @@ def pack(
             space=space,
             recipe=recipe,
             description=description,
-            license=licence,
+            license=license_,
             base=base,
             full=full,
             seed=seed,
@@ -93,7 +93,7 @@ def list_(dock: options.Dock = None, json: options.Json = False) -> None:
         show.say("The dock is empty; `learndock add` fills it.")
         return
     show.table(
-        ["learnware", "version", "format", "task", "licence", "size"],
+        ["learnware", "version", "format", "task", "license", "size"],
         [
             [
                 r.name,
@@ -120,11 +120,11 @@ def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -
     if manifest.description:
         show.say(f"  {manifest.description}")
     show.say(f"  format   {manifest.format}" + (f" on {manifest.base.name}" if manifest.base else ""))
-    show.say(f"  licence  {manifest.license or 'not stated'}")
+    show.say(f"  license  {manifest.license or 'not stated'}")
     task = manifest.task_schema
     show.say(f"  task     {task.type}, metric {task.metric}")
-    for label, phrase in zip(task.labels, task.phrases, strict=True):
-        show.say(f"             {label}" + (f": {phrase}" if phrase != label else ""))
+    for label, description in zip(task.labels, task.descriptions, strict=True):
+        show.say(f"             {label}" + (f": {description}" if description != label else ""))
     show.say(f"  specs    {', '.join(f'{s.space} ({s.space_id[:12]})' for s in manifest.specs) or 'none'}")
     show.table(["file", "size", "sha256"], [[f.path, show.megabytes(f.size), f.sha256[:12]] for f in manifest.files])
 

@@ -30,7 +30,7 @@ TaskType = Annotated[
     str | None,
     typer.Option("--task-type", help="Only for classification, or for regression.", rich_help_panel="Filters"),
 ]
-License = Annotated[str | None, typer.Option("--license", help="Only under this licence.", rich_help_panel="Filters")]
+License = Annotated[str | None, typer.Option("--license", help="Only under this license.", rich_help_panel="Filters")]
 Base = Annotated[str | None, typer.Option("--base", help="Only on this base model.", rich_help_panel="Filters")]
 Owner = Annotated[str | None, typer.Option("--owner", help="Only of this owner.", rich_help_panel="Filters")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -11,7 +11,7 @@ from learndock.cli import options, show
 from learndock.cli.help import Grouped
 
 if TYPE_CHECKING:
-    from learndock.dock.session import Session
+    from learndock.dock.remote.session import Session
 
 Scope = Annotated[str, typer.Option(help="What it may: read, write or admin.")]
 Name = Annotated[str, typer.Argument(help="Name of the user or organisation.")]
@@ -143,9 +143,9 @@ def set_member(
 
 
 def _session(dock: str | None) -> Session:
-    from learndock.dock import credentials
-    from learndock.dock.home import default_folder, is_address
-    from learndock.dock.session import Session
+    from learndock.dock.remote import credentials
+    from learndock.dock.remote.session import Session
+    from learndock.dock.storage.layout import default_folder, is_address
     from learndock.errors import UsageError
 
     place = str(default_folder()) if dock is None else dock

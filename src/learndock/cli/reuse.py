@@ -67,7 +67,7 @@ def identify(
             tried = try_matches(opened, found.matches, examples, mapping=pairs, most=trials, report=report)
     if json:
         more = {} if tried is None else {"tried": [t.to_dict() for t in tried]}
-        show.print_json({**found.to_dict(), "evidence": asked.evidence, **more})
+        show.print_json({**found.to_dict(), "p_value": asked.p_value, **more})
         return
     _print_matches(found, asked, filters)
     if tried:
@@ -81,11 +81,11 @@ def _print_matches(found: Any, asked: Any, filters: Any) -> None:
     if not found.fits:
         show.say(
             f"Nothing in this dock fits: none of {found.searched} learnwares answers your examples better than the "
-            f"same search does with their labels shuffled (p = {show.percent(found.chance)})."
+            f"same search does with their labels shuffled (p = {show.percent(found.p_value_any)})."
         )
         show.say("The closest, for what it is worth:")
     show.table(
-        ["", "learnware", "score", "90% interval", "domain", "behaviour", "reliable", "evidence (p)"],
+        ["", "learnware", "score", "90% interval", "domain", "behaviour", "reliable", "p-value"],
         [
             [
                 i + 1,
@@ -95,17 +95,17 @@ def _print_matches(found: Any, asked: Any, filters: Any) -> None:
                 f"{m.domain:+.2f}",
                 f"{m.behaviour:+.2f}",
                 f"{m.reliability:.2f}",
-                show.percent(m.evidence),
+                show.percent(m.p_value),
             ]
             for i, m in enumerate(found.matches)
         ],
-        right=["score", "domain", "behaviour", "reliable", "evidence (p)"],
+        right=["score", "domain", "behaviour", "reliable", "p-value"],
     )
     show.say("domain: knows your kind of inputs. behaviour: answers as your labels do. Both are cosines, 1 is alike.")
-    if asked.evidence is not None and asked.evidence > 0.05:
+    if asked.p_value is not None and asked.p_value > 0.05:
         show.say("Your examples alone say little, so the order is by domain and by what learnwares of it agree on.")
         show.warn(
-            f"your {asked.n} examples alone do not show that labels depend on inputs (p = {asked.evidence:.2f}); "
+            f"your {asked.n} examples alone do not show that labels depend on inputs (p = {asked.p_value:.2f}); "
             "add examples, or say in --schema what the labels mean"
         )
 

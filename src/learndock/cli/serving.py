@@ -28,7 +28,7 @@ def _serve(
     # other, and burn what others need.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from learndock.cli.text import one_line
-    from learndock.dock.home import default_folder, is_address
+    from learndock.dock.storage.layout import default_folder, is_address
     from learndock.errors import UsageError
     from learndock.http import run
 
@@ -129,7 +129,7 @@ def _server_extra() -> Iterator[None]:
 
 
 def _settings(dock: str | None, config: Path | None) -> tuple[Any, Path]:
-    from learndock.dock.home import default_folder
+    from learndock.dock.storage.layout import default_folder
     from learndock.settings import FILE, load
 
     folder = default_folder() if dock is None else Path(dock).expanduser()
@@ -147,8 +147,8 @@ def login(
     """Be known to a service from now on: exchange a link for a token, or keep a token that you have."""
     import sys
 
-    from learndock.dock import credentials
-    from learndock.dock.session import Session
+    from learndock.dock.remote import credentials
+    from learndock.dock.remote.session import Session
     from learndock.errors import UsageError
 
     address, _, fragment = url.partition("#")
@@ -170,7 +170,7 @@ def login(
 
 def logout(url: Url, json: options.Json = False) -> None:
     """Forget the token of a service."""
-    from learndock.dock import credentials
+    from learndock.dock.remote import credentials
 
     credentials.keep(url, None)
     if json:

@@ -25,7 +25,7 @@ def spaces(json: options.Json = False) -> None:
                 "default": space.name == DEFAULT,
                 "input": space.description["input"],
                 "helper": space.about.get("helper", ""),
-                "licence": space.about.get("licence", ""),
+                "license": space.about.get("license", ""),
                 "sketch": space.description["sketch"]["size"],
                 "present": not missing,
                 "missing": missing,
@@ -42,7 +42,7 @@ def spaces(json: options.Json = False) -> None:
             [
                 r["name"] + (" *" if r["default"] else ""),
                 r["input"],
-                f"{r['helper']} ({r['licence']})" if r["helper"] else "",
+                f"{r['helper']} ({r['license']})" if r["helper"] else "",
                 f"{r['numbers']:,}",
                 r["sketch"],
                 "present" if r["present"] else "missing: " + " or ".join(r["remedy"]),
@@ -90,16 +90,16 @@ def build(
         float, typer.Option(min=0.01, max=1.0, help="Share of a causal model's layers, the last ones, with adapters.")
     ] = 0.5,
     seed: options.Seed = 0,
-    licence: Annotated[str, typer.Option(help="Licence of the helper, for people.")] = "",
+    license_: Annotated[str, typer.Option("--license", help="License of the helper, for people.")] = "",
     json: options.Json = False,
 ) -> None:
     """Author a space from an encoder of texts or images, or a causal LM (needs torch); others can then install it."""
     from learndock.errors import UsageError
-    from learndock.spaces.author import build_causal_space, build_space
-    from learndock.spaces.causal_helper import CausalRecipe, is_causal
-    from learndock.spaces.torch_helper import Recipe
+    from learndock.spaces.authoring.author import build_causal_space, build_space
+    from learndock.spaces.authoring.causal_helper import CausalRecipe, is_causal
+    from learndock.spaces.authoring.torch_helper import Recipe
 
-    about = {"helper": source if not Path(source).is_dir() else Path(source).name, "licence": licence}
+    about = {"helper": source if not Path(source).is_dir() else Path(source).name, "license": license_}
     say = show.note if json else show.say
     if reads not in (None, "text", "generation"):
         raise UsageError(f'--input "{reads}" is unknown; use text or generation')

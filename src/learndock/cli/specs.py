@@ -118,7 +118,7 @@ def _report(file: Path, json: bool) -> None:
         "task": dict(spec.schema),
         "n": spec.n,
         "settings": dict(spec.settings),
-        "evidence": spec.evidence,
+        "p_value": spec.p_value,
         "reliability": spec.reliability,
         "privacy": spec.privacy,
         "parts": {
@@ -139,20 +139,20 @@ def _report(file: Path, json: bool) -> None:
     show.say(f"  space     {found['space']}, recipe {found['recipe']}, id {spec.space_id[:12]}")
     show.say(f"  task      {spec.schema.get('type')}: {labels}")
     show.say(f"  examples  about {spec.n}")
-    show.say(f"  evidence  {_evidence(spec)}")
-    if spec.evidence is not None:  # the recipe paper tells neither
+    show.say(f"  p-value   {_p_value(spec)}")
+    if spec.p_value is not None:  # the recipe paper tells neither
         show.say(f"  repeats   {100 * spec.reliability:.0f}% of the behaviour would come again with other examples")
     show.say(f"  privacy   {_privacy(spec)}")
     show.say("  holds     " + ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["parts"].items()))
 
 
-def _evidence(spec: Any) -> str:
-    if spec.evidence is None:
+def _p_value(spec: Any) -> str:
+    if spec.p_value is None:
         return "not tested"
-    if spec.evidence <= 0.05:
-        return f"p = {spec.evidence:.3f}: the outputs depend on the inputs, as far as the helper can see"
+    if spec.p_value <= 0.05:
+        return f"p = {spec.p_value:.3f}: the outputs depend on the inputs, as far as the helper can see"
     return (
-        f"p = {spec.evidence:.3f}: not told apart from permuted labels; more examples, or clearer phrases for the "
+        f"p = {spec.p_value:.3f}: not told apart from permuted labels; more examples, or clearer descriptions for the "
         "labels, may help"
     )
 

@@ -115,7 +115,7 @@ def infer_schema(values: Iterable[object], refuse: Complain) -> tuple[Schema, st
     if len(whole) < len(names):
         return schema_of(names), None
     names = [n for _, n in sorted(zip(whole, names, strict=True))]
-    remark = f"no schema was given: the labels are the numbers {_list(names)}; names or phrases would help"
+    remark = f"no schema was given: the labels are the numbers {_list(names)}; names or descriptions would help"
     return schema_of(names), remark
 
 

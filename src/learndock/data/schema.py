@@ -30,12 +30,12 @@ class Schema:
     ``labels`` are the names of the classes, in the order of their indices; for regression they are the two
     ends of the scale (low, high), as numbers in text, or empty where the scale has no known ends; generation, where
     completions are free text, has none (where they are few, they are the labels of a classification).
-    ``phrases`` say what each label means, one for one; where the author gave none they are the labels.
+    ``descriptions`` say what each label means, one for one; where the author gave none they are the labels.
     """
 
     type: TaskType
     labels: tuple[str, ...]
-    phrases: tuple[str, ...]
+    descriptions: tuple[str, ...]
     metric: str
 
     def __post_init__(self) -> None:
@@ -44,14 +44,14 @@ class Schema:
         known = METRICS[self.type]
         if self.metric not in known:
             raise SchemaError(f'metric "{self.metric}" is unknown for {self.type}; use one of {", ".join(known)}')
-        for name, values in (("labels", self.labels), ("phrases", self.phrases)):
+        for name, values in (("labels", self.labels), ("descriptions", self.descriptions)):
             if any(not isinstance(v, str) or not v.strip() for v in values):
                 raise SchemaError(f"{name} must be texts that are not empty, found {list(values)!r}")
         if len(set(self.labels)) != len(self.labels):
             raise SchemaError(f"labels must differ from each other, found {list(self.labels)!r}")
-        if len(self.phrases) != len(self.labels):
+        if len(self.descriptions) != len(self.labels):
             raise SchemaError(
-                f"{len(self.labels)} labels but {len(self.phrases)} phrases; give one phrase for each label"
+                f"{len(self.labels)} labels but {len(self.descriptions)} descriptions; give one for each label"
             )
         if self.type == "classification" and len(self.labels) < 2:
             raise SchemaError(f"classification needs at least 2 labels, found {list(self.labels)!r}")
@@ -79,15 +79,15 @@ class Schema:
         labels = source.get("labels", [])
         metric = source.get("metric")
         kind: Any = source.get("type") or next((t for t, m in METRICS.items() if metric in m), "classification")
-        phrases = source.get("phrases") or source.get("label_texts") or labels
-        for name, values in (("labels", labels), ("phrases", phrases)):
+        descriptions = source.get("descriptions") or source.get("label_texts") or labels
+        for name, values in (("labels", labels), ("descriptions", descriptions)):
             if not isinstance(values, list | tuple):
                 raise SchemaError(f"{name} must be a list, found {type(values).__name__}")
         default = METRICS.get(kind, CLASSIFICATION_METRICS)[0] if isinstance(kind, str) else "accuracy"
         return cls(
             type=kind,
             labels=tuple(str(v) if isinstance(v, int | float) else v for v in labels),
-            phrases=tuple(str(v) if isinstance(v, int | float) else v for v in phrases),
+            descriptions=tuple(str(v) if isinstance(v, int | float) else v for v in descriptions),
             metric=metric or default,
         )
 
@@ -122,6 +122,6 @@ class Schema:
         return {
             "type": self.type,
             "labels": list(self.labels),
-            "phrases": list(self.phrases),
+            "descriptions": list(self.descriptions),
             "metric": self.metric,
         }

@@ -1,9 +1,9 @@
 """What the dock keeps: records, blobs, and the checks at its door."""
 
 from learndock.dock.admission import Admitted, admit
-from learndock.dock.blobs import BlobStore, DiskBlobs
-from learndock.dock.dock import Dock, Record, SpecTable, open_dock
-from learndock.dock.verify import Problem
+from learndock.dock.local import Dock, Record, SpecTable, open_dock
+from learndock.dock.storage.blobs import BlobStore, DiskBlobs
+from learndock.dock.storage.verify import Problem
 
 __all__ = [
     "Admitted",

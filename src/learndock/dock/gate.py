@@ -48,7 +48,7 @@ LEAST_SENTINELS = 12
 HUB = 1.35
 #: ... and at least this; similarities by chance stay below.
 HUB_FLOOR = 0.25
-#: The same of the domains alone, which decide for users whose few examples say nothing (``search.peers``).
+#: The same of the domains alone, which decide for users whose few examples say nothing (``search.consensus``).
 HUB_DOMAIN = 1.28
 HUB_DOMAIN_FLOOR = 0.5
 

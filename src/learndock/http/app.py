@@ -12,10 +12,10 @@ from starlette.types import ASGIApp
 
 from learndock._version import VERSION
 from learndock.http import errors
-from learndock.http.around import Around
 from learndock.http.hub import download, lfs, upload
 from learndock.http.limits import Turns
 from learndock.http.metrics import Metrics
+from learndock.http.middleware import Around
 from learndock.http.routes import PREFIX, identify, learnwares, operate, people, repositories, uploads
 from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep

@@ -59,7 +59,7 @@ class Card:
                 f"| score on the owner's data | {self.score:.3f} on {self.examples} examples "
                 "(the owner chose them; the model may have been trained on them) |"
             )
-        lines += [f"| licence | {_cell(self.license or 'not stated')} |", "", *self._labels(), *self._use()]
+        lines += [f"| license | {_cell(self.license or 'not stated')} |", "", *self._labels(), *self._use()]
         return "\n".join(lines)
 
     def _labels(self) -> list[str]:
@@ -71,8 +71,8 @@ class Card:
             low, high = self.schema.labels
             return [f"The model puts out one number, from {low} to {high}.", ""]
         rows = [
-            f"| {_cell(label)} | {_cell(phrase)} |"
-            for label, phrase in zip(self.schema.labels, self.schema.phrases, strict=True)
+            f"| {_cell(label)} | {_cell(description)} |"
+            for label, description in zip(self.schema.labels, self.schema.descriptions, strict=True)
         ]
         return ["| label | what it means |", "|---|---|", *rows, ""]
 

@@ -113,7 +113,7 @@ def rename_labels(own: Schema, mapping: Mapping[str, str]) -> Schema:
         return own
     given = {_plain(theirs): yours for theirs, yours in mapping.items()}
     found: dict[str, str] = {}
-    for label, meaning in zip(own.labels, own.phrases, strict=True):
+    for label, meaning in zip(own.labels, own.descriptions, strict=True):
         name = given.get(_plain(label), label)
         found.setdefault(name, meaning if name == label else name)
     return Schema("classification", tuple(found), tuple(found.values()), own.metric)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from learndock.dock.remote import RemoteDock
+from learndock.dock.remote.dock import RemoteDock
 from learndock.errors import ServiceError
 from learndock.search.filters import Filters
 from learndock.search.ranking import Identification, Match
@@ -25,7 +25,7 @@ def ask(dock: RemoteDock, spec: Spec, *, top: int, filters: Filters, seed: int =
 
 
 def bare(spec: Spec) -> Spec:
-    """What a search looks at, and nothing else: labels and their phrases stay at home, as the whole vector does."""
+    """Keep what a search looks at; labels, their descriptions and the full vector stay at home."""
     return replace(spec, schema={"type": str(spec.schema.get("type", "classification"))}, settings={}, vector=None)
 
 
@@ -33,7 +33,7 @@ def _identification(found: Any, url: str | None) -> Identification:
     try:
         ranked = tuple(_match(m) for m in (*found["matches"], *found["closest"]))
         return Identification(
-            bool(found["fits"]), ranked, None if found["chance"] is None else float(found["chance"]),
+            bool(found["fits"]), ranked, None if found["p_value_any"] is None else float(found["p_value_any"]),
             int(found["searched"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
@@ -55,7 +55,7 @@ def _match(found: Any) -> Match:
         domain=number("domain"),
         behaviour=number("behaviour"),
         reliability=number("reliability"),
-        peers=perhaps("peers"),
+        consensus=perhaps("consensus"),
         interval=None if interval is None else (float(interval[0]), float(interval[1])),
-        evidence=perhaps("evidence"),
+        p_value=perhaps("p_value"),
     )

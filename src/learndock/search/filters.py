@@ -1,4 +1,4 @@
-"""Which learnwares are looked at: by format, type of task, licence, base model and owner."""
+"""Which learnwares are looked at: by format, type of task, license, base model and owner."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import UsageError
-from learndock.search import peers
+from learndock.search import consensus
 from learndock.search.ranking import (
     DOMAIN_WEIGHT,
     FALSE_ALARM,
     FAMILY,
     Identification,
-    chance_among,
     matches_of,
+    p_value_among,
     rank,
     trust,
 )
@@ -98,9 +98,9 @@ class Prepared:
         if not len(rows):
             return Identification(False, (), None, 0)
         domain, behaviour, along = self._products(spec, rows)
-        silent = peers.without_evidence(spec)
+        silent = consensus.without_evidence(spec)
         score = DOMAIN_WEIGHT * domain + (0 if silent else behaviour)
-        best = self._best(spec, rows, score, max(top, peers.SHORTLIST) if silent else top, silent=silent)
+        best = self._best(spec, rows, score, max(top, consensus.SHORTLIST) if silent else top, silent=silent)
         behaviours, reliability = self._behaviour[best], self._reliability[best]
         names = [self._ids[row] for row in best]
         ranked = rank(spec, self._domain[best], behaviours, reliability, [n.split("/")[0] for n in names])
@@ -144,7 +144,7 @@ class Prepared:
             drawn = np.sort(generator.permutation(len(domain))[:FAMILY])
             drawn = np.union1d(drawn, [int((alike + behaviour).argmax())])
             alike, behaviour, along = alike[drawn], behaviour[drawn], along[:, drawn]
-        return chance_among(generator, alike, behaviour, along)
+        return p_value_among(generator, alike, behaviour, along)
 
 
 def _unit(rows: Array) -> Array:

@@ -2,7 +2,7 @@
 
 score     mean of the domain's cosine and of the behaviour's times the trust in the model's (``trust``): one inner
           product of joined vectors, so that an index needs to know neither; where the user's examples carry no
-          evidence, see ``peers``
+          evidence, see ``consensus``
 interval  90% interval of the score over resampled examples of the user (behaviour part)
 evidence  p-value of the behaviour's similarity against permuted labels, for this learnware alone
 fits      whether the best of all learnwares beats the best that permuted labels find in this dock
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from learndock.dock import Dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
-from learndock.search import peers
+from learndock.search import consensus
 from learndock.search.filters import EVERY, Filters
 from learndock.spec import Spec
 from learndock.spec.spec import Array, difference
@@ -46,9 +46,9 @@ class Match:
     """One learnware, beside the task it was asked for.
 
     ``domain`` and ``behaviour`` are cosines in [-1, 1], ``reliability`` in [0, 1] is of the model's behaviour, and
-    ``score`` is (domain + trust * behaviour) / 2. ``peers`` is None but for a task whose examples carry no
-    evidence: there it is the cosine with what other learnwares of the domain do, and the score that of ``peers``.
-    ``interval`` is (low, high) of the score, ``evidence`` a
+    ``score`` is (domain + trust * behaviour) / 2. ``consensus`` is None but for a task whose examples carry no
+    evidence: there it is the cosine with what other learnwares of the domain do, and the score that of ``consensus``.
+    ``interval`` is (low, high) of the score, ``p_value`` a
     p-value of the behaviour; both are None where the task's spec carries no contrasts.
     """
 
@@ -58,9 +58,9 @@ class Match:
     domain: float
     behaviour: float
     reliability: float
-    peers: float | None
+    consensus: float | None
     interval: tuple[float, float] | None
-    evidence: float | None
+    p_value: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -71,14 +71,14 @@ class Match:
 class Identification:
     """The answer to one task spec.
 
-    ``matches`` are ranked; where ``fits`` is False they are merely the closest, and no answer. ``chance`` is
+    ``matches`` are ranked; where ``fits`` is False they are merely the closest, and no answer. ``p_value_any`` is
     the p-value behind ``fits``: how often permuted labels find a learnware as similar in this dock. ``searched``
     counts the learnwares whose spec could be compared.
     """
 
     fits: bool
     matches: tuple[Match, ...]
-    chance: float | None
+    p_value_any: float | None
     searched: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Identification:
         ranked = [m.to_dict() for m in self.matches]
         return {
             "fits": self.fits,
-            "chance": self.chance,
+            "p_value_any": self.p_value_any,
             "searched": self.searched,
             "matches": ranked if self.fits else [],
             "closest": [] if self.fits else ranked,
@@ -129,7 +129,7 @@ def identify(
     if top < 1:
         raise UsageError(f"top is {top}; ask for at least 1")
     if dock.url is not None:
-        from learndock.dock.remote import RemoteDock
+        from learndock.dock.remote.dock import RemoteDock
         from learndock.search.asking import ask
 
         assert isinstance(dock, RemoteDock)
@@ -145,11 +145,11 @@ def identify(
         return Identification(False, (), None, 0)
     domains = _unit_rows(table.domain)
     trusted = _unit_rows(table.behaviour) * trust(table.reliability)[:, None].astype(np.float32)
-    silent = peers.without_evidence(spec)
+    silent = consensus.without_evidence(spec)
     query = joined(spec.unit_domain[None], spec.unit_behaviour[None] * np.float32(not silent))[0]
     index: Index = ExactIndex(len(query))
     index.add(table.ids, joined(domains, trusted))
-    found = index.search(query, max(top, peers.SHORTLIST) if silent else top, allowed=allowed)
+    found = index.search(query, max(top, consensus.SHORTLIST) if silent else top, allowed=allowed)
     rows = {name: row for row, name in enumerate(table.ids)}
     places = [rows[name] for name, _ in found]
     ranked = rank(
@@ -164,7 +164,7 @@ def identify(
     found_ids = [table.ids[place] for place in places]
     matches = matches_of(spec, found_ids, ranked, _unit_rows(table.behaviour[places]), table.reliability[places])
     family = np.array(sorted(rows[n] for n in allowed if n in rows) if allowed is not None else range(len(table)), int)
-    chance = chance_of_best(spec, domains[family], trusted[family], seed)
+    chance = p_value_of_best(spec, domains[family], trusted[family], seed)
     fits = bool(matches) and (chance is None or chance <= FALSE_ALARM)
     return Identification(fits, matches, chance, len(family))
 
@@ -175,7 +175,7 @@ def matches_of(
     """The matches of m ranked learnwares: unit ``behaviours`` ``(m, k)``, ``reliability`` ``(m,)``, in their order."""
     behaviour = ranked.behaviour
     half = interval_halfwidth(spec, behaviours, behaviour, ranked.weight)
-    evidence = match_evidence(spec, behaviours, behaviour)
+    evidence = match_p_values(spec, behaviours, behaviour)
     return tuple(
         Match(
             id=name,
@@ -184,9 +184,9 @@ def matches_of(
             domain=float(ranked.domain[i]),
             behaviour=float(behaviour[i]),
             reliability=float(reliability[i]),
-            peers=None if ranked.peers is None else float(ranked.peers[i]),
+            consensus=None if ranked.consensus is None else float(ranked.consensus[i]),
             interval=None if half is None else (float(ranked.score[i] - half[i]), float(ranked.score[i] + half[i])),
-            evidence=None if evidence is None else float(evidence[i]),
+            p_value=None if evidence is None else float(evidence[i]),
         )
         for i, name in enumerate(ids)
     )
@@ -194,7 +194,7 @@ def matches_of(
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """What a task's spec says of m learnwares: ``(m,)`` each, ``peers`` only where it was asked for.
+    """What a task's spec says of m learnwares: ``(m,)`` each, ``consensus`` only where it was asked for.
 
     ``weight`` is what a behaviour's cosine counts in its score.
     """
@@ -203,11 +203,11 @@ class Ranked:
     domain: NDArray[np.float64]
     behaviour: NDArray[np.float64]
     weight: NDArray[np.float64]
-    peers: NDArray[np.float64] | None
+    consensus: NDArray[np.float64] | None
 
     def take(self, order: NDArray[np.intp]) -> Ranked:
         """Some of them, in that order."""
-        asked = None if self.peers is None else self.peers[order]
+        asked = None if self.consensus is None else self.consensus[order]
         return Ranked(self.score[order], self.domain[order], self.behaviour[order], self.weight[order], asked)
 
 
@@ -217,10 +217,10 @@ def rank(
     """Score learnwares for the task ``spec``: unit rows ``(m, width)`` and ``(m, k)``, and whose each is."""
     domain = (domains @ spec.unit_domain).astype(np.float64)
     behaviour = (behaviours @ spec.unit_behaviour).astype(np.float64)
-    if peers.without_evidence(spec):
-        heard = peers.listen(domain, behaviours, reliability, owners, _deviates(spec, behaviours, behaviour))
+    if consensus.without_evidence(spec):
+        heard = consensus.listen(domain, behaviours, reliability, owners, _deviates(spec, behaviours, behaviour))
         weight = np.full(len(domain), heard.own)
-        return Ranked(peers.score(domain, behaviour, heard), domain, behaviour, weight, heard.agreement)
+        return Ranked(consensus.score(domain, behaviour, heard), domain, behaviour, weight, heard.agreement)
     weight = trust(reliability) / (1 + DOMAIN_WEIGHT)
     score = DOMAIN_WEIGHT / (1 + DOMAIN_WEIGHT) * domain + weight * behaviour
     return Ranked(score, domain, behaviour, weight, None)
@@ -242,7 +242,7 @@ def interval_halfwidth(
     return np.asarray(width * weight, np.float64)
 
 
-def match_evidence(spec: Spec, behaviours: Array, cosines: NDArray[np.floating]) -> NDArray[np.float64] | None:
+def match_p_values(spec: Spec, behaviours: Array, cosines: NDArray[np.floating]) -> NDArray[np.float64] | None:
     """p-value of each cosine against behaviours of permuted labels, ``(m,)``, or None."""
     t = _deviates(spec, behaviours, cosines)
     return None if t is None or spec.contrasts is None else tail(t, len(spec.contrasts))
@@ -256,7 +256,7 @@ def _deviates(spec: Spec, behaviours: Array, cosines: NDArray[np.floating]) -> N
     return np.asarray(t, np.float64)
 
 
-def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0) -> float | None:
+def p_value_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0) -> float | None:
     """How often the same search does as well with permuted labels, over the learnwares searched; None if unknown.
 
     ``domains`` ``(N, width)`` and ``behaviours`` ``(N, k)`` are the rows that scores are made of. Permuting labels
@@ -274,11 +274,11 @@ def chance_of_best(spec: Spec, domains: Array, behaviours: Array, seed: int = 0)
         drawn = np.union1d(drawn, [best])
         domains, behaviours = domains[drawn], behaviours[drawn]
     cosines, alike = behaviours @ spec.unit_behaviour, DOMAIN_WEIGHT * (domains @ spec.unit_domain)
-    return chance_among(generator, alike, cosines, spec.contrasts @ behaviours.T / np.float32(_length(spec)))
+    return p_value_among(generator, alike, cosines, spec.contrasts @ behaviours.T / np.float32(_length(spec)))
 
 
-def chance_among(generator: np.random.Generator, alike: Array, cosines: Array, along: Array) -> float:
-    """The p-value of ``chance_of_best``, from what it needs of N learnwares.
+def p_value_among(generator: np.random.Generator, alike: Array, cosines: Array, along: Array) -> float:
+    """The p-value of ``p_value_of_best``, from what it needs of N learnwares.
 
     ``alike`` ``(N,)`` is the domain's part of the scores, ``cosines`` ``(N,)`` those of the behaviours, ``along``
     ``(r, N)`` the same with the r contrasts, in units of the behaviour's length.

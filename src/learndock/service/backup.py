@@ -17,15 +17,15 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
-from learndock.dock.blobs import DiskBlobs
-from learndock.dock.collect import referenced
-from learndock.dock.dock import Dock, open_dock
-from learndock.dock.home import MARK as DOCK_MARK
-from learndock.dock.home import RESTORING, Home
-from learndock.dock.lock import held
-from learndock.dock.rebuild import rebuild
-from learndock.dock.referrers import DATABASE, MARK
-from learndock.dock.shelf import Standing
+from learndock.dock.local import Dock, open_dock
+from learndock.dock.storage.blobs import DiskBlobs
+from learndock.dock.storage.gc import referenced
+from learndock.dock.storage.layout import MARK as DOCK_MARK
+from learndock.dock.storage.layout import RESTORING, Home
+from learndock.dock.storage.lock import held
+from learndock.dock.storage.publications import Standing
+from learndock.dock.storage.rebuild import rebuild
+from learndock.dock.storage.referrers import DATABASE, MARK
 from learndock.errors import Conflict, Corrupt, DockError, NotFound, UsageError
 from learndock.files import atomic_write, storage_errors, sync_folder
 from learndock.package.formats import Progress

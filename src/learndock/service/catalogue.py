@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from learndock.dock.dock import Dock, Record
+from learndock.dock.local import Dock, Record
 from learndock.errors import NotFound, SpaceMismatch
 from learndock.search.filters import EVERY, Filters
 from learndock.search.prepared import Prepared, Rows

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
-from learndock.dock.home import Home
+from learndock.dock.storage.layout import Home
 from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded, UsageError
 from learndock.package.manifest import check_name
 from learndock.service.audit import note

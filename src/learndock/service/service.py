@@ -17,9 +17,9 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
-from learndock.dock.dock import Dock, Record, open_dock
-from learndock.dock.home import Home
-from learndock.dock.referrers import DATABASE, MARK
+from learndock.dock.local import Dock, Record, open_dock
+from learndock.dock.storage.layout import Home
+from learndock.dock.storage.referrers import DATABASE, MARK
 from learndock.errors import (
     Conflict,
     DockError,
@@ -262,7 +262,7 @@ def open_service(settings: Settings, folder: Path | str) -> Service:
     dock = open_home(settings, Path(folder), create=True)
     service = Service(dock, open_database(settings, dock), settings)
     if settings.database:
-        from learndock.dock.server import ServerHome
+        from learndock.dock.storage.postgres import ServerHome
 
         assert isinstance(dock._home, ServerHome)
         dock._home.referrers = service.repositories.referred
@@ -282,8 +282,8 @@ def open_home(settings: Settings, folder: Path, *, create: bool) -> Dock:
         )
     if not settings.database:
         return open_dock(folder, create=create)
-    from learndock.dock.objects import object_store
-    from learndock.dock.server import open_server_dock
+    from learndock.dock.storage.postgres import open_server_dock
+    from learndock.dock.storage.s3 import object_store
 
     store = object_store(
         settings.objects,

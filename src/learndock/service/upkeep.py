@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, and_, delete, exists, select
 
-from learndock.dock.collect import Collected
+from learndock.dock.storage.gc import Collected
 from learndock.errors import LearndockError, NotFound
 from learndock.files import CHUNK
 from learndock.service.principal import Principal

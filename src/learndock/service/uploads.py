@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, or_, select, update
 
-from learndock.dock.home import Home
+from learndock.dock.storage.layout import Home
 from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, Unavailable, UsageError
 from learndock.files import CHUNK
 from learndock.service.database import Database

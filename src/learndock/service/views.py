@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from learndock.dock.blobs import BlobStore
-from learndock.dock.lock import held, write_lock
+from learndock.dock.storage.blobs import BlobStore
+from learndock.dock.storage.lock import held, write_lock
 from learndock.errors import PackageError
 from learndock.files import storage_errors
 

@@ -2,7 +2,7 @@
 
 Two generations: blocks of 32 numbers with one scale, and the *K-quants*, blocks of 256 numbers in groups of 16 or
 32, whose scales and minima are small integers in units of one or two halves (``d``, ``dmin``) of the block. All layouts
-are those of llama.cpp's ggml; ``tests/test_gguf.py`` reads them number by number.
+are those of llama.cpp's ggml; ``tests/spaces/test_gguf.py`` reads them number by number.
 """
 
 from __future__ import annotations

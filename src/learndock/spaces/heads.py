@@ -1,10 +1,10 @@
 """Heads: from labels to one direction in feature space for each example.
 
-Whatever the head, a behaviour is sum_i d<f(x_i), t_i>/dB. A head gives *anchors*, a point in feature space
+Whatever the head, a behaviour is sum_i d<f(x_i), t_i>/dB. A head gives *prototypes*, a point in feature space
 for every label (or for the two ends of a scale), and the direction is t_i = sum_c w_ic g_c. So the graph knows
-no head, and the recipe no phrases.
+no head, and the recipe no descriptions.
 
-    phrases   g_c is the helper's feature of what the label means, in words
+    descriptions   g_c is the helper's feature of what the label means, in words
     means     g_c is the mean feature of the other examples with that label: for schemas without words, and helpers
               that read none. A space may ask for *whitened* means: directions in which the inputs spread anyway are
               shortened, as in linear discriminants. Without that, any labels that follow clusters of the helper's
@@ -26,11 +26,11 @@ from learndock.data.schema import Schema
 from learndock.spaces.helper import Float, Helper
 from learndock.spaces.space import Space
 
-HeadName = Literal["phrases", "means", "completions"]
+HeadName = Literal["descriptions", "means", "completions"]
 
 
 @dataclass(frozen=True, eq=False)
-class Anchors:
+class Prototypes:
     """Points in feature space for ``columns`` labels, the same for all examples or one set for each.
 
     ``points`` is ``(columns, width)`` or ``(n, columns, width)``, centred over the columns.
@@ -50,7 +50,7 @@ class Anchors:
         return np.asarray(np.einsum("nc,ncd->nd", weights, self.points), np.float32)
 
     def of(self, column: int, rows: Sequence[int] | NDArray[np.intp]) -> Float:
-        """Anchor ``column`` for each of ``rows``, ``(len(rows), width)``."""
+        """Prototype ``column`` for each of ``rows``, ``(len(rows), width)``."""
         if self.points.ndim == 2:
             return np.repeat(self.points[column][None], len(rows), 0)
         chosen: Float = self.points[np.asarray(rows, np.intp), column]
@@ -58,7 +58,7 @@ class Anchors:
 
 
 def head_for(schema: Schema, space: Space) -> HeadName:
-    """Phrases where the helper reads words and the schema says in words what a label means, class means otherwise.
+    """Descriptions where the helper reads words and the schema says in words what a label means, class means otherwise.
 
     A helper that writes needs neither: what is learnt is the completions themselves.
 
@@ -66,36 +66,38 @@ def head_for(schema: Schema, space: Space) -> HeadName:
     """
     if space.input == "generation":
         return "completions"
-    if not space.phrases:
+    if not space.reads_descriptions:
         return "means"
-    words = [p for p in schema.phrases if any(c.isalpha() for c in p.lower().replace("class", "").replace("label", ""))]
-    return "phrases" if schema.phrases and len(words) == len(schema.phrases) else "means"
+    words = [
+        p for p in schema.descriptions if any(c.isalpha() for c in p.lower().replace("class", "").replace("label", ""))
+    ]
+    return "descriptions" if schema.descriptions and len(words) == len(schema.descriptions) else "means"
 
 
-def phrase_anchors(helper: Helper, schema: Schema) -> Anchors:
-    """Anchors from what the labels mean."""
-    points = helper.phrase_anchors(schema.phrases)
-    return Anchors((points - points.mean(0)).astype(np.float32))
+def description_prototypes(helper: Helper, schema: Schema) -> Prototypes:
+    """Prototypes from what the labels mean."""
+    points = helper.description_prototypes(schema.descriptions)
+    return Prototypes((points - points.mean(0)).astype(np.float32))
 
 
-def mean_anchors(features: Float, shares: NDArray[np.float64], whitening: float | None = None) -> Anchors:
-    """Anchors from the examples themselves, each left out of its own.
+def mean_prototypes(features: Float, soft_labels: NDArray[np.float64], whitening: float | None = None) -> Prototypes:
+    """Prototypes from the examples themselves, each left out of its own.
 
     With ``whitening`` w they are multiplied with (X'X + tr(X'X)/w)^-1, X the centred features, up to a factor: a
     direction with more than 1/w of the features' variance counts the less the more it has.
 
-    ``features`` is ``(n, width)``; ``shares`` ``(n, columns)`` says how much of example i belongs to column c
+    ``features`` is ``(n, width)``; ``soft_labels`` ``(n, columns)`` says how much of example i belongs to column c
     (label indicators, probabilities, or a value's distance from the ends of its scale).
     """
-    total = shares.T @ features
-    mass = shares.sum(0)
-    others = total[None] - shares[:, :, None] * features[:, None, :]
-    left = np.maximum(mass[None] - shares, 1e-12)
+    total = soft_labels.T @ features
+    mass = soft_labels.sum(0)
+    others = total[None] - soft_labels[:, :, None] * features[:, None, :]
+    left = np.maximum(mass[None] - soft_labels, 1e-12)
     points = others / left[..., None]
     # A label that only this example carries says nothing about it
-    points[(mass[None] - shares) < 1e-9] = 0
+    points[(mass[None] - soft_labels) < 1e-9] = 0
     points = points - points.mean(1, keepdims=True)
-    return Anchors((points if whitening is None else _whiten(points, features, whitening)).astype(np.float32))
+    return Prototypes((points if whitening is None else _whiten(points, features, whitening)).astype(np.float32))
 
 
 def _whiten(points: NDArray[np.float64], features: Float, whitening: float) -> NDArray[np.float64]:
@@ -110,16 +112,16 @@ def _whiten(points: NDArray[np.float64], features: Float, whitening: float) -> N
     return found
 
 
-def make_anchors(
+def make_prototypes(
     space: Space,
     schema: Schema,
     inputs: Sequence[Input],
-    shares: NDArray[np.float64],
+    soft_labels: NDArray[np.float64],
     head: HeadName,
     known: Float | None = None,
-) -> Anchors:
-    """The anchors of ``head``, whichever recipe asks; ``means`` runs the helper where features are not ``known``."""
-    if head == "phrases":
-        return phrase_anchors(space.helper, schema)
+) -> Prototypes:
+    """The prototypes of ``head``, whichever recipe asks; ``means`` runs the helper where features are not ``known``."""
+    if head == "descriptions":
+        return description_prototypes(space.helper, schema)
     features = space.helper.features(inputs) if known is None else known
-    return mean_anchors(features, shares, space.whitening)
+    return mean_prototypes(features, soft_labels, space.whitening)

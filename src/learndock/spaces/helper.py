@@ -29,7 +29,7 @@ Float = NDArray[np.float32]
 #: length, since attention still pads to the longest.
 BATCH_TOKENS = 384
 BATCH_STRETCH = 1.5
-#: Sets of phrases whose anchors a helper remembers.
+#: Sets of descriptions whose prototypes a helper remembers.
 REMEMBERED = 64
 
 
@@ -80,8 +80,8 @@ class Helper(Protocol):
         """Gradients for ``directions`` ``(n, m, width)``, in batches of the helper's own order."""
         ...
 
-    def phrase_anchors(self, phrases: Sequence[str]) -> Float:
-        """What each phrase means in feature space, ``(len(phrases), width)``."""
+    def description_prototypes(self, descriptions: Sequence[str]) -> Float:
+        """What each description means in feature space, ``(len(descriptions), width)``."""
         ...
 
 
@@ -94,7 +94,7 @@ class OnnxHelper:
     encoder: Encoder
     open_features: Callable[[], Any]
     gradient_session: Any
-    anchors: Callable[[OnnxHelper, Sequence[str]], Float]
+    prototypes: Callable[[OnnxHelper, Sequence[str]], Float]
     remembered: dict[tuple[str, ...], Float] = field(default_factory=dict)
 
     @cached_property
@@ -135,13 +135,13 @@ class OnnxHelper:
             if progress:
                 progress(done, len(rows))
 
-    def phrase_anchors(self, phrases: Sequence[str]) -> Float:
-        """What each phrase means in feature space, ``(len(phrases), width)``; the last schemas are remembered."""
-        key = tuple(phrases)
+    def description_prototypes(self, descriptions: Sequence[str]) -> Float:
+        """What each description means in feature space, ``(len(descriptions), width)``; remembers the last sets."""
+        key = tuple(descriptions)
         if key not in self.remembered:
             if len(self.remembered) >= REMEMBERED:
                 self.remembered.clear()
-            self.remembered[key] = self.anchors(self, phrases)
+            self.remembered[key] = self.prototypes(self, descriptions)
         return self.remembered[key].copy()
 
 
@@ -174,12 +174,12 @@ def load_helper(space: Space) -> OnnxHelper:
     weights = _Weights(space.read("model.safetensors"))
     graph = space.read("features.onnx")  # checked now, whenever it is opened
     gradients = _session(space, "gradients.onnx", weights)
-    anchors = _anchors(space, described["head"], encoder, weights)
+    prototypes = _prototypes(space, described["head"], encoder, weights)
 
     def open_features() -> Any:
         return _open(space, "features.onnx", graph, weights)
 
-    return OnnxHelper(space.width, space.size, encoder, open_features, gradients, anchors)
+    return OnnxHelper(space.width, space.size, encoder, open_features, gradients, prototypes)
 
 
 def read_encoder(space: Space) -> Encoder:
@@ -208,39 +208,41 @@ def read_encoder(space: Space) -> Encoder:
     raise SpaceError(f'space {space.name} reads "{space.input}", which this version does not know')
 
 
-def _anchors(
+def _prototypes(
     space: Space, head: Mapping[str, Any], encoder: Any, weights: _Weights
 ) -> Callable[[OnnxHelper, Sequence[str]], Float]:
-    """What phrases mean, by the head that a space describes."""
-    if head["anchors"] == "embedding":
-        return _anchors_from_features
-    if head["anchors"] == "table":
+    """What descriptions mean, by the head that a space describes."""
+    if head["prototypes"] == "embedding":
+        return _prototypes_from_features
+    if head["prototypes"] == "table":
         table = weights.tensors[head["table"]].astype(np.float32)
-        return lambda _, phrases: _anchors_from_table(encoder.tokenizer, table, phrases)
+        return lambda _, descriptions: _prototypes_from_table(encoder.tokenizer, table, descriptions)
 
-    if head["anchors"] == "tower":
+    if head["prototypes"] == "tower":
         reader = read_text_encoder(space.read("tokenizer.json"), **head["encoder"], template=None)
-        tower = _session(space, "phrases.onnx", weights)
-        return lambda _, phrases: np.asarray(tower.run(["features"], reader.pad_batch(reader(phrases)))[0], np.float32)
+        tower = _session(space, "descriptions.onnx", weights)
+        return lambda _, descriptions: np.asarray(
+            tower.run(["features"], reader.pad_batch(reader(descriptions)))[0], np.float32
+        )
 
-    def without(_: OnnxHelper, phrases: Sequence[str]) -> Float:
-        raise UsageError(f"space {space.name} reads no words, so it has no head of phrases; use the head means")
+    def without(_: OnnxHelper, descriptions: Sequence[str]) -> Float:
+        raise UsageError(f"space {space.name} reads no words, so it has no head of descriptions; use the head means")
 
     return without
 
 
-def _anchors_from_features(helper: OnnxHelper, phrases: Sequence[str]) -> Float:
-    return helper.features(list(phrases))
+def _prototypes_from_features(helper: OnnxHelper, descriptions: Sequence[str]) -> Float:
+    return helper.features(list(descriptions))
 
 
-def _anchors_from_table(tokenizer: Any, table: Float, phrases: Sequence[str]) -> Float:
-    """Verbalizer: the mean output embedding of the phrase's tokens, of unit length.
+def _prototypes_from_table(tokenizer: Any, table: Float, descriptions: Sequence[str]) -> Float:
+    """Verbalizer: the mean output embedding of the description's tokens, of unit length.
 
     The leading space makes byte-level tokenizers give the word as it stands inside a sentence.
     """
     rows = []
-    for phrase in phrases:
-        ids = tokenizer.encode(" " + phrase, add_special_tokens=False).ids
+    for description in descriptions:
+        ids = tokenizer.encode(" " + description, add_special_tokens=False).ids
         mean = table[ids].mean(0)
         rows.append(mean / max(float(np.linalg.norm(mean)), 1e-12))
     return np.array(rows, np.float32)

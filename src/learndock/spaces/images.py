@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from learndock.data.images import Image, pillow_image
 from learndock.errors import DataError, SpaceError
-from learndock.spaces.counter import stream
+from learndock.spaces.philox import stream
 
 #: How inputs become pixels, in words: hashed into a space's id.
 DECODING = "first frame, turned as EXIF says, 16 bits to 8 by rounding, transparency on white, RGB"

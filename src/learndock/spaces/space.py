@@ -49,7 +49,7 @@ class Space:
 
     ``description`` holds what is hashed; ``external`` names the tensors of ``model.safetensors`` that each
     graph takes (a graph says so itself, this only saves parsing it); ``sources`` says for each file that
-    does not lie in the folder where it may be found; ``about`` is for people (licence,
+    does not lie in the folder where it may be found; ``about`` is for people (license,
     where the helper comes from).
     """
 
@@ -75,13 +75,13 @@ class Space:
         return str(self.description["input"])
 
     @property
-    def phrases(self) -> bool:
+    def reads_descriptions(self) -> bool:
         """Whether the helper reads words, so that what labels mean can be the head."""
-        return bool(self.description["head"]["anchors"] in ("embedding", "table"))
+        return bool(self.description["head"]["prototypes"] in ("embedding", "table"))
 
     @property
     def whitening(self) -> float | None:
-        """How a head of class means is whitened (``heads.mean_anchors``), or None."""
+        """How a head of class means is whitened (``heads.mean_prototypes``), or None."""
         found = self.description["head"].get("whitening")
         return None if found is None else float(found)
 

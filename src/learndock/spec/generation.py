@@ -28,7 +28,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError
 from learndock.spaces.helper import Float
 from learndock.spaces.space import Space
-from learndock.spec.onepass import GROUPS, Shares, balanced_weights, centre_within, deal
+from learndock.spec.onepass import GROUPS, SoftLabels, balanced_weights, centre_within, stratified_groups
 
 #: Prompts whose completions are compared with each other; with fewer examples pairs, so that there are groups enough.
 BLOCK, PAIRS_BELOW = 4, 24
@@ -70,11 +70,13 @@ def check_written(written: NDArray[Any], n: int) -> NDArray[Any]:
     return found
 
 
-def arrange(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any], shares: Shares, seed: int) -> Arranged:
+def arrange(
+    schema: Schema, inputs: Sequence[Input], targets: NDArray[Any], soft_labels: SoftLabels, seed: int
+) -> Arranged:
     """Which completions every prompt is compared with, and their weights."""
     if schema.type == "classification":
-        groups = deal(schema, shares, seed)
-        weights = centre_within(balanced_weights(schema, shares), groups)
+        groups = stratified_groups(schema, soft_labels, seed)
+        weights = centre_within(balanced_weights(schema, soft_labels), groups)
         asked = [Asked(prompt, schema.labels) for prompt in inputs]
         return Arranged(asked, weights.astype(np.float32), groups)
     blocks = _blocks(len(inputs), seed)

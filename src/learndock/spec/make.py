@@ -18,7 +18,7 @@ from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
 from learndock.spaces.space import Space, default_space, get_space
 from learndock.spec import generation, statistics
-from learndock.spec.onepass import Contributions, Shares, contribute, indicators, sum_groups
+from learndock.spec.onepass import Contributions, SoftLabels, contribute, indicators, sum_groups
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Array, Kind, Spec
 
@@ -50,7 +50,7 @@ def make_spec(
         predictions: ``(n, classes)`` probabilities, ``(n,)`` class indices or values, or for generation ``(n,)``
             texts that the model wrote; makes a *model* spec.
         recipe: ``"one-pass"`` or ``"paper"`` (needs torch; ``settings`` are those of ``PaperSettings``).
-        head: ``"phrases"`` or ``"means"``; default: phrases where the schema has words and
+        head: ``"descriptions"`` or ``"means"``; default: descriptions where the schema has words and
             the helper reads them.
         full: keep the whole parameter vector beside its sketch.
 
@@ -83,7 +83,7 @@ def make_spec(
         raise UsageError(f"the space {space.name} reads {space.input}; completions need a space of generation")
     if schema.type == "regression" and head == "completions":
         raise UsageError(f"the space {space.name} compares completions; a regression has none. Use a space of texts")
-    common = _Common(kind, schema, examples, _shares(schema, targets), targets, head, seed)
+    common = _Common(kind, schema, examples, _soft_labels(schema, targets), targets, head, seed)
     if recipe == "one-pass":
         if settings:
             raise UsageError(f"one-pass has no settings {', '.join(settings)}")
@@ -126,13 +126,13 @@ class _Common:
         kind: Kind,
         schema: Schema,
         examples: Examples,
-        shares: Shares,
+        soft_labels: SoftLabels,
         targets: NDArray[Any],
         head: HeadName,
         seed: int,
     ) -> None:
         self.kind, self.schema, self.examples, self.targets = kind, schema, examples, targets
-        self.shares, self.head, self.seed = shares, head, seed
+        self.soft_labels, self.head, self.seed = soft_labels, head, seed
 
     @property
     def inputs(self) -> list[Any]:
@@ -147,7 +147,7 @@ def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | No
         space, common.kind, common.schema, len(common.examples), found, head=common.head, seed=common.seed, full=full
     )
     if common.head == "completions":
-        asked = generation.arrange(common.schema, common.inputs, common.targets, common.shares, common.seed)
+        asked = generation.arrange(common.schema, common.inputs, common.targets, common.soft_labels, common.seed)
         return replace(spec, settings={**spec.settings, "cut": generation.cut(space, asked.inputs)})
     return spec
 
@@ -168,14 +168,14 @@ def gather(
     ``targets`` are labels, values, probabilities ``(n, classes)`` or texts; ``known`` the features ``(n, width)`` where
     somebody has them.
     """
-    shares = _shares(schema, targets)
+    soft_labels = _soft_labels(schema, targets)
     if head == "completions":
-        asked = generation.arrange(schema, inputs, targets, shares, seed)
+        asked = generation.arrange(schema, inputs, targets, soft_labels, seed)
         return sum_groups(space, asked.inputs, asked.directions, asked.groups, progress)
-    return contribute(space, schema, inputs, shares, head=head, seed=seed, known=known, progress=progress)
+    return contribute(space, schema, inputs, soft_labels, head=head, seed=seed, known=known, progress=progress)
 
 
-def _shares(schema: Schema, targets: NDArray[Any]) -> Shares:
+def _soft_labels(schema: Schema, targets: NDArray[Any]) -> SoftLabels:
     return indicators(schema, targets) if schema.type != "generation" else np.zeros((len(targets), 0))
 
 
@@ -201,7 +201,7 @@ def assemble(
     return replace(
         spec,
         settings={"head": head},
-        evidence=statistics.evidence(found.groups, seed),
+        p_value=statistics.p_value(found.groups, seed),
         reliability=statistics.reliability(found.groups),
         # A contrast varies as one group does; the mean of G groups varies by 1/sqrt(G) of that
         contrasts=None if rows is None else rows / np.float32(_length(behaviour) * len(found.groups) ** 0.5),

@@ -10,7 +10,7 @@ where y_ic is the label indicator or the model's probability, and p_c its mean o
 covariance of inputs and outputs (Gretton et al. 2005), zero in expectation when outputs ignore inputs. For
 regression y_i - mean stands in for the weights, on the axis between the ends of the scale.
 
-Examples are dealt into groups that hold every label alike, and weights are centred within each group, so that
+Examples are groups_of into groups that hold every label alike, and weights are centred within each group, so that
 every group is a small behaviour of its own: ``statistics`` compares them.
 """
 
@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
-from learndock.spaces.heads import HeadName, make_anchors
+from learndock.spaces.heads import HeadName, make_prototypes
 from learndock.spaces.helper import Float, Progress
 from learndock.spaces.space import Space
 from learndock.spec.sketch import space_sketch
 
 #: ``(n, columns)``: how much of each example belongs to each label, or weights on them.
-Shares = NDArray[np.float64]
+SoftLabels = NDArray[np.float64]
 
 GROUPS = 16
 
@@ -54,44 +54,44 @@ class Contributions:
         return mean
 
 
-def indicators(schema: Schema, targets: NDArray[np.generic]) -> Shares:
-    """Targets as ``(n, columns)`` shares that sum to one: label indicators, or places on a scale.
+def indicators(schema: Schema, targets: NDArray[np.generic]) -> SoftLabels:
+    """Targets as ``(n, columns)`` soft_labels that sum to one: label indicators, or places on a scale.
 
-    ``targets`` are class indices ``(n,)``, probabilities ``(n, classes)``, or values ``(n,)``. A value's shares
+    ``targets`` are class indices ``(n,)``, probabilities ``(n, classes)``, or values ``(n,)``. A value's soft_labels
     are linear in it: only differences between examples count, so the ends may be any.
     """
     values = np.asarray(targets, np.float64)
     if schema.type == "classification":
-        found: Shares = values if values.ndim == 2 else np.eye(schema.classes)[values.astype(np.int64)]
+        found: SoftLabels = values if values.ndim == 2 else np.eye(schema.classes)[values.astype(np.int64)]
         return found
     spread = values.std()
     place = 0.5 + (values - values.mean()) / (4 * spread if spread > 0 else 1.0)
     return np.stack([1 - place, place], 1)
 
 
-def balanced_weights(schema: Schema, shares: Shares) -> Shares:
+def balanced_weights(schema: Schema, soft_labels: SoftLabels) -> SoftLabels:
     """Weights w ``(n, columns)`` of the formula above; rows sum to zero, and so do columns."""
     if schema.type == "regression":
-        return np.asarray(shares - shares.mean(0), np.float64)
-    mass = shares.mean(0)
-    scaled = np.divide(shares, mass, out=np.zeros_like(shares), where=mass > 0)
-    centred: Shares = scaled - scaled.mean(1, keepdims=True)
+        return np.asarray(soft_labels - soft_labels.mean(0), np.float64)
+    mass = soft_labels.mean(0)
+    scaled = np.divide(soft_labels, mass, out=np.zeros_like(soft_labels), where=mass > 0)
+    centred: SoftLabels = scaled - scaled.mean(1, keepdims=True)
     return centred
 
 
-def deal(schema: Schema, shares: Shares, seed: int) -> NDArray[np.intp]:
+def stratified_groups(schema: Schema, soft_labels: SoftLabels, seed: int) -> NDArray[np.intp]:
     """Deal examples into at most 16 groups of two or more, each with its part of every label: ``(n,)``.
 
-    Classes are dealt one after the other, in random order within; values from low to high.
+    Classes are groups_of one after the other, in random order within; values from low to high.
     """
-    n = len(shares)
+    n = len(soft_labels)
     count = max(min(GROUPS, n // 2), 1)
     generator = np.random.Generator(np.random.Philox(key=[seed, 21]))
     chance = generator.random(n)
-    first = shares[:, 1] if schema.type == "regression" else _by_appearance(shares.argmax(1))
+    first = soft_labels[:, 1] if schema.type == "regression" else _by_appearance(soft_labels.argmax(1))
     order = np.lexsort((chance, first))
     groups = np.empty(n, np.intp)
-    # Each round of `count` neighbours is dealt in an order of its own: no group gets all the low ones
+    # Each round of `count` neighbours is groups_of in an order of its own: no group gets all the low ones
     for start in range(0, n, count):
         block = order[start : start + count]
         groups[block] = generator.permutation(count)[: len(block)]
@@ -104,7 +104,7 @@ def _by_appearance(labels: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.asarray(seen.argsort().argsort()[numbers], np.intp)
 
 
-def centre_within(weights: Shares, groups: NDArray[np.intp]) -> Shares:
+def centre_within(weights: SoftLabels, groups: NDArray[np.intp]) -> SoftLabels:
     """Weights whose columns sum to zero in every group."""
     sums = np.zeros((int(groups.max()) + 1, weights.shape[1]))
     np.add.at(sums, groups, weights)
@@ -115,7 +115,7 @@ def contribute(
     space: Space,
     schema: Schema,
     inputs: Sequence[Input],
-    shares: Shares,
+    soft_labels: SoftLabels,
     *,
     head: HeadName,
     seed: int = 0,
@@ -123,9 +123,9 @@ def contribute(
     progress: Progress | None = None,
 ) -> Contributions:
     """Run the graph once over the examples; ``known`` are their features, where somebody has them."""
-    anchors = make_anchors(space, schema, inputs, shares, head, known)
-    groups = deal(schema, shares, seed)
-    directions = anchors.direct(centre_within(balanced_weights(schema, shares), groups))
+    prototypes = make_prototypes(space, schema, inputs, soft_labels, head, known)
+    groups = stratified_groups(schema, soft_labels, seed)
+    directions = prototypes.direct(centre_within(balanced_weights(schema, soft_labels), groups))
     return sum_groups(space, inputs, directions, groups, progress)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UsageError
-from learndock.spaces.heads import Anchors, HeadName, make_anchors
+from learndock.spaces.heads import HeadName, Prototypes, make_prototypes
 from learndock.spaces.helper import Float, Progress
 from learndock.spaces.space import Space
 from learndock.spec.onepass import indicators
@@ -67,20 +67,20 @@ def fit(
         MissingExtra: torch is not installed.
         ModelError: the fit left the finite numbers.
     """
-    from learndock.spaces.author import space_in_torch
+    from learndock.spaces.authoring.author import space_in_torch
 
     helper = space_in_torch(space)
     import torch
 
     belonging = indicators(schema, targets)
-    anchors = make_anchors(space, schema, inputs, belonging, head)
-    shares = torch.from_numpy(belonging.astype(np.float32))
+    prototypes = make_prototypes(space, schema, inputs, belonging, head)
+    soft_labels = torch.from_numpy(belonging.astype(np.float32))
 
     def forward(B: Sequence[torch.Tensor], arrays: dict[str, torch.Tensor]) -> torch.Tensor:
         return helper.features(B, *(arrays[name] for name in helper.names))
 
     def loss(found: torch.Tensor, rows: NDArray[np.intp], _: dict[str, torch.Tensor]) -> torch.Tensor:
-        return _loss(schema, found, _points(anchors, rows), shares[torch.from_numpy(rows)], settings.scale)
+        return _loss(schema, found, _points(prototypes, rows), soft_labels[torch.from_numpy(rows)], settings.scale)
 
     return descend(helper, inputs, forward, loss, settings=settings, seed=seed, progress=progress)
 
@@ -124,23 +124,23 @@ def descend(
     return vector
 
 
-def _points(anchors: Anchors, rows: NDArray[np.intp]) -> torch.Tensor:
-    """Anchors of a batch, ``(b, columns, width)``."""
+def _points(prototypes: Prototypes, rows: NDArray[np.intp]) -> torch.Tensor:
+    """Prototypes of a batch, ``(b, columns, width)``."""
     import torch
 
-    return torch.from_numpy(np.stack([anchors.of(column, rows) for column in range(anchors.columns)], 1))
+    return torch.from_numpy(np.stack([prototypes.of(column, rows) for column in range(prototypes.columns)], 1))
 
 
 def _loss(
-    schema: Schema, features: torch.Tensor, points: torch.Tensor, shares: torch.Tensor, scale: float
+    schema: Schema, features: torch.Tensor, points: torch.Tensor, soft_labels: torch.Tensor, scale: float
 ) -> torch.Tensor:
     import torch
 
     logits = scale * torch.einsum("bd,bcd->bc", features, points)
     if schema.type == "classification":
-        return torch.nn.functional.cross_entropy(logits, shares)
+        return torch.nn.functional.cross_entropy(logits, soft_labels)
     place = logits[:, 1] - logits[:, 0]
-    return torch.nn.functional.mse_loss(place, shares[:, 1] - shares[:, 0])
+    return torch.nn.functional.mse_loss(place, soft_labels[:, 1] - soft_labels[:, 0])
 
 
 def steps(lengths: list[int], settings: PaperSettings, seed: int) -> list[NDArray[np.intp]]:

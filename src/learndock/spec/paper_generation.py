@@ -35,7 +35,7 @@ def fit_completions(
         MissingExtra: torch is not installed.
         ModelError: the fit left the finite numbers.
     """
-    from learndock.spaces.causal_helper import space_causal_helper
+    from learndock.spaces.authoring.causal_helper import space_causal_helper
 
     helper = space_causal_helper(space)
 

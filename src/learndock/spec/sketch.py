@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.spaces.counter import sketch_tables
+from learndock.spaces.philox import sketch_tables
 from learndock.spaces.space import Space
 
 

@@ -47,7 +47,7 @@ class Spec:
     ``space`` describes everything that must be equal for two specs to be comparable; its hash is
     ``space_id``. ``domain`` is ``(feature width,)``, ``behaviour`` ``(sketch size,)``, both float32 of unit
     root mean square. ``contrasts`` is ``(r, sketch size)`` float32 or None: in any direction it deviates as the
-    behaviour does between draws of examples. ``evidence`` is the permutation p-value of the behaviour against
+    behaviour does between draws of examples. ``p_value`` is the permutation p-value of the behaviour against
     labels that have nothing to do with the inputs. ``reliability``, from 0 to 1, is the share of the behaviour's
     squared length that other examples would repeat; 1 where the recipe does not tell.
     ``privacy`` is None, or ``{"epsilon": ..., "delta": ...}``.
@@ -60,7 +60,7 @@ class Spec:
     domain: Array
     behaviour: Array
     settings: Mapping[str, Any] = field(default_factory=dict)
-    evidence: float | None = None
+    p_value: float | None = None
     reliability: float = 1.0
     privacy: Mapping[str, float] | None = None
     contrasts: Array | None = None
@@ -83,8 +83,8 @@ class Spec:
                 raise SpecError(f"{name} is zero")
         if self.n < 0:
             raise SpecError(f"n is {self.n}; it counts examples")
-        if self.evidence is not None and not 0 <= self.evidence <= 1:
-            raise SpecError(f"evidence is {self.evidence}; a p-value lies between 0 and 1")
+        if self.p_value is not None and not 0 <= self.p_value <= 1:
+            raise SpecError(f"p_value is {self.p_value}; a p-value lies between 0 and 1")
         if not 0 <= self.reliability <= 1:
             raise SpecError(f"reliability is {self.reliability}; a share lies between 0 and 1")
         try:

@@ -38,7 +38,7 @@ def contrasts(groups: Float, seed: int) -> Float | None:
     return found
 
 
-def evidence(groups: Float, seed: int) -> float:
+def p_value(groups: Float, seed: int) -> float:
     """Permutation p-value of a behaviour: do outputs depend on inputs at all, as the helper sees them?
 
     Labels exchanged within a group of ``groups`` ``(G, k)`` change its sign (for two labels exactly, for more in

@@ -46,10 +46,10 @@ EDITION = 1
 
 _T = TypeVar("_T")
 
-_RATINGS_SOURCE = "Hutto and Gilbert, ICWSM 2014: ground truth of the package vaderSentiment 0.5 (MIT licence)"
+_RATINGS_SOURCE = "Hutto and Gilbert, ICWSM 2014: ground truth of the package vaderSentiment 0.5 (MIT license)"
 _ICD_SOURCE = (
     "ICD-10-CM, April 2026, US National Center for Health Statistics (public domain), "
-    "in the package simple-icd-10-cm 1.5.0 (MIT licence)"
+    "in the package simple-icd-10-cm 1.5.0 (MIT license)"
 )
 
 
@@ -177,14 +177,16 @@ def sentiment_tasks(rated: dict[str, list[sentiment.Rated]]) -> dict[str, _Made]
     }
 
 
-def _moods(rated: Sequence[sentiment.Rated], tests: int, least: float, phrases: tuple[str, str], metric: str) -> _Made:
+def _moods(
+    rated: Sequence[sentiment.Rated], tests: int, least: float, descriptions: tuple[str, str], metric: str
+) -> _Made:
     """Negative and positive; the first ``tests`` texts are for testing, ratings under ``least`` left out."""
 
     def rows(part: Sequence[sentiment.Rated]) -> list[tuple[str, str | float]]:
         clear = [r for r in part if abs(r.rating) >= least]
         return [(r.text, "positive" if r.rating > 0 else "negative") for r in clear]
 
-    schema = Schema("classification", ("negative", "positive"), phrases, metric)
+    schema = Schema("classification", ("negative", "positive"), descriptions, metric)
     return _Made(schema, _RATINGS_SOURCE, rows(rated[tests:]), rows(rated[:tests]))
 
 
@@ -276,8 +278,8 @@ def _two_tasks(
 ) -> dict[str, _Made]:
     """Two tasks over the same inputs with the same split."""
     made = {}
-    for (name, phrases), answer in ((first, "first"), (second, "second")):
-        schema = Schema("classification", tuple(phrases), tuple(phrases.values()), "macro_f1")
+    for (name, descriptions), answer in ((first, "first"), (second, "second")):
+        schema = Schema("classification", tuple(descriptions), tuple(descriptions.values()), "macro_f1")
         labelled: list[tuple[str, str | float]] = [(r.text, getattr(r, answer)) for r in rows]
         made[name] = _Made(schema, _ICD_SOURCE, labelled[tests:], labelled[:tests])
     return made

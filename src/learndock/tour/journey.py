@@ -270,7 +270,7 @@ def _tune(out: Path, chosen: Path, task: TourTask, examples: Examples, progress:
 def _tell(visit: Visit, say: Callable[[str], None]) -> None:
     say(f"   * {visit.user.task}: {visit.user.story}")
     if visit.best is None:
-        say(f"     nothing in this dock fits (p = {visit.found.chance:.2f})")
+        say(f"     nothing in this dock fits (p = {visit.found.p_value_any:.2f})")
         return
     for place, match in enumerate(visit.found.matches[:3], 1):
         assert match.interval is not None

@@ -147,12 +147,12 @@ def _card(visit: Visit) -> str:
     if visit.best is None:
         return (
             f"<div class=card>{head}<p><b>Nothing in this dock fits.</b> Shuffled labels find as good a match in "
-            f"this dock with probability {_chance(visit.found.chance)}.</p></div>"
+            f"this dock with probability {_chance(visit.found.p_value_any)}.</p></div>"
         )
     rows = "".join(
         f"<tr><td class=n>{i}</td><td>{escape(m.name)}</td><td class=n>{m.score:.2f}</td>"
         f"<td class=n>{_interval(m.interval)}</td><td class=n>{m.domain:+.2f}</td><td class=n>{m.behaviour:+.2f}</td>"
-        f"<td class=n>{_chance(m.evidence)}</td>"
+        f"<td class=n>{_chance(m.p_value)}</td>"
         f"<td class=n>{_known(visit.others.get(m.name))}</td></tr>"
         for i, m in enumerate(visit.found.matches[:5], 1)
     )
@@ -168,7 +168,7 @@ def _card(visit: Visit) -> str:
     )
     return (
         f"<div class=card>{head}<div class=scroll><table><tr><th class=n></th><th>learnware</th><th class=n>score</th>"
-        "<th class=n>90% interval</th><th class=n>domain</th><th class=n>behaviour</th><th class=n>evidence (p)</th>"
+        "<th class=n>90% interval</th><th class=n>domain</th><th class=n>behaviour</th><th class=n>p-value</th>"
         f"<th class=n>{escape(visit.metric)}</th></tr>{rows}</table>"
         f"<p><b>{escape(visit.metric)} on test examples</b></p>"
         f"<table>{bars}</table></div>{_drawn(visit)}</div>"

@@ -12,7 +12,7 @@ from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import asked
-from learndock.http.shapes import FAILURES, Shape
+from learndock.http.schemas import FAILURES, Shape
 from learndock.search.filters import Filters
 from learndock.service.principal import Principal
 from learndock.service.service import Service
@@ -31,16 +31,16 @@ class MatchShape(Shape):
     domain: float
     behaviour: float
     reliability: float
-    peers: float | None
+    consensus: float | None
     interval: tuple[float, float] | None
-    evidence: float | None
+    p_value: float | None
 
 
 class Answer(Shape):
     """Where ``fits`` is false, nothing here fits, and ``closest`` is no answer."""
 
     fits: bool
-    chance: float | None
+    p_value_any: float | None
     searched: int
     matches: list[MatchShape]
     closest: list[MatchShape]

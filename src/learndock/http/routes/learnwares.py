@@ -11,12 +11,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from learndock.dock.dock import Record
+from learndock.dock.local import Record
 from learndock.errors import NotFound
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
-from learndock.http.shapes import FAILURES, LearnwareShape, Shape
+from learndock.http.schemas import FAILURES, LearnwareShape, Shape
 from learndock.package.manifest import MANIFEST
 from learndock.search.filters import Filters
 from learndock.service.service import Service

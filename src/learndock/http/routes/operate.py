@@ -10,7 +10,7 @@ from learndock._version import VERSION
 from learndock.http.metrics import Metrics
 from learndock.http.principal import ServiceOf
 from learndock.http.routes import PREFIX
-from learndock.http.shapes import FAILURES, Shape
+from learndock.http.schemas import FAILURES, Shape
 from learndock.service.upkeep import Upkeep
 
 router = APIRouter(prefix=PREFIX, tags=["operating"], responses=FAILURES)

@@ -10,7 +10,7 @@ from pydantic import Field
 from learndock.http.principal import Admin, Anyone, Reader, ServiceOf
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Owner
-from learndock.http.shapes import FAILURES, Shape, TokenShape
+from learndock.http.schemas import FAILURES, Shape, TokenShape
 from learndock.service.audit import entries
 from learndock.service.people import Owner as OwnerRow
 

@@ -12,7 +12,7 @@ from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Name, Owner
-from learndock.http.shapes import FAILURES, CommitShape, FileShape, RepositoryShape, Shape
+from learndock.http.schemas import FAILURES, CommitShape, FileShape, RepositoryShape, Shape
 from learndock.service.principal import Principal
 from learndock.service.repositories import Changes, Entry
 from learndock.service.service import Service

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from learndock.http import bodies
 from learndock.http.principal import ServiceOf, Writer
 from learndock.http.routes import PREFIX
-from learndock.http.shapes import FAILURES, Shape, UploadBegin, UploadShape
+from learndock.http.schemas import FAILURES, Shape, UploadBegin, UploadShape
 
 router = APIRouter(prefix=PREFIX, tags=["uploads"], responses=FAILURES)
 #: What an upload was announced with is its limit, not the one of requests.

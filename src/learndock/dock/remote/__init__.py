@@ -1,0 +1,1 @@
+"""A dock that a service holds, over HTTP."""

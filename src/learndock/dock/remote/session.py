@@ -1,0 +1,135 @@
+"""Talking to a dock behind an address: requests under ``/api/v1``, and its errors as ours.
+
+A connection is kept between requests, and made anew where the service has closed it. Not safe for threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from learndock._version import VERSION
+from learndock.dock.remote.credentials import base_url
+from learndock.errors import STATUS, LearndockError, ServiceError, Unavailable, UsageError
+
+API = "/api/v1"
+SECONDS = 60.0
+#: Bytes of a file that are sent at once.
+PIECE = 1 << 18
+#: JSON answers are small; whoever sends more is no dock.
+MAX_JSON = 256 << 20
+
+#: Code in an answer -> the error that it was (``not_found`` -> ``NotFound``).
+_KINDS = {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in STATUS}
+
+
+class Session:
+    """Requests to one service, with the token of who asks."""
+
+    def __init__(self, url: str, *, token: str | None) -> None:
+        self.url = base_url(url)
+        self._token = token = token.strip() if token else None
+        if token and not all("!" <= c <= "~" for c in token):
+            raise UsageError("the token holds characters that no token has; copy it again, or `learndock login`")
+        parts = urlsplit(self.url)
+        self._prefix = parts.path + API
+        port = parts.port
+        host = parts.hostname or ""
+        self._connection: http.client.HTTPConnection = (
+            http.client.HTTPSConnection(
+                host, port, timeout=SECONDS, blocksize=PIECE, context=ssl.create_default_context()
+            )
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=SECONDS, blocksize=PIECE)
+        )
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
+    def json(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
+        """The JSON answer to a request whose body is JSON, bytes, a stream, or nothing; None where the answer is empty.
+
+        Raises:
+            Unavailable: the service cannot be reached.
+            LearndockError: what the service says, as the error that it was there.
+        """
+        sent = dict(headers or {})
+        if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
+            body = json.dumps(body).encode()
+            sent.setdefault("Content-Type", "application/json")
+        with self.answer(method, path, body, headers=sent) as answer:
+            source = answer.read(MAX_JSON)
+        if not source:
+            return None
+        try:
+            return json.loads(source)
+        except ValueError:
+            raise ServiceError(
+                f"{self.url}: its answer is not JSON; is there a learndock behind this address?"
+            ) from None
+
+    @contextlib.contextmanager
+    def answer(
+        self, method: str, path: str, body: bytes | IO[bytes] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request, to be read; what is left of it is thrown away with the connection.
+
+        Raises:
+            Unavailable: the service cannot be reached, or went away.
+            LearndockError: what the service says.
+        """
+        sent = {"User-Agent": f"learndock/{VERSION}", **(headers or {})}
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token}"
+        try:
+            found = self._ask(method, self._prefix + path, body, sent)
+            if found.status >= 400:
+                raise self._error(found)
+            yield found
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise Unavailable(f"{self.url}: cannot be reached ({_why(error)}); see that the service runs") from None
+        finally:
+            if self._connection.sock is not None and not _read_up(locals().get("found")):
+                self._connection.close()
+
+    def _ask(
+        self, method: str, path: str, body: bytes | IO[bytes] | None, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
+        kept = self._connection.sock is not None
+        try:
+            self._connection.request(method, path, body=body, headers=headers)
+            return self._connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected, http.client.CannotSendRequest):
+            self._connection.close()
+            if not kept or not (body is None or isinstance(body, bytes)):
+                raise
+        # A connection that was kept had been closed meanwhile: once more, on a new one.
+        self._connection.request(method, path, body=body, headers=headers)
+        return self._connection.getresponse()
+
+    def _error(self, answer: http.client.HTTPResponse) -> LearndockError:
+        source = answer.read(1 << 20)
+        try:
+            told = json.loads(source)["error"]
+            kind, message = _KINDS[told["code"]], f"{told['message']}; {told['remedy']}"
+        except (ValueError, KeyError, TypeError):
+            return ServiceError(
+                f"{self.url}: answered with status {answer.status}, not as a learndock does; check the address"
+            )
+        return kind(message)
+
+
+def _read_up(answer: Any) -> bool:
+    return isinstance(answer, http.client.HTTPResponse) and answer.isclosed()
+
+
+def _why(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,187 @@
+"""Bytes between a client and a service, over connections that break: each goes on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from learndock.dock.remote.session import Session
+from learndock.errors import Conflict, Corrupt, LearndockError, TooManyRequests, TooSlow, Unavailable
+from learndock.package.manifest import File
+
+#: Attempts without a byte of progress, and the seconds before the second one; each later one waits twice as long.
+ATTEMPTS, PAUSE = 5, 0.2
+#: Attempts at one file in all: whoever gives a byte at a time is no dock.
+BREAKS = 1000
+#: Times that somebody else may be found sending the same bytes.
+BUSY = 3
+Count = Callable[[int], None]
+
+
+class Download(io.RawIOBase):
+    """The bytes of a file of ``size`` bytes at ``path``; where the connection breaks, the rest is asked for.
+
+    Nothing is checked here: what comes may be anything, see ``blobs.copy_checked``.
+    """
+
+    def __init__(self, session: Session, path: str, size: int) -> None:
+        self._session, self._path, self._size = session, path, size
+        self._at = self._failed = self._breaks = 0
+        self._open = contextlib.ExitStack()
+        self._answer: http.client.HTTPResponse | None = None
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes; none at the end.
+
+        Raises:
+            Unavailable: the service is gone, and stays so.
+            NotFound: the file is.
+        """
+        while True:
+            try:
+                answer = self._answer or self._ask()
+                piece = answer.read(size if size >= 0 else self._size - self._at + 1)
+            except (OSError, http.client.HTTPException, Unavailable, TooManyRequests) as error:
+                self._broken(error)
+                continue
+            if piece:
+                self._at += len(piece)
+                self._failed = 0
+                return piece
+            if self._at >= self._size:
+                return b""
+            self._broken(Unavailable(f"{self._session.url}: broke off; see that the service runs"))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._open.close()
+        super().close()
+
+    def _ask(self) -> http.client.HTTPResponse:
+        headers = {"Range": f"bytes={self._at}-"} if self._at else {}
+        self._answer = self._open.enter_context(self._session.answer("GET", self._path, headers=headers))
+        if self._at and self._answer.status != 206:
+            raise Corrupt(f"{self._path}: the service does not go on where it broke off; get the learnware again")
+        left = self._size - self._at
+        if self._answer.length not in (None, left):
+            raise Corrupt(f"{self._path}: {self._answer.length} bytes are announced, its manifest says {left}")
+        return self._answer
+
+    def _broken(self, error: Exception) -> None:
+        self._answer = None
+        with contextlib.suppress(LearndockError):
+            self._open.close()
+        self._failed, self._breaks = self._failed + 1, self._breaks + 1
+        pause(self._failed if self._breaks < BREAKS else ATTEMPTS, error)
+
+
+class _Rest(io.RawIOBase):
+    """What an upload still lacks of a file; ``count`` is told of bytes as they go out."""
+
+    def __init__(self, stream: Any, count: Count) -> None:
+        self._stream, self._count = stream, count
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = bytes(self._stream.read(size))
+        self._count(len(piece))
+        return piece
+
+
+def upload(session: Session, place: Path, file: File, count: Count) -> None:
+    """Send a file, unless the service has it of us already; what a broken connection, or an earlier run, brought there
+    is not sent again. ``count`` is told how many more bytes are there (fewer, where some were lost).
+
+    Raises:
+        QuotaExceeded, TooLarge, Unauthorized, Forbidden: the service does not take it.
+        Unavailable: the service is gone, and stays so.
+    """
+    asked = urlencode({"sha256": file.sha256, "size": file.size})
+    begun = _patient(lambda: session.json("GET", f"/uploads?{asked}"))["uploads"]
+    now = begun[0] if begun else _begin(session, file)
+    there = failed = busy = 0
+    while not now["stored"]:
+        at = int(now["offset"])
+        count(at - there)
+        if at > there:
+            failed = busy = 0
+        there = at
+        try:
+            now = _send(session, place, file, now["id"], at, count)
+            there = int(now["offset"])
+            continue
+        except (Unavailable, TooSlow, TooManyRequests) as error:
+            broken: LearndockError = error
+        except Conflict as error:
+            broken, busy = error, busy + 1
+        failed += 1
+        pause(failed, broken)
+        # Bytes that somebody else sends, another process of the same user, are not waited for.
+        now = _begin(session, file) if busy == BUSY else _look(session, now["id"], broken)
+    count(file.size - there)
+
+
+def _send(session: Session, place: Path, file: File, upload_id: str, at: int, count: Count) -> Any:
+    told = 0
+
+    def sent(size: int) -> None:
+        nonlocal told
+        told += size
+        count(size)
+
+    headers = {
+        "Upload-Offset": str(at),
+        "Content-Length": str(file.size - at),
+        "Content-Type": "application/octet-stream",
+    }
+    try:
+        with place.open("rb") as stream:
+            stream.seek(at)
+            return session.json("PATCH", f"/uploads/{upload_id}", _Rest(stream, sent), headers=headers)
+    except LearndockError:
+        count(-told)  # what of it arrived, the service will say
+        raise
+
+
+def pause(failed: int, error: Exception) -> None:
+    """Wait before the next attempt.
+
+    Raises:
+        LearndockError: that was the last one.
+    """
+    if failed >= ATTEMPTS:
+        if isinstance(error, LearndockError):
+            raise error
+        raise Unavailable(f"the connection broke off ({type(error).__name__}); see that the service runs") from None
+    time.sleep(PAUSE * 2 ** (failed - 1))
+
+
+def _begin(session: Session, file: File) -> Any:
+    return _patient(lambda: session.json("POST", "/uploads", {"sha256": file.sha256, "size": file.size}))
+
+
+def _look(session: Session, upload_id: str, error: LearndockError) -> Any:
+    return _patient(lambda: session.json("GET", f"/uploads/{upload_id}"), error)
+
+
+def _patient(ask: Callable[[], Any], told: LearndockError | None = None) -> Any:
+    """The answer to a question that may be asked again; what is ``told``, or was said last, where none comes."""
+    failed = 0
+    while True:
+        try:
+            return ask()
+        except (Unavailable, TooManyRequests) as error:
+            failed += 1
+            pause(failed, told or error)

@@ -1,0 +1,192 @@
+"""First thing a dock keeps: the files' bytes, each under the name of its own SHA-256.
+
+A blob never changes. Equal files of many learnwares (a tokenizer, a license) are kept once. What holds the
+bytes stands behind ``BlobStore``; here it is a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from learndock.errors import Corrupt, NotFound
+from learndock.files import CHUNK, sha256_file, storage_errors, sync_folder
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore(Protocol):
+    """What a dock asks of the place where bytes are kept."""
+
+    def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
+        """Keep the stream's bytes durably; when this returns, the blob is there and its bytes are right.
+
+        Bytes that are there already stay; a damaged blob of this name is replaced. Returns whether the blob
+        is new.
+
+        Raises:
+            Corrupt: the stream does not hold ``size`` bytes with this SHA-256; nothing was kept.
+            StorageFull: no room; nothing was kept.
+        """
+        ...
+
+    def adopt(self, path: Path, *, sha256: str, size: int) -> None:
+        """Keep the file ``path`` durably as a blob; the caller has hashed it, and it is gone afterwards.
+
+        Raises:
+            StorageFull: no room; nothing was kept, and the file is still there.
+        """
+        ...
+
+    def open(self, sha256: str) -> IO[bytes]:
+        """A stream of the blob's bytes, as they are stored, that can seek; who trusts them hashes them.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+        ...
+
+    def link(self, sha256: str, path: Path) -> None:
+        """Make the file ``path`` of the blob's bytes, sharing them where the place allows; nobody may write to it.
+
+        Raises:
+            NotFound: there is no such blob.
+            StorageFull: no room.
+        """
+        ...
+
+    def has(self, sha256: str) -> bool:
+        """Whether the blob is there (its bytes are not looked at)."""
+        ...
+
+    def delete(self, sha256: str) -> None:
+        """Forget the blob; nothing happens where there is none."""
+        ...
+
+    def digests(self) -> Iterator[str]:
+        """SHA-256 of every blob that is there, in order."""
+        ...
+
+
+def copy_checked(
+    stream: IO[bytes],
+    out: IO[bytes],
+    *,
+    sha256: str,
+    size: int,
+    where: str,
+    each: Callable[[], None] | None = None,
+) -> None:
+    """Copy ``stream`` to ``out`` in pieces and compare what passed with what was promised.
+
+    Stops one piece after ``size``, however long the stream is. ``each`` is called for every piece.
+
+    Raises:
+        Corrupt: other bytes passed; ``out`` must be thrown away.
+    """
+    hasher = hashlib.sha256()
+    passed = 0
+    while piece := stream.read(CHUNK):
+        hasher.update(piece)
+        passed += len(piece)
+        if passed > size:
+            raise Corrupt(f"{where}: more bytes than the {size} of its manifest")
+        out.write(piece)
+        if each is not None:
+            each()
+    if passed != size:
+        raise Corrupt(f"{where}: {passed} bytes, its manifest says {size}")
+    if hasher.hexdigest() != sha256:
+        raise Corrupt(f"{where}: its SHA-256 is {hasher.hexdigest()[:12]}..., its manifest says {sha256[:12]}...")
+
+
+class DiskBlobs:
+    """Blobs as files ``root/ab/abcd...``; ``staging``, on the same file system, is for unfinished ones.
+
+    The bytes are synced before they get their name and the folder after, so that a name that survives a
+    power cut stands for all of its bytes.
+    """
+
+    def __init__(self, root: Path, staging: Path) -> None:
+        self._root = root
+        self._staging = staging
+
+    def _file(self, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise NotFound(f"{sha256[:80]!r} is not a SHA-256")
+        return self._root / sha256[:2] / sha256
+
+    def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
+        """See ``BlobStore.put``."""
+        file = self._file(sha256)
+        there = file.is_file()
+        if there and file.stat().st_size == size and sha256_file(file) == sha256:
+            sync_folder(file.parent)
+            return False
+        with storage_errors(file):
+            handle, name = tempfile.mkstemp(dir=self._staging, prefix="blob-")
+            try:
+                with os.fdopen(handle, "wb") as out:
+                    source = getattr(stream, "name", file)
+                    copy_checked(stream, out, sha256=sha256, size=size, where=str(source))
+                    out.flush()
+                    os.fsync(out.fileno())
+                Path(name).chmod(0o444)
+                self._make_room(file.parent)
+                Path(name).replace(file)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(name).unlink()
+                raise
+            sync_folder(file.parent)
+        return not there
+
+    def _make_room(self, folder: Path) -> None:
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            sync_folder(self._root)
+
+    def adopt(self, path: Path, *, sha256: str, size: int) -> None:
+        """See ``BlobStore.adopt``. The file must lie on the same file system."""
+        file = self._file(sha256)
+        with storage_errors(file):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            path.chmod(0o444)
+            self._make_room(file.parent)
+            path.replace(file)
+        sync_folder(file.parent)
+
+    def link(self, sha256: str, path: Path) -> None:
+        """See ``BlobStore.link``."""
+        try:
+            path.hardlink_to(self._file(sha256))
+        except FileNotFoundError:
+            raise NotFound(f"no blob {sha256} in {self._root}") from None
+
+    def open(self, sha256: str) -> IO[bytes]:
+        """See ``BlobStore.open``."""
+        try:
+            return self._file(sha256).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"no blob {sha256} in {self._root}") from None
+
+    def has(self, sha256: str) -> bool:
+        """See ``BlobStore.has``."""
+        return self._file(sha256).is_file()
+
+    def delete(self, sha256: str) -> None:
+        """See ``BlobStore.delete``."""
+        with contextlib.suppress(FileNotFoundError):
+            self._file(sha256).unlink()
+
+    def digests(self) -> Iterator[str]:
+        """See ``BlobStore.digests``."""
+        for folder in sorted(p for p in self._root.iterdir() if p.is_dir()):
+            yield from sorted(p.name for p in folder.iterdir() if _SHA256.fullmatch(p.name))

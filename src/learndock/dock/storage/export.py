@@ -1,0 +1,149 @@
+"""Out of the dock: a learnware as a folder, verified on the way and visible only once it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from learndock.dock.storage import lookup
+from learndock.dock.storage.blobs import copy_checked
+from learndock.dock.storage.layout import Home
+from learndock.dock.storage.leases import leased
+from learndock.errors import Corrupt, DockError, NotFound, UsageError
+from learndock.files import sha256_bytes, storage_errors, sync_folder
+from learndock.package.formats import Progress
+from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.unfinished import unfinished
+
+#: How the system says that there is no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A learnware that is being read: its manifest, how its files are opened, and ``alive``, called piece by piece."""
+
+    manifest: Manifest
+    opened: Callable[[Manifest, File], IO[bytes]]
+    alive: Callable[[], None] | None = None
+
+
+#: Finds a learnware and keeps it readable until the block ends.
+Reading = Callable[[], contextlib.AbstractContextManager[Found]]
+
+
+def export(home: Home, which: str, out: Path, *, progress: Progress | None = None) -> Path:
+    """Write the learnware as the folder ``out``, which must be empty or not exist; returns ``out``.
+
+    Raises:
+        NotFound: there is no such learnware.
+        UsageError: ``out`` is taken.
+        Corrupt: a stored file is missing or damaged; ``out`` was not made.
+        DockError: the disk fails; ``out`` was not made.
+        StorageFull: no room at ``out``, which was not made.
+    """
+
+    @contextlib.contextmanager
+    def reading() -> Iterator[Found]:
+        with leased(home, which) as (row, lease):
+            if sha256_bytes(row.manifest) != row.digest:
+                raise Corrupt(f"{row.name}: its manifest in the database is damaged; run `learndock rebuild`")
+            manifest = Manifest.from_bytes(row.manifest, where=row.name)
+            yield Found(manifest, lambda of, file: _stored(home, of.name, file), lease.touch)
+
+    with home.read() as records:  # before anything is made
+        lookup.find(records, which)
+    return exported(out, reading, progress=progress)
+
+
+def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -> Path:
+    """Write the learnware that ``reading`` finds as the folder ``out``; returns ``out``.
+
+    Raises:
+        UsageError: ``out`` is taken, or cannot be made.
+        Corrupt: other bytes came than the manifest says; ``out`` was not made.
+        DockError: the disk fails; ``out`` was not made.
+        StorageFull: no room at ``out``, which was not made.
+    """
+    _refuse_taken(out)
+    place = out.absolute()
+    with storage_errors(out), contextlib.ExitStack() as stack:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = stack.enter_context(unfinished(place))
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise UsageError(f"{out}: cannot be made ({error.strerror}); name another folder") from None
+        found = stack.enter_context(reading())
+        placed = False
+        try:
+            _fill(found, part, progress)
+            part.chmod(0o755)
+            part.replace(out)
+            placed = True
+            sync_folder(place.parent)
+        except OSError as error:
+            if placed:  # an fsync that failed is a failure, even where all bytes seem to be there
+                shutil.rmtree(place, ignore_errors=True)
+            if error.errno in _FULL:
+                raise
+            raise DockError(
+                f"{out}: {found.manifest.name} cannot be copied there ({error.strerror or error}); nothing was left. "
+                "See to the disk, or name another folder"
+            ) from None
+    return out
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise UsageError(f"{out}: exists and is not an empty folder; name another")
+
+
+def _fill(found: Found, part: Path, progress: Progress | None) -> None:
+    manifest = found.manifest
+    total = sum(f.size for f in manifest.files)
+    done = 0
+    for file in manifest.files:
+        _copy(found, file, part / file.path)
+        done += file.size
+        if progress is not None:
+            progress(done, total)
+    _write(part / MANIFEST, manifest.to_bytes())
+    for folder in (part, *(p for p in part.rglob("*") if p.is_dir())):
+        sync_folder(folder)
+
+
+def _stored(home: Home, name: str, file: File) -> IO[bytes]:
+    try:
+        return home.blobs.open(file.sha256)
+    except NotFound:
+        with home.read() as records:
+            if records.row(name) is None:
+                raise NotFound(f"{name}: was removed from this dock") from None
+        raise Corrupt(f"{name}: {file.path}: its bytes are missing from the dock; `learndock add` it again") from None
+
+
+def _copy(found: Found, file: File, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    where = f"{found.manifest.name}: {file.path}"
+    with found.opened(found.manifest, file) as stream, target.open("wb") as out:
+        try:
+            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where, each=found.alive)
+        except Corrupt as error:
+            raise Corrupt(f"{error}; nothing was written. `learndock add` the learnware again to mend it") from None
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _write(path: Path, source: bytes) -> None:
+    with path.open("wb") as out:
+        out.write(source)
+        out.flush()
+        os.fsync(out.fileno())

@@ -1,0 +1,304 @@
+"""The dock that has outgrown its folder: records in PostgreSQL, bytes in an S3-compatible store.
+
+``Records``, publishing, removing, verifying, rebuilding and collecting are those of the embedded dock; what differs is
+behind ``Link``, ``BlobStore`` and ``Shelf``, and how one writer at a time is made sure of: an advisory lock of the
+database, which it lets go when its holder's connection ends. A local folder stays for what is on its way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from learndock.dock.admission import Admit, admit
+from learndock.dock.local import Dock
+from learndock.dock.storage.layout import FORMAT, MARK, Home
+from learndock.dock.storage.records import Records
+from learndock.dock.storage.s3 import ObjectBlobs, ObjectShelf, object_errors
+from learndock.errors import Corrupt, DockError, NotFound, StorageFull, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+    from sqlalchemy import Connection, Engine
+
+#: The writer's lock, and the collector's: numbers that nobody else in the database uses.
+LOCK, COLLECTING = 0x1EA27D0C, 0x1EA27D0D
+TABLES = """
+    CREATE TABLE learnwares (
+        name       TEXT COLLATE "C" PRIMARY KEY,
+        digest     TEXT NOT NULL,
+        state      TEXT NOT NULL CHECK (state IN ('publishing', 'published', 'removing')),
+        sequence   BIGINT NOT NULL,
+        manifest   BYTEA NOT NULL,
+        format     TEXT NOT NULL,
+        task_type  TEXT NOT NULL,
+        license    TEXT
+    );
+    CREATE INDEX learnwares_in_order ON learnwares (sequence, name);
+    CREATE INDEX learnwares_pending ON learnwares (state) WHERE state != 'published';
+    CREATE TABLE specs (
+        name       TEXT COLLATE "C" NOT NULL REFERENCES learnwares (name) ON DELETE CASCADE,
+        space_id   TEXT COLLATE "C" NOT NULL,
+        space      TEXT COLLATE "C" NOT NULL,
+        sha256     TEXT NOT NULL,
+        domain     BYTEA NOT NULL,
+        behaviour  BYTEA NOT NULL,
+        reliability DOUBLE PRECISION NOT NULL,
+        PRIMARY KEY (name, space_id)
+    );
+    CREATE INDEX specs_by_space ON specs (space_id);
+    CREATE TABLE tombstones (
+        name       TEXT COLLATE "C" PRIMARY KEY,
+        digest     TEXT NOT NULL,
+        sequence   BIGINT NOT NULL
+    );
+    CREATE TABLE dock_version (steps INTEGER NOT NULL)
+"""
+#: Further steps, for PostgreSQL; as many as ``migrations.STEPS`` has, the first being ``TABLES``.
+STEPS: tuple[str, ...] = (
+    TABLES,
+    # What the gate compares is the beginning of each behaviour: not compressed, it can be read without the rest.
+    "ALTER TABLE specs ALTER COLUMN behaviour SET STORAGE EXTERNAL",
+)
+
+
+class PostgresLink:
+    """A ``Link`` to PostgreSQL, in autocommit but for what stands in ``transaction``."""
+
+    def __init__(self, connection: Connection, *, first: Sequence[str] = ()) -> None:
+        self._connection = connection
+        self._first = tuple(first)
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """See ``Link.execute``."""
+        return self._connection.exec_driver_sql(statement.replace("?", "%s"), tuple(values))
+
+    def executemany(self, statement: str, values: Sequence[Sequence[Any]]) -> Any:
+        """See ``Link.executemany``."""
+        if not values:
+            return None
+        return self._connection.exec_driver_sql(statement.replace("?", "%s"), [tuple(v) for v in values])
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """See ``Link.transaction``."""
+        self._connection.exec_driver_sql("BEGIN")
+        try:
+            for statement in self._first:
+                self._connection.exec_driver_sql(statement)
+            yield
+            self._connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
+                self._connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    def outdated(self) -> bool:
+        """See ``Link.outdated``."""
+        return self.version() < len(STEPS)
+
+    def version(self) -> int:
+        """How many steps the tables have taken; 0 where there are none."""
+        there = self._connection.exec_driver_sql("SELECT to_regclass('dock_version') IS NOT NULL").scalar()
+        if not there:
+            return 0
+        return int(self._connection.exec_driver_sql("SELECT steps FROM dock_version").scalar() or 0)
+
+    def migrate(self) -> None:
+        """Take the steps that are missing, all or none."""
+        version = self.version()
+        with self.transaction():
+            for step in STEPS[version:]:
+                for statement in step.split(";"):
+                    self._connection.exec_driver_sql(statement)
+            self._connection.exec_driver_sql("DELETE FROM dock_version")
+            self._connection.exec_driver_sql(f"INSERT INTO dock_version VALUES ({len(STEPS)})")
+
+    def problems(self) -> list[str]:
+        """See ``Link.problems``: PostgreSQL checks its pages by itself."""
+        return []
+
+
+class ServerHome(Home):
+    """Where an outgrown dock lives; made by ``settle_server``."""
+
+    def __init__(self, folder: Path, engine: Engine, store: ObjectStore) -> None:
+        staging = folder / "staging"
+        super().__init__(folder, ObjectBlobs(store, staging))
+        self.engine, self.store = engine, store
+        self.shelf = ObjectShelf(store)
+        self._one_writer, self._one_collector = threading.Lock(), threading.Lock()
+        #: Set by a service that shares the database: who else refers to blobs.
+        self.referrers: Callable[[], set[str]] | None = None
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Records]:
+        """See ``Home.read``."""
+        with self.errors(), self._link() as link:
+            self._look_for_tables(link)
+            yield Records(link)
+
+    @contextlib.contextmanager
+    def locked(self, *, wait: bool = True) -> Iterator[bool]:
+        """See ``Home.locked``."""
+        with self._held(LOCK, self._one_writer, wait=wait) as held:
+            yield held
+
+    @contextlib.contextmanager
+    def sparing(self) -> Iterator[None]:
+        """See ``Home.sparing``."""
+        with self._held(COLLECTING, self._one_collector, wait=True):
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, lock: int, here: threading.Lock, *, wait: bool) -> Iterator[bool]:
+        """An advisory lock. Threads wait for each other here, and one of them for other processes there."""
+        if not here.acquire(blocking=wait):
+            yield False
+            return
+        try:
+            with self.errors(), self._connection() as connection:
+                ask = "SELECT pg_advisory_lock(%s)" if wait else "SELECT pg_try_advisory_lock(%s)"
+                held = connection.exec_driver_sql(ask, (lock,)).scalar() is not False
+                try:
+                    yield held
+                finally:
+                    if held:
+                        with contextlib.suppress(Exception):  # a connection that is gone holds no lock
+                            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (lock,))
+        finally:
+            here.release()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Records]:
+        """See ``Home.write``."""
+        with self.errors(), self._link() as link:
+            self._look_for_tables(link)
+            if link.outdated():
+                link.migrate()
+            yield Records(link)
+
+    @contextlib.contextmanager
+    def replace_database(self) -> Iterator[Records]:
+        """See ``Home.replace_database``: all rows are replaced in the transaction that the block makes."""
+        with self.errors(), self._connection() as connection:
+            link = PostgresLink(connection)
+            if link.version() == 0 or link.outdated():
+                link.migrate()
+            yield Records(PostgresLink(connection, first=[f"DELETE FROM {t}" for t in ("learnwares", "tombstones")]))
+
+    def old_databases(self) -> list[Path]:
+        """See ``Home.old_databases``."""
+        return []
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """See ``Home.errors``; what PostgreSQL says becomes ours too.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        from sqlalchemy import exc
+
+        try:
+            with super().errors():
+                yield
+        except (exc.DBAPIError, exc.TimeoutError) as error:
+            raise _translated(error) from None
+
+    def referred(self) -> set[str]:
+        """See ``Home.referred``."""
+        return self.referrers() if self.referrers is not None else super().referred()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextlib.contextmanager
+    def _link(self) -> Iterator[PostgresLink]:
+        with self._connection() as connection:
+            yield PostgresLink(connection)
+
+    def _look_for_tables(self, link: PostgresLink) -> None:
+        version = link.version()
+        if version == 0:
+            raise Corrupt("the database has no tables of a dock; make them anew with `learndock rebuild`")
+        if version > len(STEPS):
+            raise DockError(
+                f"the database was made by a newer learndock (version {version}, this one knows {len(STEPS)}); "
+                "upgrade with `pip install --upgrade learndock`"
+            )
+
+
+def _translated(error: Exception) -> DockError | Unavailable:
+    about = getattr(error, "orig", None)
+    told = about.args[0] if about is not None and about.args else None
+    code = str(told.get("C", "")) if isinstance(told, dict) else ""
+    message = str(told.get("M", "")) if isinstance(told, dict) else str(about or error)
+    if code.startswith("53"):  # insufficient resources: disk full, out of memory, too many connections
+        if code == "53100":
+            return StorageFull(f"the database has no room ({message}); free some and try again")
+        return Unavailable(f"the database cannot answer now ({message}); try again in a moment")
+    if code.startswith(("22", "23", "42", "XX")):
+        return Corrupt(f"the database's tables are damaged ({message}); make them anew with `learndock rebuild`")
+    return Unavailable(f"the database does not answer ({message[:200]}); try again in a moment")
+
+
+def settle_server(folder: Path, database: str, store: ObjectStore, *, create: bool = True) -> ServerHome:
+    """The home whose records are in ``database`` (a PostgreSQL URL) and whose bytes are in ``store``.
+
+    Raises:
+        NotFound: there is no dock, and none is to be made.
+        DockError: the store holds a dock of a newer learndock.
+        Corrupt: its mark is damaged.
+        Unavailable: the database does not answer.
+    """
+    import obstore
+    from sqlalchemy import create_engine, make_url
+
+    url = make_url(database).set(drivername="postgresql+pg8000")
+    engine = create_engine(url, pool_size=8, max_overflow=24, pool_timeout=30, pool_pre_ping=True)
+    home = ServerHome(folder, engine, store)
+    (folder / "staging").mkdir(parents=True, exist_ok=True)
+    with home.errors():
+        try:
+            with object_errors(MARK):
+                mark = bytes(obstore.get(store, MARK).bytes())
+        except FileNotFoundError:
+            if not create:
+                raise NotFound("no dock in this object store; start `learndock serve` to make one") from None
+            mark = json.dumps({"format": FORMAT}).encode() + b"\n"
+            with object_errors(MARK):
+                obstore.put(store, MARK, mark)
+    try:
+        found = json.loads(mark)["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f'{MARK}: damaged ({error}); it should read {{"format": {FORMAT}}}') from None
+    if found != FORMAT:
+        raise DockError(
+            f"{MARK}: the dock has format {found!r}, this learndock knows {FORMAT}; "
+            "upgrade with `pip install --upgrade learndock`"
+        )
+    with home.locked(), home._link() as link:
+        # Where learnwares were published, empty tables would deny them: that is for ``rebuild`` to mend.
+        if link.version() == 0 and home.shelf.empty():
+            link.migrate()
+    return home
+
+
+def open_server_dock(
+    folder: str | Path, database: str, store: ObjectStore, *, create: bool = True, admit: Admit = admit
+) -> Dock:
+    """Open the dock in PostgreSQL and an object store; ``folder`` is for what is on its way.
+
+    Raises:
+        NotFound, DockError, Corrupt, Unavailable: see ``settle_server``.
+    """
+    dock = Dock(settle_server(Path(folder), database, store, create=create), admit=admit)
+    dock._tidy()
+    return dock

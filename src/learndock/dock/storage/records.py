@@ -1,0 +1,256 @@
+"""What the dock knows of its learnwares, ready to be asked: a database beside the files.
+
+It is SQLite in the dock's folder, or PostgreSQL (see ``server``); the questions are the same.
+
+The files are the truth (see ``shelf``); this is their index. Readers see a row once its learnware is
+published. The states ``publishing`` and ``removing`` are notes of intent, committed before the file of the
+name is replaced: where a writer dies, the next one looks at the file and finishes or forgets.
+
+``removing`` rows stay visible until the removal is done: a removal that fails must not hide anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from learndock.dock.gate import OUTLINE
+from learndock.dock.storage.sqlite import Link
+from learndock.errors import Corrupt
+from learndock.package.manifest import Manifest
+from learndock.spec.spec import Array
+
+VISIBLE = "state IN ('published', 'removing')"
+_ROW = "name, digest, state, sequence, manifest"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learnware as the database has it; ``manifest`` is its bytes."""
+
+    name: str
+    digest: str
+    state: str
+    sequence: int
+    manifest: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class SpecRow:
+    """One spec as the database has it: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)``, float32, and reliability."""
+
+    space_id: str
+    space: str
+    sha256: str
+    domain: Array
+    behaviour: Array
+    reliability: float
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A name that was removed, and the content that it stood for."""
+
+    name: str
+    digest: str
+    sequence: int
+
+
+class Records:
+    """Questions to, and changes of, an open database; one thread at a time."""
+
+    def __init__(self, database: Link) -> None:
+        self._database = database
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """All changes inside commit together, durably, or not at all."""
+        return self._database.transaction()
+
+    # -- asking -----------------------------------------------------------------------------------------
+
+    def rows(self, *, where: str = VISIBLE) -> list[Row]:
+        """Learnwares in the order of addition."""
+        found = self._database.execute(f"SELECT {_ROW} FROM learnwares WHERE {where} ORDER BY sequence, name")
+        return [Row(*row) for row in found]
+
+    def row(self, name: str) -> Row | None:
+        """The visible learnware called ``name``."""
+        found = self._database.execute(
+            f"SELECT {_ROW} FROM learnwares WHERE name = ? AND {VISIBLE}",
+            (name,),
+        ).fetchone()
+        return None if found is None else Row(*found)
+
+    def names(self) -> list[str]:
+        """Names of all visible learnwares."""
+        return [name for (name,) in self._database.execute(f"SELECT name FROM learnwares WHERE {VISIBLE}")]
+
+    def count(self) -> int:
+        """Number of visible learnwares."""
+        return int(self._database.execute(f"SELECT count(*) FROM learnwares WHERE {VISIBLE}").fetchone()[0])
+
+    def pending(self) -> list[Row]:
+        """What a writer began and did not finish."""
+        return self.rows(where="state != 'published'")
+
+    def specs(self, name: str) -> list[SpecRow]:
+        """The specs of one learnware, by space."""
+        found = self._database.execute(
+            "SELECT space_id, space, sha256, domain, behaviour, reliability FROM specs WHERE name = ? "
+            "ORDER BY space_id",
+            (name,),
+        )
+        return [SpecRow(i, s, h, _vector(d), _vector(b), r) for i, s, h, d, b, r in found]
+
+    def table(
+        self, space_id: str, names: Sequence[str] | None = None
+    ) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
+        """Ids, domains, behaviours (raw float32) and reliabilities of the visible specs of a space, as added."""
+        asked = (
+            "SELECT l.name || '@' || l.digest, s.domain, s.behaviour, s.reliability "
+            "FROM specs s JOIN learnwares l USING (name) "
+            f"WHERE s.space_id = ? AND l.{VISIBLE}"
+        )
+        order = " ORDER BY l.sequence, l.name"
+        if names is None:
+            found = self._database.execute(asked + order, (space_id,)).fetchall()
+        else:
+            found = [
+                row
+                for start in range(0, len(names), 500)  # SQLite takes so many values
+                for row in self._database.execute(
+                    f"{asked} AND l.name IN ({', '.join('?' * len(names[start : start + 500]))}){order}",
+                    (space_id, *names[start : start + 500]),
+                ).fetchall()
+            ]
+        return [r[0] for r in found], [r[1] for r in found], [r[2] for r in found], [r[3] for r in found]
+
+    def spaces(self) -> dict[str, tuple[str, int]]:
+        """Space id -> its name and the number of visible specs."""
+        found = self._database.execute(
+            "SELECT s.space_id, min(s.space), count(*) FROM specs s JOIN learnwares l USING (name) "
+            f"WHERE l.{VISIBLE} GROUP BY s.space_id ORDER BY 2, 1"
+        )
+        return {space_id: (space, n) for space_id, space, n in found}
+
+    def outlines(self, space_id: str) -> tuple[list[str], Array]:
+        """Names of the visible learnwares of a space, and the beginning of each behaviour (see ``gate``)."""
+        found = self._database.execute(
+            f"SELECT name, substr(behaviour, 1, {4 * OUTLINE}) FROM specs WHERE space_id = ? "
+            f"AND name NOT IN (SELECT name FROM learnwares WHERE NOT {VISIBLE}) ORDER BY name",
+            (space_id,),
+        ).fetchall()
+        return [name for name, _ in found], _rows([raw for _, raw in found])
+
+    def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
+        """Domains ``(n, D)`` and behaviours ``(n, k)`` of the learnwares ``names`` in a space."""
+        found = [
+            self._database.execute(
+                "SELECT domain, behaviour FROM specs WHERE name = ? AND space_id = ?", (name, space_id)
+            ).fetchone()
+            for name in names
+        ]
+        return _rows([d for d, _ in found]), _rows([b for _, b in found])
+
+    def tombstone(self, name: str) -> Tombstone | None:
+        """The tombstone of ``name``."""
+        found = self._database.execute(
+            "SELECT name, digest, sequence FROM tombstones WHERE name = ?", (name,)
+        ).fetchone()
+        return None if found is None else Tombstone(*found)
+
+    def tombstones(self) -> list[Tombstone]:
+        """All tombstones, by name."""
+        found = self._database.execute("SELECT name, digest, sequence FROM tombstones ORDER BY name")
+        return [Tombstone(*row) for row in found]
+
+    def next_sequence(self) -> int:
+        """A number above all that were given so far."""
+        (last,) = self._database.execute(
+            "SELECT coalesce(max(sequence), 0) FROM "
+            "(SELECT sequence FROM learnwares UNION ALL SELECT sequence FROM tombstones) AS given"
+        ).fetchone()
+        return int(last) + 1
+
+    def outdated(self) -> bool:
+        """Whether an older learndock made this database; opening it to write changes that."""
+        return self._database.outdated()
+
+    def problems(self) -> list[str]:
+        """What the database itself finds wrong with its files."""
+        return self._database.problems()
+
+    def change(self) -> tuple[int, ...]:
+        """A value that is another one after every addition and removal."""
+        counts = [
+            self._database.execute(f"SELECT count(*), coalesce(max(sequence), 0) FROM {table}").fetchone()
+            for table in (f"learnwares WHERE {VISIBLE}", "tombstones")
+        ]
+        return tuple(int(n) for row in counts for n in row)
+
+    # -- changing ---------------------------------------------------------------------------------------
+
+    def insert(self, row: Row, manifest: Manifest, specs: Iterable[SpecRow]) -> None:
+        """A learnware in ``row.state``, with its specs, in place of an unfinished one of this name."""
+        self._database.execute("DELETE FROM learnwares WHERE name = ?", (row.name,))
+        self._database.execute(
+            "INSERT INTO learnwares (name, digest, state, sequence, manifest, format, task_type, license) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row.name, row.digest, row.state, row.sequence, row.manifest),
+                *(manifest.format, manifest.task_schema.type, manifest.license),
+            ),
+        )
+        self._database.executemany(
+            "INSERT INTO specs (name, space_id, space, sha256, domain, behaviour, reliability) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (row.name, s.space_id, s.space, s.sha256, _bytes(s.domain), _bytes(s.behaviour), s.reliability)
+                for s in specs
+            ],
+        )
+
+    def set_state(self, name: str, state: str) -> None:
+        """Note what is being done with ``name``."""
+        self._database.execute("UPDATE learnwares SET state = ? WHERE name = ?", (state, name))
+
+    def publish(self, name: str) -> None:
+        """Show ``name`` to readers; its tombstone goes."""
+        self.set_state(name, "published")
+        self._database.execute("DELETE FROM tombstones WHERE name = ?", (name,))
+
+    def forget(self, name: str) -> None:
+        """Drop the row and the specs of ``name``."""
+        self._database.execute("DELETE FROM learnwares WHERE name = ?", (name,))
+
+    def bury(self, tombstone: Tombstone) -> None:
+        """Drop ``name`` and keep a tombstone for it."""
+        self.forget(tombstone.name)
+        self._database.execute("DELETE FROM tombstones WHERE name = ?", (tombstone.name,))
+        self._database.execute(
+            "INSERT INTO tombstones (name, digest, sequence) VALUES (?, ?, ?)",
+            (tombstone.name, tombstone.digest, tombstone.sequence),
+        )
+
+
+def _bytes(vector: Array) -> bytes:
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def _rows(raw: list[bytes]) -> Array:
+    """Vectors of one space as a matrix.
+
+    Raises:
+        Corrupt: they differ in length.
+    """
+    width = len(raw[0]) if raw else 0
+    if any(len(each) != width for each in raw):
+        raise Corrupt("specs of one space differ in width; run `learndock rebuild`")
+    return np.frombuffer(b"".join(raw), dtype="<f4").astype(np.float32).reshape(len(raw), width // 4)
+
+
+def _vector(raw: bytes) -> Array:
+    return np.frombuffer(raw, dtype="<f4").astype(np.float32)

@@ -1,0 +1,289 @@
+"""Blobs and records of names in an S3-compatible store: the same promises as ``blobs`` and ``shelf`` make on disk.
+
+    PREFIX/dock.json
+    PREFIX/blobs/ab/abcd...
+    PREFIX/learnwares/OWNER/NAME.json
+
+A put is whole or not there, is durable when it returns, and the store checks the SHA-256 of what arrives. What is on
+its way is hashed in a file of the local staging folder first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from learndock.dock.storage.blobs import copy_checked
+from learndock.dock.storage.publications import Shelf, Standing, damaged
+from learndock.errors import Corrupt, DockError, MissingExtra, NotFound, PackageError, StorageFull, UsageError
+from learndock.files import CHUNK, storage_errors
+from learndock.package.manifest import check_name
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Larger files go up in parts of this size, so that 50 GB stay below the 10,000 parts that S3 allows.
+PART = 16 << 20
+#: What is read ahead of whoever reads.
+AHEAD = 4 << 20
+
+
+def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "") -> ObjectStore:
+    """The store ``s3://bucket/prefix``; without ``key`` what the environment says of credentials counts.
+
+    Raises:
+        UsageError: not such a URL.
+        MissingExtra: the extra ``server`` is not installed.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise UsageError(f"{url}: is no object store; write s3://bucket/prefix")
+    try:
+        from obstore.store import S3Store
+    except ImportError:
+        raise MissingExtra('an S3-compatible store needs obstore; pip install "learndock[server]"') from None
+    given: dict[str, Any] = {"checksum_algorithm": "SHA256"}
+    if key:
+        given |= {"access_key_id": key, "secret_access_key": secret}
+    if endpoint:
+        given |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+        given.setdefault("region", os.environ.get("AWS_REGION", "us-east-1"))
+    return S3Store(
+        parts.netloc,
+        prefix=parts.path.strip("/") or None,
+        client_options={"allow_http": endpoint.startswith("http:"), "timeout": "10m"},
+        retry_config={"max_retries": 4},
+        **given,
+    )
+
+
+@contextlib.contextmanager
+def object_errors(what: str) -> Iterator[None]:
+    """Turn what the store says into our errors; ``FileNotFoundError`` passes.
+
+    Raises:
+        StorageFull: it has no room, or a quota is reached.
+        DockError: it does not answer, or refuses.
+    """
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        text = " ".join(str(error).split())
+        if re.search(r"\b507\b|QuotaExceeded|InsufficientStorage|no space|EntityTooLarge", text, re.IGNORECASE):
+            raise StorageFull(f"{what}: the object store has no room; free some and try again") from None
+        raise DockError(f"{what}: the object store did not do this ({text[:200]}); try again in a moment") from None
+
+
+class ObjectBlobs:
+    """Blobs in an object store; ``staging`` is a local folder for what is on its way."""
+
+    def __init__(self, store: ObjectStore, staging: Path) -> None:
+        self._store, self._staging = store, staging
+
+    def _path(self, sha256: str) -> str:
+        if not _SHA256.fullmatch(sha256):
+            raise NotFound(f"{sha256[:80]!r} is not a SHA-256")
+        return f"blobs/{sha256[:2]}/{sha256}"
+
+    def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
+        """See ``BlobStore.put``."""
+        there = self.has(sha256)
+        if there and self._sound(sha256, size):
+            return False
+        with storage_errors(self._staging):
+            handle, name = tempfile.mkstemp(dir=self._staging, prefix="blob-")
+            try:
+                with os.fdopen(handle, "wb") as out:
+                    source = getattr(stream, "name", sha256)
+                    copy_checked(stream, out, sha256=sha256, size=size, where=str(source))
+                self._send(Path(name), sha256)
+            finally:
+                Path(name).unlink(missing_ok=True)
+        return not there
+
+    def adopt(self, path: Path, *, sha256: str, size: int) -> None:
+        """See ``BlobStore.adopt``."""
+        self._send(path, sha256)
+        path.unlink()
+
+    def _send(self, path: Path, sha256: str) -> None:
+        import obstore
+
+        with object_errors(f"blob {sha256[:12]}"):
+            obstore.put(self._store, self._path(sha256), path, chunk_size=PART, max_concurrency=4)
+
+    def _sound(self, sha256: str, size: int) -> bool:
+        try:
+            with self.open(sha256) as stream:
+                copy_checked(stream, _Nowhere(), sha256=sha256, size=size, where=sha256)
+        except (Corrupt, NotFound):
+            return False
+        return True
+
+    def open(self, sha256: str) -> IO[bytes]:
+        """See ``BlobStore.open``."""
+        size = self._size(sha256)
+        if size is None:
+            raise NotFound(f"no blob {sha256} in the object store")
+        return io.BufferedReader(_Object(self._store, self._path(sha256), size), AHEAD)
+
+    def link(self, sha256: str, path: Path) -> None:
+        """See ``BlobStore.link``: a copy, for nothing can be shared."""
+        with self.open(sha256) as stream, storage_errors(path), path.open("wb") as out:
+            while piece := stream.read(CHUNK):
+                out.write(piece)
+
+    def has(self, sha256: str) -> bool:
+        """See ``BlobStore.has``."""
+        return self._size(sha256) is not None
+
+    def _size(self, sha256: str) -> int | None:
+        import obstore
+
+        path = self._path(sha256)
+        try:
+            with object_errors(f"blob {sha256[:12]}"):
+                return int(obstore.head(self._store, path)["size"])
+        except FileNotFoundError:
+            return None
+
+    def delete(self, sha256: str) -> None:
+        """See ``BlobStore.delete``."""
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError), object_errors(f"blob {sha256[:12]}"):
+            obstore.delete(self._store, self._path(sha256))
+
+    def digests(self) -> Iterator[str]:
+        """See ``BlobStore.digests``."""
+        found = (path.rpartition("/")[2] for path in _listed(self._store, "blobs/"))
+        yield from sorted(name for name in found if _SHA256.fullmatch(name))
+
+
+class _Nowhere(io.BytesIO):
+    def write(self, data: object, /) -> int:
+        return 0
+
+
+class _Object(io.RawIOBase):
+    """A stored object as a file that can seek; every read is a request, so it stands behind a buffer."""
+
+    def __init__(self, store: ObjectStore, path: str, size: int) -> None:
+        self._store, self._path, self._size, self._at = store, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._piece(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def readall(self) -> bytes:
+        # The inherited way asks for 8 kB at a time.
+        return b"".join(iter(lambda: bytes(self._piece(AHEAD)), b""))
+
+    def _piece(self, length: int) -> memoryview:
+        import obstore
+
+        length = min(length, self._size - self._at)
+        if length <= 0:
+            return memoryview(b"")
+        try:
+            with object_errors(self._path):
+                found = memoryview(obstore.get_range(self._store, self._path, start=self._at, length=length))
+        except FileNotFoundError:
+            raise DockError(f"{self._path}: was deleted while it was read; ask again") from None
+        self._at += len(found)
+        return found
+
+
+class ObjectShelf(Shelf):
+    """The records of all names, as objects."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(Path("learnwares"))
+        self._store = store
+
+    def _object(self, name: str) -> str:
+        owner, _, own = check_name(name).partition("/")
+        return f"learnwares/{owner}/{own}.json"
+
+    def _read_bytes(self, name: str) -> bytes | None:
+        import obstore
+
+        try:
+            with object_errors(name):
+                return bytes(obstore.get(self._store, self._object(name)).bytes())
+        except FileNotFoundError:
+            return None
+
+    @contextlib.contextmanager
+    def replaced(self, standing: Standing) -> Iterator[None]:
+        """See ``Shelf.replaced``."""
+        import obstore
+
+        path = self._object(standing.name)
+        before = self._read_bytes(standing.name)
+        try:
+            with object_errors(standing.name):
+                obstore.put(self._store, path, standing.to_bytes())
+            yield
+        except BaseException:
+            with object_errors(standing.name):
+                if before is not None:
+                    obstore.put(self._store, path, before)
+                else:
+                    with contextlib.suppress(FileNotFoundError):
+                        obstore.delete(self._store, path)
+            raise
+
+    def names(self) -> Iterator[str]:
+        """See ``Shelf.names``."""
+        for path in sorted(_listed(self._store, "learnwares/")):
+            found = PurePosixPath(path)
+            name = f"{found.parent.name}/{found.name.removesuffix('.json')}"
+            try:
+                yield check_name(name)
+            except PackageError as error:
+                raise damaged(Path(path), str(error)) from None
+
+    def empty(self) -> bool:
+        """See ``Shelf.empty``."""
+        return next(_listed(self._store, "learnwares/"), None) is None
+
+    def leftovers(self) -> Iterator[Path]:
+        """See ``Shelf.leftovers``: an object is whole or not there."""
+        return iter(())
+
+
+def _listed(store: ObjectStore, prefix: str) -> Iterator[str]:
+    import obstore
+
+    with object_errors(prefix):
+        for found in obstore.list(store, prefix, chunk_size=1000):
+            yield from (entry["path"] for entry in found)

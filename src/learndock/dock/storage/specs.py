@@ -1,0 +1,59 @@
+"""From the spec blobs of a learnware to the rows that the index is made of.
+
+One way for publishing, verifying and rebuilding, so that all three give the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+
+from learndock.dock.admission import check_spec
+from learndock.dock.storage.blobs import BlobStore, copy_checked
+from learndock.dock.storage.records import SpecRow
+from learndock.errors import Corrupt, NotFound
+from learndock.package.manifest import File, Manifest, SpecFile
+from learndock.spec.file import check_shape, spec_from_bytes
+from learndock.spec.spec import Spec
+
+
+def spec_rows(blobs: BlobStore, manifest: Manifest) -> list[SpecRow]:
+    """The specs of a learnware whose blobs are stored, by space.
+
+    Raises:
+        Corrupt: a spec's blob is missing or damaged.
+        SpecError: it is no spec, or not the one that the manifest says.
+    """
+    files = {f.path: f for f in manifest.files}
+    rows = [_spec_row(blobs, manifest, entry, files[entry.path]) for entry in manifest.specs]
+    return sorted(rows, key=lambda row: row.space_id)
+
+
+def _spec_row(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> SpecRow:
+    spec = stored_spec(blobs, manifest, entry, file)
+    return SpecRow(entry.space_id, entry.space, file.sha256, spec.domain, spec.behaviour, spec.reliability)
+
+
+def stored_spec(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: File) -> Spec:
+    """One spec of a learnware, from its blob.
+
+    Raises:
+        Corrupt: the blob is missing or damaged.
+        SpecError: it is no spec, or not the one that the manifest says.
+    """
+    where = f"{manifest.name}: {file.path}"
+    source = io.BytesIO()
+    try:
+        with blobs.open(file.sha256) as stream:
+            copy_checked(stream, source, sha256=file.sha256, size=file.size, where=where)
+    except NotFound:
+        raise Corrupt(f"{where}: its blob {file.sha256[:12]} is missing") from None
+    return checked_spec(source.getvalue(), entry, where=where)
+
+
+def checked_spec(source: bytes, entry: SpecFile, *, where: str) -> Spec:
+    """The spec in these bytes, if it is what ``entry`` of a manifest says.
+
+    Raises:
+        SpecError: it is not.
+    """
+    return check_spec(check_shape(spec_from_bytes(source, where=where), where=where), entry, where=where)

@@ -1,0 +1,204 @@
+"""The dock in a real PostgreSQL and a real S3 server: the tests of the embedded dock and of blobs, on it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_blobs
+import test_dock
+from test_blobs import (  # noqa: F401 - collected here once more
+    test_a_name_is_a_sha256_or_nothing,
+    test_an_endless_stream_is_cut_off,
+    test_other_bytes_are_refused_and_nothing_stays,
+    test_what_is_not_there,
+)
+from test_dock import (  # noqa: F401 - collected here once more
+    good,
+    test_a_damaged_blob_is_told_not_handed_out_and_mended,
+    test_a_damaged_record_is_told_and_nothing_is_lost,
+    test_a_folder_that_is_not_what_was_packed,
+    test_a_manifest_with_text_that_is_not_unicode,
+    test_a_removed_name_keeps_a_tombstone,
+    test_a_spec_that_cannot_be_true_is_not_stored,
+    test_added_listed_found_and_exported,
+    test_adding_again_changes_nothing,
+    test_collect_takes_what_nobody_refers_to,
+    test_equal_files_are_kept_once,
+    test_export_writes_only_where_nothing_is,
+    test_names_that_look_alike_on_disk,
+    test_readers_go_on_while_a_rebuild_replaces_the_database,
+    test_rebuild_gives_identical_answers,
+    test_rebuild_without_a_spec_says_how_to_go_on,
+    test_same_name_other_content_is_a_conflict,
+    test_verify_finds_a_database_that_lies,
+    test_what_a_dock_does_not_take,
+    test_what_is_not_there_and_what_was_meant,
+    test_without_specs_or_with_two_for_a_space,
+    test_writers_stop_where_disk_and_database_disagree,
+    tmp_path,
+)
+
+from learndock.dock import BlobStore, Dock
+from learndock.dock.storage import migrations
+from learndock.dock.storage.postgres import STEPS, open_server_dock
+from learndock.dock.storage.s3 import ObjectBlobs, object_store
+from learndock.errors import Conflict, DockError, StorageFull, Unavailable
+from tests.support import engines
+from tests.support.docking import make_learnware, outgrown
+
+_number = itertools.count()
+#: What comes before the store is reached, or differs in nothing there, runs here with LEARNDOCK_SOAK=1 only.
+_LONG = ("test_a_spec_that_cannot_be_true", "test_what_a_dock_does_not_take", "test_without_specs", "flip-", "grow")
+_LIES = ("sequence = 77", "manifest =", "DELETE FROM specs", "INSERT INTO tombstones")
+
+
+@pytest.fixture(autouse=True)
+def _what_runs_every_time(request: pytest.FixtureRequest) -> None:
+    name = request.node.name
+    lies = "lies[" in name and not any(part in name for part in _LIES)
+    if not os.environ.get("LEARNDOCK_SOAK") and (lies or any(part in name for part in _LONG)):
+        pytest.skip("runs with LEARNDOCK_SOAK=1")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    with engines.postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[engines.S3]:
+    with engines.seaweed() as server:
+        yield server
+
+
+def a_store(s3: engines.S3) -> Any:
+    """A part of the object store that nobody has used."""
+    url = f"s3://tests/{next(_number)}"
+    return object_store(url, endpoint=s3.endpoint, key=engines.KEY, secret=engines.SECRET)
+
+
+@pytest.fixture
+def dock(database: str, s3: engines.S3, tmp_path: Path) -> Iterator[Dock]:  # noqa: F811 - the fixture
+    dock = open_server_dock(tmp_path / "scratch", database, a_store(s3))
+    yield dock
+    home = outgrown(dock)
+    with home.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS specs, learnwares, tombstones, dock_version")
+    home.engine.dispose()
+
+
+@pytest.fixture
+def full(dock: Dock, tmp_path: Path) -> Dock:  # noqa: F811 - the fixture
+    for name in ("d", "b", "a", "c"):
+        dock.add(make_learnware(tmp_path / name, f"ada/{name}"))
+    dock.remove("ada/b")
+    dock.remove("ada/d")
+    dock.add(tmp_path / "d")
+    return dock
+
+
+@pytest.fixture
+def store(s3: engines.S3, tmp_path: Path) -> BlobStore:  # noqa: F811 - the fixture
+    return ObjectBlobs(a_store(s3), tmp_path)
+
+
+def test_all_that_does_not_speak_of_files_runs_here() -> None:
+    """Who adds a test to the embedded dock decides whether it is one of a folder, or runs here too."""
+    of_a_folder = {
+        "test_a_database_of_the_future_is_refused",
+        "test_a_dock_of_the_future_is_refused",
+        "test_a_dock_of_the_past_is_brought_up_to_date",
+        "test_a_dock_that_may_not_be_written_is_still_read",
+        "test_a_folder_of_other_things_is_no_dock",
+        "test_a_folder_that_changes_after_admission",
+        "test_a_founder_that_was_killed_is_no_obstacle",
+        "test_a_full_disk_changes_nothing_and_reading_goes_on",
+        "test_a_limit_at_any_size_leaves_all_or_nothing",
+        "test_a_limit_stops_other_verbs_whole",
+        "test_a_lost_or_damaged_database_is_told_and_rebuilt",
+        "test_a_new_dock_is_empty_and_the_same_when_opened_again",
+        "test_a_waiting_log_is_read_without_room",
+        "test_errors_of_the_system_are_ours",
+        "test_the_environment_names_the_dock",
+    }
+    assert {n for n in vars(test_dock) if n.startswith("test_")} - of_a_folder <= set(globals())
+    of_a_disk = {
+        "test_what_goes_in_comes_out",
+        "test_put_says_what_is_new_and_keeps_one",
+        "test_putting_again_mends_a_damaged_blob",
+    }
+    assert {n for n in vars(test_blobs) if n.startswith("test_")} - of_a_disk <= set(globals())
+
+
+def test_every_step_of_the_tables_has_its_twin() -> None:
+    assert len(STEPS) == len(migrations.STEPS)
+
+
+def test_blobs_go_in_and_come_out(store: BlobStore, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    content = bytes(range(256)) * 100_000  # more than one part
+    sha256 = hashlib.sha256(content).hexdigest()
+    for _ in range(2):
+        (tmp_path / "file").write_bytes(content)
+        store.adopt(tmp_path / "file", sha256=sha256, size=len(content))
+        assert not (tmp_path / "file").exists()
+    with store.open(sha256) as stream:
+        assert stream.read() == content
+        stream.seek(25_000_000)
+        assert stream.read(10) == content[25_000_000:25_000_010]
+    store.link(sha256, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    assert list(store.digests()) == [sha256]
+
+
+def test_lost_tables_are_told_and_rebuilt(full: Dock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    from tests.support.docking import reopened, run_sql
+
+    before = test_dock.shown(full)
+    run_sql(full, "DROP TABLE specs, learnwares, tombstones, dock_version")
+    again = reopened(full)
+    with pytest.raises(DockError, match="learndock rebuild"):
+        again.records()
+    assert again.rebuild() == 3
+    assert test_dock.shown(again) == before
+    outgrown(again).engine.dispose()
+
+
+def test_one_of_many_writers_gets_a_name(dock: Dock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    folders = [make_learnware(tmp_path / str(i), "ada/good", seed=i) for i in range(8)]
+    others = [
+        open_server_dock(tmp_path / f"s{i}", str(outgrown(dock).engine.url), outgrown(dock).store) for i in (0, 1)
+    ]
+
+    def add(i: int) -> str | None:
+        try:
+            return others[i % 2].add(folders[i]).digest
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        done = [d for d in pool.map(add, range(8)) if d]
+    assert [r.digest for r in dock.records()] == done
+    assert dock.collect().blobs == 0, "writers that were refused left nothing"
+    assert dock.verify() == []
+    for other in others:
+        outgrown(other).engine.dispose()
+
+
+def test_what_does_not_answer_is_told(s3: engines.S3, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    nowhere = f"postgresql://tests@127.0.0.1:{engines.free_port()}/postgres"
+    with pytest.raises(Unavailable, match="does not answer"):
+        open_server_dock(tmp_path / "a", nowhere, a_store(s3))
+    wrong = object_store("s3://tests/x", endpoint=s3.endpoint, key=engines.KEY, secret="no such secret")
+    with pytest.raises(DockError, match="object store did not do this"):
+        open_server_dock(tmp_path / "b", nowhere, wrong)
+    shutil.rmtree(tmp_path / "b")
+    assert issubclass(StorageFull, DockError)

@@ -1,0 +1,1 @@
+"""What tests of several rooms share: models, docks, servers, clients that break off."""

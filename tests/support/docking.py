@@ -1,0 +1,137 @@
+"""Small learnware folders for tests of the dock, and the programs that those tests run and kill.
+
+python docking.py add DOCK FOLDER...          adds each, prints its id when add has returned
+python docking.py loop DOCK FROM              makes and adds learnwares until it is killed
+python docking.py remove DOCK NAME...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from learndock.dock import Dock, open_dock
+from learndock.files import sha256_file
+from learndock.package.manifest import CARD, MANIFEST, File, Manifest, SpecFile
+from learndock.spec import Spec, write_spec
+from learndock.spec.spec import identity
+
+#: A file system in memory, or None for the usual place of temporary files.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+SCHEMA = {"type": "classification", "labels": ["bad", "good"]}
+SPACE = {"space": "tiny", "helper": {"width": 8}, "sketch": {"size": 24}, "adapters": {"size": 96}}
+SPACE_ID = identity(SPACE)
+
+
+def canonical(values: np.ndarray) -> np.ndarray:
+    """Unit root mean square, as recipes make them."""
+    return (values / np.sqrt(np.mean(values**2))).astype(np.float32)
+
+
+def make_spec(draw: np.random.Generator, **changes: Any) -> Spec:
+    parts = {name: canonical(draw.normal(size=n)) for name, n in (("domain", 8), ("behaviour", 24))}
+    return Spec(**{"kind": "model", "space": SPACE, "schema": SCHEMA, "n": 32, **parts, **changes})
+
+
+def seal(folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None) -> Manifest:
+    """Write the manifest of the files that lie in ``folder``."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    manifest = Manifest(
+        name=name,
+        format="transformers",
+        task=SCHEMA,
+        license="mit",
+        specs=specs or (SpecFile(path="specs/tiny.spec", space="tiny", space_id=SPACE_ID),),
+        files=tuple(File(path=str(p.relative_to(folder)), size=p.stat().st_size, sha256=sha256_file(p)) for p in files),
+    )
+    (folder / MANIFEST).write_bytes(manifest.to_bytes())
+    return manifest
+
+
+def make_learnware(folder: Path, name: str, *, seed: int = 0, numbers: int = 1_000) -> Path:
+    """A learnware of ``numbers`` weights; other seeds give other content, ``config.json`` is the same."""
+    draw = np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)])
+    folder.mkdir(parents=True)
+    labels = dict(enumerate(SCHEMA["labels"]))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "id2label": labels}))
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "WordPiece"}}')
+    (folder / CARD).write_text(f"# {name}\n")
+    save_file({"weight": draw.normal(size=numbers).astype(np.float32)}, folder / "model.safetensors")
+    (folder / "specs").mkdir()
+    write_spec(make_spec(draw), folder / "specs" / "tiny.spec")
+    seal(folder, name)
+    return folder
+
+
+# -- a dock seen from below, wherever it keeps its things (see ``test_dock_server``) ------------------------
+
+
+def outgrown(dock: Dock) -> Any:
+    """The home of a dock in PostgreSQL and an object store; None where it is a folder."""
+    return dock._home if hasattr(dock._home, "engine") else None
+
+
+def reopened(dock: Dock) -> Dock:
+    """The same dock, opened again."""
+    home = outgrown(dock)
+    if home is None:
+        return open_dock(dock.folder)
+    from learndock.dock.storage.postgres import open_server_dock
+
+    return open_server_dock(home.folder, home.engine.url, home.store)
+
+
+def stored(dock: Dock, below: str = "") -> dict[str, bytes]:
+    """Everything that is kept, but the database of an outgrown dock."""
+    found = {str(p.relative_to(dock.folder)): p.read_bytes() for p in dock.folder.rglob("*") if p.is_file()}
+    home = outgrown(dock)
+    if home is not None:
+        import obstore
+
+        for chunk in obstore.list(home.store):
+            found |= {e["path"]: bytes(obstore.get(home.store, e["path"]).bytes()) for e in chunk}
+    return {path: content for path, content in found.items() if path.startswith(below)}
+
+
+def put_behind_its_back(dock: Dock, path: str, content: bytes | None) -> None:
+    """Write, or (None) lose, what the dock keeps under ``path``."""
+    home = outgrown(dock)
+    if home is None:
+        file = dock.folder / path
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        return
+    import obstore
+
+    if content is None:
+        obstore.delete(home.store, path)
+    else:
+        obstore.put(home.store, path, content)
+
+
+def blob_path(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def run_sql(dock: Dock, statement: str) -> int:
+    """Change the dock's database; returns how many rows were."""
+    home = outgrown(dock)
+    if home is None:
+        import sqlite3
+
+        with sqlite3.connect(dock.folder / "records.sqlite") as database:
+            database.execute("PRAGMA foreign_keys = ON")
+            changed = database.execute(statement).rowcount
+        database.close()
+        return changed
+    statement = statement.replace("x'7b7d'", r"'\x7b7d'").replace("zeroblob(32)", "decode(repeat('00', 32), 'hex')")
+    with home.engine.begin() as connection:
+        return int(connection.exec_driver_sql(statement).rowcount)
