@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_blobs
-import test_dock
-from test_blobs import (  # noqa: F401 - collected here once more
+
+from learndock.dock import BlobStore, Dock
+from learndock.dock.storage import migrations
+from learndock.dock.storage.postgres import STEPS, open_server_dock
+from learndock.dock.storage.s3 import ObjectBlobs, object_store
+from learndock.errors import Conflict, DockError, StorageFull, Unavailable
+from tests.dock import test_blobs, test_dock
+from tests.dock.test_blobs import (  # noqa: F401 - collected here once more
     test_a_name_is_a_sha256_or_nothing,
     test_an_endless_stream_is_cut_off,
     test_other_bytes_are_refused_and_nothing_stays,
     test_what_is_not_there,
 )
-from test_dock import (  # noqa: F401 - collected here once more
+from tests.dock.test_dock import (  # noqa: F401 - collected here once more
     good,
     test_a_damaged_blob_is_told_not_handed_out_and_mended,
     test_a_damaged_record_is_told_and_nothing_is_lost,
@@ -45,12 +50,6 @@ from test_dock import (  # noqa: F401 - collected here once more
     test_writers_stop_where_disk_and_database_disagree,
     tmp_path,
 )
-
-from learndock.dock import BlobStore, Dock
-from learndock.dock.storage import migrations
-from learndock.dock.storage.postgres import STEPS, open_server_dock
-from learndock.dock.storage.s3 import ObjectBlobs, object_store
-from learndock.errors import Conflict, DockError, StorageFull, Unavailable
 from tests.support import engines
 from tests.support.docking import make_learnware, outgrown
 
