@@ -205,7 +205,7 @@ def test_from_pack_to_reuse(tiny_causal_space: Space, folder: Path, made: Path, 
         out = tmp_path / name.replace("/", "-")
         manifest = pack(
             source, out, name=name, schema=CHOICE, examples=Examples(asked), space=tiny_causal_space, base="lab/tiny"
-        )
+        ).manifest
         assert manifest.format == "causal-peft"
         assert manifest.settings["answers"] == "options"
         assert manifest.base is not None
@@ -232,7 +232,7 @@ def test_free_text_is_packed_greedily_and_evaluated(tiny_causal_space: Space, wh
     asked, _ = prompts(5)
     manifest = pack(
         whole, tmp_path / "out", name="ann/w", schema=FREE, examples=Examples(asked), space=tiny_causal_space
-    )
+    ).manifest
     assert manifest.settings["answers"] == "greedy"
     assert 'learndock run ann/w "..."' in (tmp_path / "out" / "README.md").read_text()
     learnware = open_learnware(tmp_path / "out")

@@ -21,9 +21,11 @@ from tests.support import models
 FORMAT = OnnxFormat()
 
 
-def load(folder: Path, schema: Schema = models.SENTIMENT, inputs: tuple[str, ...] = ()) -> tuple[Model, dict[str, Any]]:
+def load(
+    folder: Path, schema: Schema = models.SENTIMENT, inputs: tuple[str, ...] = (), **change: Any
+) -> tuple[Model, dict[str, Any]]:
     found = FORMAT.settle(folder, schema, FORMAT.check(folder, schema), inputs or tuple(models.texts(8)[0]))
-    return FORMAT.load(folder, schema, found), found
+    return FORMAT.load(folder, schema, {**found, **change}), found
 
 
 # --- the registry ------------------------------------------------------------------------------------------
@@ -135,7 +137,9 @@ def test_a_graph_that_reads_text(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(
         helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     )
-    model, _ = load(tmp_path)
+    with pytest.raises(ModelError, match=r"do not name its columns.*in-order"):
+        load(tmp_path)
+    model, _ = load(tmp_path, columns=[0, 1])
     assert model.predict(["bad", "good"] * 30).argmax(axis=1).tolist() == [0, 1] * 30
 
 
@@ -166,7 +170,7 @@ def test_a_schema_with_other_labels(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="2 outputs but the schema has 3 labels"):
         FORMAT.check(folder, three)
     (folder / "config.json").unlink()
-    model, _ = load(folder, three)
+    model, _ = load(folder, three, columns=[0, 1, 2])
     with pytest.raises(ModelError, match="2 outputs but the schema has 3 labels"):
         model.predict(["good"])
 

@@ -250,7 +250,7 @@ def test_a_tuned_adapter_names_its_base_and_no_path(folder: Path, tmp_path: Path
     settings = bound(folder)
     FORMAT.finetune(folder, models.SENTIMENT, settings, models.sentiment(8), models.SENTIMENT, tmp_path / "a")
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
-        "adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "adapter_config.json", "adapter_model.safetensors", "labels.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert str(tmp_path) not in (tmp_path / "a" / "adapter_config.json").read_text()
     assert FORMAT.bind(tmp_path / "a", None).model_dump() == settings["base"]

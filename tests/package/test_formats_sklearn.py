@@ -67,9 +67,12 @@ def test_scores_of_several_classes_become_probabilities(tmp_path: Path) -> None:
     assert load(tmp_path, TOPICS).predict(["food", "day", "film"]).argmax(axis=1).tolist() == [1, 2, 0]
 
 
-def test_classes_that_are_numbers_go_by_position(tmp_path: Path) -> None:
+def test_classes_that_are_numbers_are_not_positions(tmp_path: Path) -> None:
     models.write_sklearn(tmp_path, models.fitted_pipeline(names=False))
-    assert load(tmp_path).predict(["good film", "bad film"]).argmax(axis=1).tolist() == [1, 0]
+    with pytest.raises(ModelError, match=r"model\.skops: no column name of the model is a label.*columns: 0, 1"):
+        load(tmp_path)
+    numbers = Schema("classification", ("1", "0"), ("good", "bad"), "accuracy")
+    assert load(tmp_path, numbers).predict(["good film", "bad film"]).argmax(axis=1).tolist() == [0, 1]
 
 
 def test_a_pair_is_two_lines(tmp_path: Path) -> None:

@@ -437,7 +437,7 @@ def test_packed_docked_fetched_and_opened_by_timm(folder: Path, tmp_path: Path) 
         pytest.skip("weights of efficientnet-lite0 are not on this machine")
     data = examples(16)
     packed = learndock.pack(folder, tmp_path / "out", name="ada/light", schema=SCHEMA, examples=data)
-    assert packed.format == "timm"
+    assert packed.manifest.format == "timm"
     dock = learndock.open_dock(tmp_path / "dock")
     dock.add(tmp_path / "out")
     got = dock.export("ada/light", tmp_path / "got")

@@ -66,13 +66,20 @@ def test_the_same_answers_as_the_library(folder: Path) -> None:
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
 
 
-def test_columns_by_name_and_by_position(folder: Path) -> None:
+def test_columns_by_name_or_as_the_manifest_says(folder: Path) -> None:
     inputs = models.texts(6)[0]
     found = load(folder).predict(inputs)
     turned = Schema("classification", ("Positive", "Negative"), ("g", "b"), "accuracy")
     np.testing.assert_allclose(load(folder, turned).predict(inputs), found[:, ::-1], atol=1e-12)
     other = Schema("classification", ("yes", "no"), ("y", "n"), "accuracy")
-    np.testing.assert_allclose(load(folder, other).predict(inputs), found, atol=1e-12)
+    with pytest.raises(
+        ModelError, match=r"no column name of the model is a label.*columns: negative, positive.*yes, no"
+    ):
+        load(folder, other)
+    ordered = FORMAT.load(folder, other, {"columns": [1, 0]})
+    np.testing.assert_allclose(ordered.predict(inputs), found[:, ::-1], atol=1e-12)
+    with pytest.raises(ModelError, match="not the model's 2"):
+        FORMAT.load(folder, other, {"columns": [0, 0]})
 
 
 def test_a_count_that_does_not_match(folder: Path) -> None:

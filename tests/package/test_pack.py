@@ -24,7 +24,7 @@ from learndock.errors import (
     UsageError,
 )
 from learndock.files import sha256_file
-from learndock.package import check_files, open_learnware, pack
+from learndock.package import Packed, check_files, open_learnware, pack
 from learndock.package import packing as module
 from learndock.package.card import Card
 from learndock.package.formats.registry import formats
@@ -57,7 +57,7 @@ def model(sound: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sound / "model", tmp_path / "model"))
 
 
-def again(model: Path, out: Path, **change: Any) -> Manifest:
+def again(model: Path, out: Path, **change: Any) -> Packed:
     wanted = {
         "name": NAME,
         "space": models.space(),
@@ -81,7 +81,7 @@ def test_a_learnware_has_its_parts(sound: Path) -> None:
         "README.md", "config.json", "model.onnx", "specs/minilm-l6.spec", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert found.manifest.format == "onnx"
-    assert found.manifest.settings == {"output": "logits", "output_name": "logits"}
+    assert found.manifest.settings == {"columns": [0, 1], "output": "logits", "output_name": "logits"}
     assert found.schema == models.SENTIMENT
     assert found.manifest.license == "MIT"
     inputs, targets = models.texts(20, seed=5)
@@ -121,8 +121,8 @@ def test_labels_do_not_change_the_spec(sound: Path, model: Path, tmp_path: Path)
 def test_packing_twice_gives_the_same_bytes(sound: Path, model: Path, tmp_path: Path) -> None:
     first = again(model, tmp_path / "a")
     second = again(model, tmp_path / "b")
-    assert first.digest == second.digest
-    assert again(model, tmp_path / "a").digest == first.digest  # the same once more is no conflict
+    assert first.id == second.id
+    assert again(model, tmp_path / "a").id == first.id  # the same once more is no conflict
     assert left(tmp_path) == ["a", "b", "model"]
 
 
@@ -143,7 +143,7 @@ def test_each_format_packs_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     inputs = models.texts(6)[0]
     for name, folder in folders.items():
         out = tmp_path / f"out-{name}"
-        manifest = again(folder, out)
+        manifest = again(folder, out).manifest
         assert manifest.format == name
         assert (manifest.base is not None) == (name == "peft")
         found = open_learnware(out)

@@ -183,7 +183,7 @@ def test_tuning_an_adapter_keeps_its_base(tmp_path: Path, monkeypatch: pytest.Mo
         name="me/adapter",
         space=models.space(),
     )
-    assert second.base == first.base
+    assert second.base == first.manifest.base
     assert evaluate(open_learnware(tmp_path / "mine"), models.sentiment(16), models.SENTIMENT).n == 16
 
 

@@ -23,6 +23,23 @@ def pack(
     description: Annotated[str, typer.Option(help="A sentence about the model.")] = "",
     license_: Annotated[str | None, typer.Option("--license", help="License of the model (an SPDX name).")] = None,
     base: Annotated[str | None, typer.Option(help="Base model of an adapter, if its configuration is wrong.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="COLUMN=LABEL", help="Which label a column of the model is, e.g. LABEL_0=sports."
+        ),
+    ] = None,
+    in_order: Annotated[
+        bool, typer.Option("--in-order", help="The labels of --schema are in the order of the model's columns.")
+    ] = False,
+    scores: Annotated[
+        str | None,
+        typer.Option(help="What an ONNX graph puts out: logits, probabilities, sigmoids or log-probabilities."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave matching files out, e.g. optimizer.pt or 'checkpoint-*'."),
+    ] = None,
     space: options.AnySpace = None,
     recipe: options.Recipe = "one-pass",
     full: options.Full = False,
@@ -32,35 +49,71 @@ def pack(
     reading: options.Reading,
 ) -> None:
     """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
-    from learndock.package import open_learnware
+    from learndock.errors import UsageError
     from learndock.package import pack as make
 
-    # Labels only score the card: an owner who has none left needs none
+    if in_order and schema is None:
+        raise UsageError("--in-order is about the labels of a schema; give --schema FILE with them in that order")
+    # Labels only score the model: an owner who has none left needs none
     examples = read_data(data, read_schema(schema), reading, labels=None)
-    assert examples.schema is not None
     with show.progress(f"packing {name}") as bar:
-        manifest = make(
+        packed = make(
             model_dir,
             out,
             name=name,
-            schema=examples.schema,
             examples=examples,
             space=space,
             recipe=recipe,
             description=description,
             license=license_,
             base=base,
+            mapping=options.pairs(mapping),
+            in_order=in_order,
+            scores=scores,
+            ignore=ignore or (),
             full=full,
             seed=seed,
             progress=bar,
         )
-    warn_cut(open_learnware(out, verify=False).spec().settings)
-    found = {"id": manifest.id, "folder": str(out), "format": manifest.format, "files": len(manifest.files)}
+    warn_cut(packed.spec.settings)
+    for remark in packed.remarks:
+        show.warn(remark)
     if json:
-        show.print_json(found)
-    else:
-        show.say(f"{out}: {manifest.name} ({manifest.format}, {len(manifest.files)} files)")
-        show.say(f"Put it into a dock with `learndock add {out}`")
+        show.print_json(_packed(packed))
+        return
+    manifest = packed.manifest
+    show.say(f"{out}: {manifest.name} ({manifest.format}, {len(manifest.files)} files)")
+    if packed.columns is not None:
+        show.say(f"The model's columns, {_BY[packed.columns.by]}:")
+        pairs = packed.columns.pairs(manifest.task_schema)
+        for column, theirs, label in pairs[:_COLUMNS]:
+            show.say(f"  {column}  {theirs} = {label}")
+        if len(pairs) > _COLUMNS:
+            show.say(f"  ... {len(pairs) - _COLUMNS} more")
+    if packed.score is not None:
+        show.say(f"{manifest.task_schema.metric} on your {len(examples)} examples: {packed.score:.3f}")
+    show.say(f"Put it into a dock with `learndock add {out}`")
+
+
+#: So many columns are printed; `--json` has them all.
+_COLUMNS = 20
+_BY = {"names": "matched by name", "map": "as --map says", "order": "in the order of --schema"}
+
+
+def _packed(packed: Any) -> dict[str, Any]:
+    manifest, columns = packed.manifest, packed.columns
+    rows = () if columns is None else columns.pairs(manifest.task_schema)
+    return {
+        "id": packed.id,
+        "folder": str(packed.folder),
+        "format": manifest.format,
+        "files": len(manifest.files),
+        "metric": manifest.task_schema.metric,
+        "score": packed.score,
+        "columns": [{"column": column, "name": theirs, "label": label} for column, theirs, label in rows],
+        "columns_by": None if columns is None else columns.by,
+        "remarks": list(packed.remarks),
+    }
 
 
 def add(

@@ -6,7 +6,7 @@ open_learnware   open one, verified
 
 from learndock.package.learnware import Learnware, open_learnware
 from learndock.package.manifest import Base, Manifest
-from learndock.package.packing import pack
+from learndock.package.packing import Packed, pack
 from learndock.package.safety import check_files
 
-__all__ = ["Base", "Learnware", "Manifest", "check_files", "open_learnware", "pack"]
+__all__ = ["Base", "Learnware", "Manifest", "Packed", "check_files", "open_learnware", "pack"]

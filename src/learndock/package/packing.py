@@ -1,7 +1,7 @@
 """Make a learnware of a trained model: check, copy, run, specify, describe, and the manifest last.
 
-The owner's step. Everything happens in a temporary folder beside the destination, which is renamed into place
-at the end: the learnware is there whole, or not at all.
+This is the owner's step. Everything happens in a temporary folder beside the destination, which is renamed into place
+at the end, so a learnware is there completely or not at all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,21 +19,45 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from learndock.data.examples import Examples
-from learndock.data.metrics import score
 from learndock.data.schema import Schema
 from learndock.errors import DataError, PackageError, UnsafeModel, UsageError
 from learndock.files import CHUNK, atomic_write, sha256_file, storage_errors, sync_folder
 from learndock.package.card import Card
-from learndock.package.formats import Format, Progress
-from learndock.package.formats.registry import OnBase, Settles, detect
+from learndock.package.columns import Columns, names_beside, settle_columns
+from learndock.package.formats import Format, Progress, remarks_of
+from learndock.package.formats.registry import Named, OnBase, Settles, detect
+from learndock.package.judge import judge
 from learndock.package.manifest import CARD, MANIFEST, Base, File, Manifest, SpecFile, check_name
 from learndock.package.safety import check_files
 from learndock.package.unfinished import unfinished
 
 if TYPE_CHECKING:
     from learndock.spaces import Space
+    from learndock.spec.spec import Spec
 
 SPECS = "specs"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A learnware that was just made.
+
+    ``columns`` says which column of the model is which label; None where the task has no labels, or where the format
+    answers in labels itself. ``score`` is the model's on the owner's own labels, in the schema's metric; None without
+    labels. ``remarks`` are what the owner should read before sharing it.
+    """
+
+    folder: Path
+    manifest: Manifest
+    spec: Spec
+    columns: Columns | None = None
+    score: float | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """``owner/name@sha256``."""
+        return self.manifest.id
 
 
 @dataclass(frozen=True)
@@ -48,6 +72,9 @@ class _Order:
     description: str
     license: str | None
     base: str | None
+    mapping: Mapping[str, str]
+    in_order: bool
+    scores: str | None
     full: bool
     seed: int
     progress: Progress | None
@@ -58,45 +85,69 @@ def pack(
     out: str | Path,
     *,
     name: str,
-    schema: Schema,
     examples: Examples,
+    schema: Schema | None = None,
     space: Space | str | None = None,
     recipe: str = "one-pass",
     description: str = "",
     license: str | None = None,  # noqa: A002 - the manifest's word
     base: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    in_order: bool = False,
+    scores: str | None = None,
+    ignore: Sequence[str] = (),
     full: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Manifest:
-    """Make the learnware folder ``out`` of the model in ``model_dir``; return its manifest.
+) -> Packed:
+    """Make the learnware folder ``out`` from the model in ``model_dir``.
 
-    The model runs on the inputs of ``examples``, and its predictions, never the labels, become the
-    specification. Labels, where there are some, only give the score on the card. ``base`` names the model
-    under an adapter where the adapter's own name for it leads nowhere. Packing the same things again changes
-    nothing.
+    The model runs on the inputs of ``examples``, and its predictions, never the labels, become the specification.
+    Labels, where the examples have them, only give the score. Packing the same things again changes nothing.
+
+    Args:
+        model_dir: the folder of the trained model.
+        out: the learnware to make; its parent folder must exist.
+        name: ``owner/name``.
+        examples: inputs to run the model on, at least a few dozen.
+        schema: the task; by default the one of ``examples``.
+        space: the space of the specification; by default the built-in one for these inputs.
+        recipe: ``one-pass`` or ``paper``.
+        description, license: for the card.
+        base: the model under an adapter, where the adapter's own name for it leads nowhere.
+        mapping: the schema's label for a column of the model, by the column's name or number (see ``columns``).
+        in_order: the schema's labels are in the order of the model's columns, where its files do not name them.
+        scores: what an ONNX graph puts out, where the graph does not show it: ``logits``, ``probabilities``,
+            ``sigmoids`` or ``log-probabilities``.
+        ignore: patterns of files in ``model_dir`` to leave out, such as ``optimizer.pt`` or ``checkpoint-*``.
+        full: also keep the unsketched parameter vector.
+        seed: of the specification.
+        progress: called with (done, total).
 
     Raises:
         UnsafeModel, ModelError, PackageError: the model's files; nothing was written.
-        UsageError: ``out`` is taken by something else.
+        UsageError: ``out`` is taken by something else, or ``mapping`` does not fit.
         DataError: there are no examples.
         StorageFull: the disk is full; nothing was changed.
     """
     model_dir, out = Path(model_dir), Path(out)
+    schema = schema or examples.schema
+    if schema is None:
+        raise DataError(f"{examples.source}: without labels a schema is needed; give one that names the model's labels")
     order = _Order(
-        check_name(name), schema, examples, space, recipe, description, license, base, full, seed,
-        progress,
+        check_name(name), schema, examples, space, recipe, description, license, base, mapping or {}, in_order,
+        scores, full, seed, progress,
     )  # fmt: skip
     if not len(examples):
         raise DataError(f"{examples.source}: no examples; a spec is made by running the model on some")
     if (model_dir / MANIFEST).exists():
         raise PackageError(f"{model_dir}: is a learnware already; give the folder of the model itself")
-    check_files(model_dir)
+    files = check_files(model_dir, ignore=ignore)
     _check_place(model_dir, out)
     with _beside(out) as work:
-        manifest = _fill(work, model_dir, order)
-        _put(work, out, manifest)
-    return manifest
+        packed = _fill(work, model_dir, files, order)
+        _put(work, out, packed.manifest)
+    return replace(packed, folder=out)
 
 
 def _check_place(model_dir: Path, out: Path) -> None:
@@ -117,19 +168,18 @@ def _beside(out: Path) -> Iterator[Path]:
         yield work
 
 
-def _fill(work: Path, model_dir: Path, order: _Order) -> Manifest:
-    """Make the whole learnware in ``work``."""
-    for path in check_files(model_dir):
+def _fill(work: Path, model_dir: Path, files: list[Path], order: _Order) -> Packed:
+    """Make the learnware in ``work`` of the checked ``files`` of ``model_dir``."""
+    for path in files:
         copy_file(model_dir / path, work / path)
     check_files(work)  # what was copied, not what was there a moment ago
     found = detect(work)
-    settings = found.check(work, order.schema)
-    base = found.bind(work, order.base) if isinstance(found, OnBase) else None
-    if isinstance(found, Settles):
-        settings = found.settle(work, order.schema, settings, order.examples.inputs)
-    predictions = _predict(found, work, order, settings, base)
-    specs = _specify(work, order, predictions)
-    _describe(work, order, found.name, base, predictions)
+    base, settings, columns = _settle(found, work, order)
+    model = found.load(work, order.schema, settings)
+    predictions = model.predict(order.examples.inputs, progress=order.progress)
+    judged = judge(order.schema, predictions, order.examples.targets, columns)
+    entry, spec = _specify(work, order, predictions)
+    _describe(work, order, found.name, base, judged.score)
     manifest = Manifest(
         name=order.name,
         format=found.name,
@@ -137,13 +187,35 @@ def _fill(work: Path, model_dir: Path, order: _Order) -> Manifest:
         description=order.description,
         license=order.license,
         base=base,
-        settings=settings,
-        specs=specs,
-        files=tuple(_entry(work, path) for path in check_files(work)),
+        settings={k: v for k, v in settings.items() if k != "base"},
+        specs=(entry,),
+        files=tuple(_entry(work, path) for path in sorted({*files, Path(CARD), Path(entry.path)})),
     )
     with atomic_write(work / MANIFEST) as stream:
         stream.write(manifest.to_bytes())
-    return manifest
+    return Packed(work, manifest, spec, columns, judged.score, (*remarks_of(model), *judged.remarks))
+
+
+def _settle(found: Format, work: Path, order: _Order) -> tuple[Base | None, dict[str, Any], Columns | None]:
+    """What the manifest must say so that the model answers elsewhere as it does here: its base, settings, columns."""
+    settings = found.check(work, order.schema)
+    base = found.bind(work, order.base) if isinstance(found, OnBase) else None
+    if base is not None:
+        settings = {**settings, "base": base.model_dump()}
+    if order.scores is not None:
+        if "output" not in settings:
+            raise UsageError(f"--scores is for ONNX graphs; this model's format is {found.name}")
+        settings = {**settings, "output": order.scores}
+    if isinstance(found, Settles):
+        settings = found.settle(work, order.schema, settings, order.examples.inputs)
+    columns = None
+    if isinstance(found, Named) and order.schema.type == "classification":
+        names = names_beside(work) or found.label_names(work, order.schema, settings)
+        columns = settle_columns(names, order.schema, mapping=order.mapping, in_order=order.in_order, where=found.name)
+        settings = {**settings, "columns": list(columns.order)}
+    elif order.mapping or order.in_order:
+        raise UsageError(f"--map and --in-order are for classifiers with columns; this model's format is {found.name}")
+    return base, settings, columns
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -166,14 +238,7 @@ def copy_file(source: Path, target: Path) -> None:
             shutil.copyfileobj(reader, writer, CHUNK)
 
 
-def _predict(found: Format, work: Path, order: _Order, settings: dict[str, Any], base: Base | None) -> NDArray[Any]:
-    """What the model says about the owner's inputs; it must load to be packed."""
-    known = {**settings, **({"base": base.model_dump()} if base else {})}
-    model = found.load(work, order.schema, known)
-    return model.predict(order.examples.inputs, progress=order.progress)
-
-
-def _specify(work: Path, order: _Order, predictions: NDArray[Any]) -> tuple[SpecFile, ...]:
+def _specify(work: Path, order: _Order, predictions: NDArray[Any]) -> tuple[SpecFile, Spec]:
     from learndock.spec import make_spec, write_spec
 
     spec = make_spec(
@@ -190,10 +255,10 @@ def _specify(work: Path, order: _Order, predictions: NDArray[Any]) -> tuple[Spec
     path = f"{SPECS}/{name}.spec"
     (work / SPECS).mkdir(exist_ok=True)
     write_spec(spec, work / path)
-    return (SpecFile(path=path, space=name, space_id=spec.space_id),)
+    return SpecFile(path=path, space=name, space_id=spec.space_id), spec
 
 
-def _describe(work: Path, order: _Order, format_name: str, base: Base | None, predictions: NDArray[Any]) -> None:
+def _describe(work: Path, order: _Order, format_name: str, base: Base | None, score: float | None) -> None:
     path = work / CARD
     existing = path.read_text("utf-8") if path.exists() else None
     card = Card(
@@ -203,17 +268,11 @@ def _describe(work: Path, order: _Order, format_name: str, base: Base | None, pr
         description=order.description,
         license=order.license,
         base=base.name if base else None,
-        score=_score(order, predictions),
+        score=score,
         examples=len(order.examples),
     )
     with atomic_write(path) as stream:
         stream.write(card.text(existing).encode())
-
-
-def _score(order: _Order, predictions: NDArray[Any]) -> float | None:
-    if order.examples.targets is None:
-        return None
-    return score(order.schema, predictions, order.examples.targets)
 
 
 def _entry(work: Path, path: Path) -> File:

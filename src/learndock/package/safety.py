@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,6 +27,8 @@ MAX_FILES = 1_000
 MAX_TEXT = 4 * MIB
 MAX_WORDS = 32 * MIB
 MAX_IMAGE = 8 * MIB
+#: So many unfit files are named one by one.
+_LISTED = 12
 
 _SAFETENSORS = "save_pretrained(..., safe_serialization=True) or safetensors.torch.save_file"
 _PICKLE = f"a pickle can run code when loaded; save with {_SAFETENSORS}, or remove it if it is not needed"
@@ -82,39 +85,61 @@ _IMAGES = {".png": (b"\x89PNG\r\n\x1a\n",), ".jpg": (b"\xff\xd8\xff",), ".jpeg":
 _TEXT_NAMES = re.compile(r"(?:licen[cs]e|notice|copying|copyright|authors|citation)", re.IGNORECASE)
 
 
-def check_files(folder: str | Path, *, complete: bool = True) -> list[Path]:
+def check_files(folder: str | Path, *, complete: bool = True, ignore: Sequence[str] = ()) -> list[Path]:
     """Check every file below ``folder``; return them relative to it, sorted.
 
-    Unless ``complete``, files that others name may be missing: the rest of them is on its way.
+    Unless ``complete``, files that others name may be missing: the rest of them is on its way. Files and folders that
+    match a pattern of ``ignore``, by their path or by their name, are left out.
 
     Raises:
-        UnsafeModel: a file could run code when loaded, or is of no kind that a learnware may hold.
+        UnsafeModel: files could run code when loaded, or are of no kind that a learnware may hold; names them all.
         ModelError: a file is damaged, or names another that is missing.
         PackageError: there is no such folder, or it holds no file, or too many.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PackageError(f"{folder}: no such folder; give the folder that holds the model's files")
-    found = _walk(folder)
-    if not found:
+    unfit: list[UnsafeModel] = []
+    found = _walk(folder, tuple(ignore), unfit)
+    if not found and not unfit:
         raise PackageError(f"{folder}: no file in here; give the folder that holds the model's files")
     weights: set[Path] = set()
     for path in found:
         if path.suffix.lower() == ".onnx":
             weights.update(path.parent / name for name in _onnx(folder, path, complete=complete))
-    for path in sorted(weights):
-        if (folder / path).is_file():
-            _numbers(folder, path)
     for path in found:
-        if path not in weights:
-            _check(folder, path)
-            if path.name.endswith(".index.json"):
-                _check_shards(folder, path, complete=complete)
+        try:
+            if path in weights:
+                _numbers(folder, path)
+            else:
+                _check(folder, path)
+                if path.name.endswith(".index.json"):
+                    _check_shards(folder, path, complete=complete)
+        except UnsafeModel as error:
+            unfit.append(error)
+    if unfit:
+        raise _all_of(unfit)
     return found
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All regular files below ``folder``; links, devices and hidden names are refused on the way."""
+def _all_of(unfit: list[UnsafeModel]) -> UnsafeModel:
+    """One error that names every unfit file: a training folder has half a dozen of them."""
+    if len(unfit) == 1:
+        return unfit[0]
+    said = [str(error) for error in unfit[:_LISTED]]
+    rest = f"; and {len(unfit) - _LISTED} more" if len(unfit) > _LISTED else ""
+    return UnsafeModel(
+        f"{len(unfit)} files cannot be part of a learnware: {'; '.join(said)}{rest}. Pack a folder without them, or "
+        "leave out with --ignore what the model does not need"
+    )
+
+
+def _ignored(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(name, p.rstrip("/")) or fnmatch(name.rsplit("/", 1)[-1], p.rstrip("/")) for p in patterns)
+
+
+def _walk(folder: Path, ignore: tuple[str, ...], unfit: list[UnsafeModel]) -> list[Path]:
+    """All regular files below ``folder``; links, devices and hidden names go to ``unfit``."""
     found: list[Path] = []
     pending = [folder]
     while pending:
@@ -122,14 +147,21 @@ def _walk(folder: Path) -> list[Path]:
             for entry in entries:
                 path = Path(entry.path)
                 name = path.relative_to(folder).as_posix()
+                if _ignored(name, ignore):
+                    continue
                 mode = entry.stat(follow_symlinks=False).st_mode
-                _check_entry(name, mode)
+                try:
+                    _check_entry(name, mode)
+                except UnsafeModel as error:
+                    unfit.append(error)
+                    continue
                 if stat.S_ISDIR(mode):
                     pending.append(path)
                     continue
                 found.append(path.relative_to(folder))
                 if len(found) > MAX_FILES:
                     raise PackageError(f"{folder}: more than {MAX_FILES} files; give the model's own folder")
+    unfit.sort(key=str)
     return sorted(found)
 
 

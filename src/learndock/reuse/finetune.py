@@ -82,4 +82,4 @@ def finetune(
             base=base.name if base else None,
             seed=seed,
             progress=progress,
-        )
+        ).manifest

@@ -171,7 +171,7 @@ def _pack_owner(out: Path, owner: Owner, task: TourTask, place: str, say: Callab
             description=f"{task.name.replace('_', ' ')}, {owner.quality}",
             license="Apache-2.0",
             progress=progress,
-        )
+        ).manifest
     shutil.rmtree(model)
     say(f"{place} {owner.name:32s} {manifest.format:13s} {owner.quality}")
 

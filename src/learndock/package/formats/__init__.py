@@ -83,3 +83,9 @@ class Format(Protocol):
             MissingExtra
         """
         ...
+
+
+def remarks_of(model: Model) -> tuple[str, ...]:
+    """What a model has to say about its last predictions, such as how many texts it read only in part."""
+    found: Callable[[], tuple[str, ...]] | None = getattr(model, "remarks", None)
+    return () if found is None else found()

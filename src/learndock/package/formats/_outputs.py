@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,38 +18,6 @@ def softmax(logits: NDArray[Any]) -> Floats:
     shifted = np.asarray(logits, dtype=np.float64)
     shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def label_order(names: Sequence[str], schema: Schema) -> list[int]:
-    """For each label of ``schema`` the column of a model whose columns are called ``names``.
-
-    By name where the names are the schema's (upper and lower case are the same), otherwise by position.
-    """
-    columns = {name.strip().casefold(): index for index, name in enumerate(names)}
-    wanted = [label.strip().casefold() for label in schema.labels]
-    if len(columns) == len(names) and set(columns) == set(wanted):
-        return [columns[name] for name in wanted]
-    return list(range(schema.classes))
-
-
-def names_in(config: Mapping[str, Any], *, where: str) -> list[str]:
-    """The label names of a transformers ``config.json``, in the order of the model's columns.
-
-    Raises:
-        ModelError: ``id2label`` is not a table of numbers and names.
-    """
-    table = config.get("id2label")
-    if table is None:
-        count = config.get("num_labels", 2)
-        if type(count) is not int or not 1 <= count <= 100_000:
-            raise ModelError(f"{where}: num_labels is {count!r}")
-        return [f"LABEL_{i}" for i in range(count)]
-    plain = isinstance(table, dict) and all(
-        re.fullmatch(r"[0-9]{1,6}", k) and isinstance(v, str | int) for k, v in table.items()
-    )
-    if not plain or sorted(int(k) for k in table) != list(range(len(table))) or not table:
-        raise ModelError(f"{where}: id2label must name the classes 0, 1, 2, ...; found {str(table)[:200]}")
-    return [str(name) for _, name in sorted((int(k), v) for k, v in table.items())]
 
 
 def check_count(found: int, schema: Schema, *, where: str) -> None:

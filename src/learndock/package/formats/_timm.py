@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
-from learndock.package.formats._outputs import check_count, label_order
+from learndock.package.columns import by_name, placeholders
+from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import Pixels
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
@@ -54,11 +55,10 @@ class Described:
     arguments: Mapping[str, Any]
     pixels: TimmPixels
 
-    def columns(self, schema: Schema) -> list[int]:
-        """For each label of ``schema`` its column: by name, else by the description of names, else by position."""
-        labels = {label.strip().casefold() for label in schema.labels}
-        described = {text.strip().casefold() for text in self.descriptions} == labels
-        return label_order(self.descriptions if described else self.names, schema)
+    def label_names(self, schema: Schema) -> list[str]:
+        """What the columns are called; their descriptions where those, and not the names, are the schema's labels."""
+        described = by_name(self.descriptions, schema.labels) is not None
+        return list(self.descriptions if described else self.names)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _names(config: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[tuple[st
         if not numbered or sorted(int(k) for k in given) != list(range(len(given))):
             raise ModelError(f"{FILE}: label_names must name the classes 0, 1, 2, ...; found {str(given)[:200]}")
         given = [given[k] for k in sorted(given, key=int)]
-    names = [f"LABEL_{i}" for i in range(count)] if given is None else given
+    names = placeholders(count) if given is None else given
     if not isinstance(names, list) or len(names) != count or not all(isinstance(n, str | int) for n in names):
         raise ModelError(f"{FILE}: label_names must be {count} names, one a class; found {str(names)[:200]}")
     texts = config.get("label_descriptions") or said.get("label_descriptions")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
+from learndock.package.columns import by_name
 from learndock.package.formats import Progress
 from learndock.package.formats._loading import forward, in_head
 from learndock.package.formats._pixels import Pixels
@@ -63,24 +64,29 @@ def column_names(schema: Schema) -> tuple[str, ...]:
     return schema.labels or ("value",)
 
 
-def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) -> bool:
-    """Give an output layer the columns of ``target``, in its order; whether they start anew.
+def own_names(schema: Schema, columns: Sequence[int]) -> list[str]:
+    """What the columns of a model of ``schema`` are called, in their order; ``columns`` holds the column per label."""
+    if schema.type == "regression":
+        return list(column_names(schema))
+    return [label for _, label in sorted(zip(columns, schema.labels, strict=True))]
 
-    ``own`` are the names of its columns (see ``column_names``). Columns of the same names are
-    kept and put in order; with any other name all start anew, with weights of the deviation ``spread``.
+
+def arrange_head(layer: Any, own: Sequence[str], target: Schema, spread: float) -> bool:
+    """Give an output layer the columns of ``target``, in its order; return whether they start from new weights.
+
+    ``own`` are the names of its columns (see ``own_names``). Columns of the same names are kept and put in order; with
+    any other name all start from new weights of the deviation ``spread``.
     """
     import torch
 
-    columns = {name.strip().casefold(): index for index, name in enumerate(own)}
-    wanted = [label.strip().casefold() for label in column_names(target)]
-    fresh = sorted(columns) != sorted(wanted)
+    order = by_name(own, column_names(target))
+    fresh = order is None
     with torch.no_grad():
         if fresh:
             layer.weight.normal_(0.0, spread)
             if layer.bias is not None:
                 layer.bias.zero_()
         elif target.type == "classification":
-            order = [columns[name] for name in wanted]
             layer.weight.copy_(layer.weight[order].clone())
             if layer.bias is not None:
                 layer.bias.copy_(layer.bias[order].clone())

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
+from learndock.package.columns import columns_in, names_in, placeholders
 from learndock.package.formats import Model, Progress
-from learndock.package.formats._outputs import Floats, check_count, checked, label_order, names_in, softmax
+from learndock.package.formats._outputs import Floats, check_count, checked, softmax
 from learndock.package.formats._pixels import FILE as PIXELS
 from learndock.package.formats._pixels import Pixels, read_pixels, reads_images
 from learndock.package.formats._tokens import BATCH, TextTokens, check_texts, model_max_length
@@ -75,7 +76,7 @@ class OnnxFormat:
         """See ``Settles``: a graph may put out probabilities without a softmax that can be recognised."""
         if settings.get("output") != "logits":
             return settings
-        raw = _open(folder, schema, settings).run(list(inputs[:_LOOK]))
+        raw = _open(folder, schema, {**settings, "columns": list(range(schema.classes))}).run(list(inputs[:_LOOK]))
         rows = np.asarray(raw, dtype=np.float64)
         summing = rows.ndim == 2 and bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < _CLOSE).all())
         return {**settings, "output": "probabilities"} if summing else settings
@@ -83,6 +84,10 @@ class OnnxFormat:
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``."""
         return _open(folder, schema, {**self.check(folder, schema), **settings})
+
+    def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
+        """See ``Named``."""
+        return _label_names(folder, schema)
 
     def finetune(
         self,
@@ -156,6 +161,10 @@ def _names(folder: Path) -> list[str]:
     return names_in(read_object(folder / "config.json"), where="config.json")
 
 
+def _label_names(folder: Path, schema: Schema) -> list[str]:
+    return _names(folder) if (folder / "config.json").is_file() else placeholders(schema.classes)
+
+
 def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     kind, name = settings.get("output"), settings.get("output_name")
     if kind not in ("logits", "probabilities", "value") or not isinstance(name, str):
@@ -165,8 +174,8 @@ def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     if name not in {o.name for o in session.get_outputs()}:
         raise ModelError(f"{FILE}: has no output {name[:80]}; pack it again")
     columns = list(range(schema.classes))
-    if (folder / "config.json").is_file() and schema.type == "classification":
-        columns = label_order(_names(folder), schema)
+    if schema.type == "classification":
+        columns = columns_in(settings, _label_names(folder, schema), schema, where=FILE)
     tokens: TextTokens | Pixels | None = None
     if _reads_pixels(graph):
         tokens = read_pixels(folder)

@@ -22,10 +22,12 @@ import numpy as np
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
+from learndock.package.columns import NAMES_FILE, columns_in, names_beside, names_in, placeholders
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _loading as loading
 from learndock.package.formats import _tuning as tuning
+from learndock.package.formats._bases import CONFIG as BASE_CONFIG
 from learndock.package.formats._bases import base_hash, check_base, find_base
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import reads_images
@@ -95,7 +97,21 @@ class PeftFormat:
         self.check(folder, schema)
         base = base_folder(settings)
         network, _ = _adapted(folder, base, schema.classes or 1)
-        return loading.model_of(network.eval(), folder, schema, range(schema.classes or 1), _tokenizer(folder, base))
+        return loading.model_of(
+            network.eval(), folder, schema, self._columns(folder, schema, settings), _tokenizer(folder, base)
+        )
+
+    def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
+        """See ``Named``: the adapter's own names, else its base's where it has as many outputs."""
+        own = folder / BASE_CONFIG
+        names = names_in(read_object(own if own.is_file() else base_folder(settings) / BASE_CONFIG), where=BASE_CONFIG)
+        return names if len(names) == schema.classes else placeholders(schema.classes)
+
+    def _columns(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[int]:
+        if schema.type == "regression":
+            return [0]
+        names = names_beside(folder) or self.label_names(folder, schema, settings)
+        return columns_in(settings, names, schema, where=CONFIG)
 
     def finetune(
         self,
@@ -117,7 +133,8 @@ class PeftFormat:
         with loading.seeded(seed):
             network, spread = _adapted(folder, base, outputs, train=True)
             layer = tuning.final_layer(network, outputs)
-            fresh = tuning.arrange_head(layer, tuning.column_names(schema) if keep else (), target, spread)
+            own = tuning.own_names(schema, self._columns(folder, schema, settings)) if keep else []
+            fresh = tuning.arrange_head(layer, own, target, spread)
             model = loading.model_of(network, folder, target, range(outputs), _tokenizer(folder, base))
             tuning.tune(network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress)
         out.mkdir(parents=True, exist_ok=True)
@@ -126,6 +143,8 @@ class PeftFormat:
         (out / "README.md").unlink(missing_ok=True)  # written by the library, names paths of this machine
         copy_tokenizer(_tokenizer(folder, base), out)
         _name_base(out / CONFIG, str(read_config(folder).get("base_model_name_or_path")))
+        if target.type == "classification":  # an adapter has no other place for the names of its columns
+            (out / NAMES_FILE).write_text(json.dumps(list(target.labels), ensure_ascii=False) + "\n", "utf-8")
 
 
 # --- checks without a library ------------------------------------------------------------------------------

@@ -46,6 +46,25 @@ class Settles(Protocol):
         ...
 
 
+@runtime_checkable
+class Named(Protocol):
+    """A format of classifiers whose columns have names of their own.
+
+    ``pack`` compares the names with the schema's labels and hands the order to ``load`` as ``settings["columns"]``: for
+    each label its column.
+    """
+
+    def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
+        """What the model's files call its columns, in order; ``LABEL_0``, ``LABEL_1``, ... where they say nothing.
+
+        ``settings`` are those of ``check``, with the manifest's ``base`` where there is one.
+
+        Raises:
+            ModelError: the files contradict themselves.
+        """
+        ...
+
+
 @cache
 def formats() -> dict[str, Format]:
     """All installed formats by name, in the order in which they are tried.

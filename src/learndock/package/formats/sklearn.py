@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Examples, Input
 from learndock.data.images import Image
+from learndock.data.labels import label_name
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
 from learndock.files import atomic_write
+from learndock.package.columns import columns_in
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
 from learndock.package.formats._features import FILE as FEATURES_FILE
 from learndock.package.formats._features import Features, load_features, read_features, settle_features
-from learndock.package.formats._outputs import Floats, check_count, checked, label_order, softmax
+from learndock.package.formats._outputs import Floats, check_count, checked, softmax
 from learndock.package.formats._tokens import check_texts
 from learndock.package.skops_file import TRUSTED, check_skops
 
@@ -61,7 +63,7 @@ class SklearnFormat:
         """See ``Format``."""
         pipeline = _read(folder)
         features = load_features({**read_features(folder), **settings})
-        names = [str(c) for c in getattr(pipeline, "classes_", ())]
+        names = _names(pipeline)
         if schema.type == "regression":
             if names:
                 raise ModelError(f"{FILE}: a classifier, but the schema says regression")
@@ -69,7 +71,15 @@ class SklearnFormat:
         if not names:
             raise ModelError(f"{FILE}: has no classes_; it is a regressor, or it was not fitted")
         check_count(len(names), schema, where=FILE)
-        return SklearnModel(pipeline, schema, label_order(names, schema), features)
+        return SklearnModel(pipeline, schema, columns_in(settings, names, schema, where=FILE), features)
+
+    def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
+        """See ``Named``: the estimator's ``classes_``."""
+        names = _names(_read(folder))
+        if names:
+            check_count(len(names), schema, where=FILE)
+            return names
+        raise ModelError(f"{FILE}: has no classes_; it is a regressor, or it was not fitted")
 
     def finetune(
         self,
@@ -148,6 +158,11 @@ class SklearnModel:
                 f"{FILE}: the pipeline does not run ({error}); it must take texts, or what {FEATURES_FILE} says, and "
                 "have been made with a scikit-learn near the one installed here"
             ) from None
+
+
+def _names(pipeline: Any) -> list[str]:
+    """``classes_`` as texts; whole floats without their ``.0``."""
+    return [label_name(c.item() if isinstance(c, np.generic) else c) for c in getattr(pipeline, "classes_", ())]
 
 
 def _class_probabilities(pipeline: Any, texts: Any) -> NDArray[Any]:

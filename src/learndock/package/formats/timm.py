@@ -13,6 +13,7 @@ from typing import Any
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
+from learndock.package.columns import columns_in
 from learndock.package.extras import need
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _loading as loading
@@ -56,7 +57,11 @@ class TimmFormat:
         """See ``Format``."""
         described = read_config(folder, schema)
         network = _load(folder, described)
-        return loading.TorchModel(network, described.pixels, schema, described.columns(schema))
+        return loading.TorchModel(network, described.pixels, schema, _columns(described, schema, settings))
+
+    def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
+        """See ``Named``."""
+        return read_config(folder, schema).label_names(schema)
 
     def finetune(
         self,
@@ -79,7 +84,7 @@ class TimmFormat:
             if outputs != len(described.names):
                 network.reset_classifier(outputs)
             layer = _output_layer(network, outputs)
-            own = _own_names(described, schema) if fits else []
+            own = tuning.own_names(schema, _columns(described, schema, settings)) if fits else []
             fresh = tuning.arrange_head(layer, own, target, _SPREAD)
             tuning.tune(
                 network, described.pixels, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress
@@ -87,14 +92,10 @@ class TimmFormat:
         _write(network, target, folder, out)
 
 
-def _own_names(described: Described, schema: Schema) -> list[str]:
-    """What the model's columns are called in the words of the learnware's schema."""
+def _columns(described: Described, schema: Schema, settings: dict[str, Any]) -> list[int]:
     if schema.type == "regression":
-        return list(tuning.column_names(schema))
-    names = list(described.names)
-    for label, column in zip(schema.labels, described.columns(schema), strict=True):
-        names[column] = label
-    return names
+        return [0]
+    return columns_in(settings, described.label_names(schema), schema, where=CONFIG)
 
 
 def _header(folder: Path) -> SafetensorsHeader:

@@ -16,10 +16,11 @@ from typing import Any
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
+from learndock.package.columns import columns_in, names_in
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _loading as loading
 from learndock.package.formats import _tuning as tuning
-from learndock.package.formats._outputs import check_count, label_order, names_in
+from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import FILE as PIXELS
 from learndock.package.formats._pixels import read_pixels, reads_images
 from learndock.package.json_file import read_object
@@ -72,8 +73,17 @@ class TransformersFormat:
                 f"{WEIGHTS}: {len(missing)} weights are missing ({', '.join(sorted(missing)[:3])}); "
                 "save the tuned classifier, not the model that it started from"
             )
-        columns = label_order(names_in(read_object(folder / CONFIG), where=CONFIG), schema)
+        columns = self._columns(folder, schema, settings)
         return loading.model_of(network, folder, schema, columns, folder)
+
+    def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
+        """See ``Named``."""
+        return names_in(read_object(folder / CONFIG), where=CONFIG)
+
+    def _columns(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[int]:
+        if schema.type == "regression":
+            return [0]
+        return columns_in(settings, self.label_names(folder, schema, settings), schema, where=CONFIG)
 
     def finetune(
         self,
@@ -90,7 +100,7 @@ class TransformersFormat:
         """See ``Format``. All weights are tuned; other labels get a new output layer."""
         self.check(folder, schema)
         loading.libraries("tuning")
-        own = _own_names(folder, schema)
+        own = tuning.own_names(schema, self._columns(folder, schema, settings))
         outputs = target.classes or 1
         with loading.seeded(seed):
             network, missing = loading.load_classifier(folder, outputs=outputs)
@@ -145,16 +155,6 @@ def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:
     if not names or any("/" in n or not n.endswith(".safetensors") for n in names):
         raise ModelError(f"{INDEX}: has no sound weight_map; save the model again")
     return [(folder / name, header_of(folder / name)) for name in names]
-
-
-def _own_names(folder: Path, schema: Schema) -> list[str]:
-    """What the model's columns are called in the words of the learnware's schema."""
-    names = names_in(read_object(folder / CONFIG), where=CONFIG)
-    if schema.type == "regression":
-        return list(tuning.column_names(schema))
-    for label, column in zip(schema.labels, label_order(names, schema), strict=False):
-        names[column] = label
-    return names
 
 
 def _spread(config: Any) -> float:
