@@ -24,7 +24,7 @@ from learndock.bench.size import QUALITIES, QUICK
 from learndock.bench.tasks import Task, load_tasks, split
 from learndock.data import Examples, Schema
 from learndock.errors import DataError
-from tests.conftest import WORDS
+from tests.support.tiny import WORDS
 
 SCHEMA = Schema("classification", ("bad", "good"), ("a bad film", "a good film"), "accuracy")
 #: The least that still tells right from wrong: every experiment runs, none of its numbers is worth quoting.

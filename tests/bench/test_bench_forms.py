@@ -17,7 +17,7 @@ from learndock.bench.recipes import recipes
 from learndock.bench.size import QUICK
 from learndock.bench.tasks import split
 from learndock.data import Examples, Schema
-from tests.conftest import WORDS
+from tests.support.tiny import WORDS
 
 pytest.importorskip("sklearn")
 pytest.importorskip("torch")

@@ -14,7 +14,7 @@ from learndock.bench.pool import Bench, build, logistic
 from learndock.bench.size import QUICK
 from learndock.bench.tasks import Task, split
 from learndock.data import Examples, Schema
-from tests.conftest import WORDS
+from tests.support.tiny import WORDS
 
 pytest.importorskip("sklearn")
 pytest.importorskip("torch")

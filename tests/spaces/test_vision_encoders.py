@@ -10,7 +10,7 @@ import pytest
 
 from learndock.data import Examples, Image, Schema
 from learndock.errors import SpaceError
-from tests.conftest import write_byte_pairs
+from tests.support.tiny import write_byte_pairs
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

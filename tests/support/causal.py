@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from learndock.data.prompts import Prompt
-from tests.conftest import WORDS
+from tests.support.tiny import WORDS
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
