@@ -21,7 +21,8 @@ from learndock.bench.writers import Adapter, Base
 from learndock.data import Schema
 from learndock.data.prompts import Asked
 from learndock.errors import DataError, UsageError
-from learndock.package.formats._causal import load_causal, model_of, settings_of, tokenizer_of
+from learndock.package.formats._causal import load_causal, model_of
+from learndock.package.formats._writing import folder_writing, settings_of
 from learndock.package.formats.causal_peft import stand_on
 from learndock.spaces import Space
 from learndock.spaces.authoring.causal_helper import CausalRecipe, load_causal_helper
@@ -59,8 +60,8 @@ def trained(base: Base, count: int = 120) -> Adapter:
 
 def test_split_layers_say_what_the_whole_model_says(base: Base, folder: Path) -> None:
     assert (base.first, len(base.targets)) == (2, 7)
-    settings = settings_of(folder, CHOICE, tokenizer_of(folder), 2)
-    whole = model_of(load_causal(folder), CHOICE, settings, tokenizer_of(folder))
+    writing = folder_writing(folder)
+    whole = model_of(load_causal(folder), CHOICE, settings_of(folder, CHOICE, writing), writing)
     total, mean = base.ask(None, base.read(asked(9)))
     wanted = whole.score(prompts(9)[0], CHOICE.labels)
     assert total == pytest.approx(wanted, abs=0.02)  # states are kept in half precision
@@ -94,7 +95,7 @@ def test_an_adapter_is_one_that_peft_loads(base: Base, folder: Path, tmp_path: P
     assert model.score(prompts(9)[0], CHOICE.labels) == pytest.approx(
         base.ask(adapter, base.read(asked(9)))[0], abs=0.03
     )
-    assert base.write(adapter, prompts(6)[0], 5) == list(model.write(prompts(6)[0], max_tokens=5))
+    assert base.write(adapter, prompts(6)[0], 5) == list(model.generate(prompts(6)[0], max_tokens=5))
     assert torch.is_grad_enabled()
 
 

@@ -23,7 +23,15 @@ from learndock.package.formats.causal_peft import CausalPeftFormat
 from learndock.package.formats.gguf import GgufFormat
 from learndock.package.formats.registry import detect
 from learndock.package.safety import check_files
-from learndock.reuse import evaluate, load_writer, load_writers, merge_adapters, predict, write, write_predictions
+from learndock.reuse import (
+    evaluate,
+    generate,
+    load_generative_model,
+    load_generative_models,
+    merge_adapters,
+    predict,
+    write_predictions,
+)
 from learndock.search import identify
 from learndock.spaces import Space
 from learndock.spec import make_spec
@@ -101,7 +109,7 @@ def test_a_whole_model_writes_what_the_library_writes(whole: Path) -> None:
     # Two batches, padded on the left
     asked = [*prompts(8)[0], Prompt.of("rain"), Prompt.of("the doctor and the nurse " * 4), Prompt.of("goal " * 9)]
     seen: list[tuple[int, int]] = []
-    written = model.write(asked, max_tokens=12, progress=lambda *at: seen.append(at))  # type: ignore[attr-defined]
+    written = model.generate(asked, max_tokens=12, progress=lambda *at: seen.append(at))  # type: ignore[attr-defined]
     for prompt, text in zip(asked, written, strict=True):
         assert text == libraries_answer(network, model, prompt, 12)
     assert seen == [(8, 11), (11, 11)]
@@ -181,7 +189,7 @@ def test_pieces_of_an_answer_come_as_they_are_written(whole: Path) -> None:
     model: Any = CausalFormat().load(whole, FREE, CausalFormat().check(whole, FREE))
     pieces = list(model.stream(Prompt.of("cold day"), max_tokens=10))
     assert len(pieces) > 1
-    assert "".join(pieces).strip() == model.write([Prompt.of("cold day")], max_tokens=10)[0]
+    assert "".join(pieces).strip() == model.generate([Prompt.of("cold day")], max_tokens=10)[0]
 
 
 def test_a_prompt_longer_than_the_context_loses_its_beginning(whole: Path) -> None:
@@ -222,9 +230,9 @@ def test_from_pack_to_reuse(tiny_causal_space: Space, folder: Path, made: Path, 
     got = open_learnware(folder)
     found = evaluate(got, Examples(others, wanted, CHOICE), CHOICE)
     assert found.score == pytest.approx(float((answers.argmax(1) == wanted).mean()))
-    models = load_writers(learnwares)
+    models = load_generative_models(learnwares)
     np.testing.assert_allclose(models["bob/two"].predict(others), answers, atol=1e-6)
-    assert "".join(write(models["ann/one"], "cold rain", max_tokens=8))
+    assert "".join(generate(models["ann/one"], "cold rain", max_tokens=8))
     assert about
 
 
@@ -394,4 +402,4 @@ def test_a_classifier_does_not_write(tmp_path: Path) -> None:
     models.write_bert(tmp_path / "m")
     manifest = Manifest(name="a/b", format="transformers", task=models.SENTIMENT.to_dict(), files=())
     with pytest.raises(UsageError, match="writes nothing; use `learndock predict`"):
-        load_writer(Learnware(tmp_path / "m", manifest))
+        load_generative_model(Learnware(tmp_path / "m", manifest))

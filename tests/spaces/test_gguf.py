@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load, load_file
 
 from learndock.errors import ModelError
-from learndock.spaces import gguf
+from learndock.spaces import gguf, gguf_model, gguf_vocabulary
 from tests.support.causal import gguf_bytes, write_causal, write_gguf
 
 
@@ -27,7 +27,7 @@ def file(model: Path, tmp_path: Path) -> Path:
 
 
 def test_weights_come_back_bit_for_bit(model: Path, file: Path) -> None:
-    found, written = load(gguf.weights_bytes(gguf.read_gguf(file))), load_file(model / "model.safetensors")
+    found, written = load(gguf_model.weights_bytes(gguf.read_gguf(file))), load_file(model / "model.safetensors")
     assert set(found) == set(written)
     for name, values in written.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
@@ -37,7 +37,7 @@ def test_the_folder_is_the_model(model: Path, file: Path, tmp_path: Path) -> Non
     import torch
     from transformers import AutoModelForCausalLM
 
-    folder = gguf.unpack_gguf(file, tmp_path / "unpacked")
+    folder = gguf_model.unpack_gguf(file, tmp_path / "unpacked")
     ids = torch.arange(3, 40)[None]
     with torch.inference_mode():
         one, other = (AutoModelForCausalLM.from_pretrained(f).eval()(ids).logits for f in (model, folder))
@@ -48,14 +48,14 @@ def test_the_vocabulary_splits_alike(model: Path, file: Path) -> None:
     from tokenizers import Tokenizer
 
     one = Tokenizer.from_file(str(model / "tokenizer.json"))
-    other = Tokenizer.from_buffer(gguf.tokenizer_bytes(gguf.read_gguf(file)))
+    other = Tokenizer.from_buffer(gguf_vocabulary.tokenizer_bytes(gguf.read_gguf(file)))
     for text in ("the nurse wrote: naïve, 25%", "<|im_start|>user\n  rain", "\n\n\tx"):
         assert other.encode(text).ids == one.encode(text).ids
         assert other.decode(other.encode(text).ids) == one.decode(one.encode(text).ids)
 
 
 def test_the_same_file_gives_the_same_bytes(file: Path) -> None:
-    for make in gguf.MAKERS.values():
+    for make in gguf_model.MAKERS.values():
         assert make(gguf.read_gguf(file)) == make(gguf.read_gguf(file))
 
 
@@ -185,7 +185,7 @@ def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
 def test_an_unknown_kind_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(gguf_bytes({}, {"t": ((1, 256), 16, bytes(66))}))
-    with pytest.raises(ModelError, match=r"stored as type 16.*Quantise it to one of these"):
+    with pytest.raises(ModelError, match=r"stored as IQ2_XXS.*Quantise it to one of these"):
         gguf.read_gguf(path)
 
 
@@ -193,10 +193,10 @@ def test_a_family_or_vocabulary_that_is_not_known(model: Path, tmp_path: Path) -
     kind = json.loads((model / "config.json").read_text())["model_type"]
     other = write_gguf(model, tmp_path / "a.gguf", edit=lambda s: s.update({"general.architecture": "rwkv7"}))
     with pytest.raises(ModelError, match="the architecture 'rwkv7' is not read from GGUF"):
-        gguf.config(gguf.read_gguf(other))
+        gguf_model.config(gguf.read_gguf(other))
     other = write_gguf(model, tmp_path / "b.gguf", edit=lambda s: s.update({"tokenizer.ggml.model": "llama"}))
     with pytest.raises(ModelError, match=r"put the model's tokenizer\.json beside it"):
-        gguf.tokenizer_bytes(gguf.read_gguf(other))
+        gguf_vocabulary.tokenizer_bytes(gguf.read_gguf(other))
     other = write_gguf(model, tmp_path / "c.gguf", edit=lambda s: s.update({f"{kind}.block_count": 3}))
     with pytest.raises(ModelError, match=r"has no weights for model\.layers\.2"):
-        gguf.state(gguf.read_gguf(other))
+        gguf_model.state(gguf.read_gguf(other))

@@ -257,7 +257,7 @@ class Base:
 
     def write(self, adapter: Adapter | None, prompts: Sequence[Any], most: int) -> list[str]:
         """What is written after each prompt, the likeliest token each time, at most ``most`` tokens."""
-        from learndock.package.formats._causal import greedy
+        from learndock.package.formats.decoding import decode
 
         form, limit = self.helper.encoder.format, self.helper.encoder.prompt_tokens
         model = self.helper.model
@@ -266,7 +266,7 @@ class Base:
         try:
             with adapted(self.targets, *self._tensors(adapter)):
                 starts = [form.prompt(p)[-limit:] for p in prompts]
-                found = greedy(model, starts, {form.end}, most=most)
+                found = decode(model, starts, {form.end}, limits=[most] * len(starts))
         finally:
             model.set_attn_implementation(before)
         return [form.tokenizer.decode(ids).strip() for ids in found]

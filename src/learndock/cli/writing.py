@@ -21,20 +21,20 @@ def run(
 ) -> None:
     """Let a language model answer a prompt; the answer appears as it is written."""
     from learndock.errors import UsageError
-    from learndock.reuse import load_writer, write
+    from learndock.reuse import generate, load_generative_model
 
     if not prompt.strip():  # before the model is loaded
         raise UsageError("the prompt is empty; say something to the model")
     with learnware(which, dock) as opened:
         with show.progress(f"loading {opened.manifest.name}"):
-            model = load_writer(opened)
-        cut = model.prompt(prompt, max_tokens)[1]
+            model = load_generative_model(opened)
+        cut = model.left_out(prompt, max_tokens=max_tokens)
         if cut:
             show.warn(
                 f"the prompt is longer than the model reads; its first {show.counted(cut, 'token')} were left out"
             )
         pieces = []
-        for piece in write(model, prompt, max_tokens=max_tokens):
+        for piece in generate(model, prompt, max_tokens=max_tokens):
             pieces.append(piece)
             if not json:
                 typer.echo(_printable(piece), nl=False)

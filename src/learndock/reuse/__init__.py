@@ -2,9 +2,9 @@
 
 from learndock.reuse.evaluate import Evaluation, evaluate
 from learndock.reuse.finetune import finetune
+from learndock.reuse.generate import generate, load_generative_model, load_generative_models
 from learndock.reuse.merge import merge_adapters
 from learndock.reuse.predict import predict, write_predictions
-from learndock.reuse.run import load_writer, load_writers, write
 from learndock.reuse.trial import Trial, try_matches
 
 __all__ = [
@@ -12,11 +12,11 @@ __all__ = [
     "Trial",
     "evaluate",
     "finetune",
-    "load_writer",
-    "load_writers",
+    "generate",
+    "load_generative_model",
+    "load_generative_models",
     "merge_adapters",
     "predict",
     "try_matches",
-    "write",
     "write_predictions",
 ]

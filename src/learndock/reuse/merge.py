@@ -1,35 +1,44 @@
-"""Merge adapters that stand on one base into one adapter: the weighted sum of what each adds."""
+"""Merge adapters of one base into one adapter: the weighted sum of what each adds.
+
+An adapter adds ``s B A`` to a layer, with the scale s that its rank, alpha and settings say. The matrices of all are
+put side by side, ``B = [w_1 s_1 B_1, w_2 s_2 B_2, ...]`` over ``A = [A_1; A_2; ...]``, so that nothing is lost and
+ranks add up; alpha equals the new rank, so that the result has the scale one. A merge of an adapter with itself is
+therefore that adapter again.
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from learndock.errors import UsageError
+from learndock.errors import ModelError, UsageError
 from learndock.files import storage_errors
+from learndock.package.formats.adapters import Update, read_updates, write_updates
 from learndock.package.learnware import Learnware
-from learndock.reuse.run import load_writers
+from learndock.package.safety import check_files
+from learndock.reuse.generate import require_adapters
 
-MERGED = "merged"
+#: Files beside an adapter that say how texts become tokens and prompts are written.
+_BESIDE = ("prompt.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def merge_adapters(
     learnwares: Mapping[str, Learnware], out: str | Path, *, weights: Sequence[float] | None = None
 ) -> Path:
-    """Write the adapter that adds ``sum_i w_i B_i A_i`` to the base as the folder ``out``; it can be packed.
+    """Write the adapter that adds ``sum_i w_i s_i B_i A_i`` to the base as the folder ``out``; it can be packed.
 
-    Through PEFT's ``add_weighted_adapter`` by concatenation: nothing is lost, and ranks add up. ``weights`` are as
-    many as learnwares; default: each the same, summing to one.
+    ``weights`` are as many as learnwares; default: each the same, summing to one. Adapters may differ in rank, alpha,
+    rsLoRA, and in the layers that they change.
 
     Raises:
         UsageError: ``out`` exists, fewer than two learnwares, weights that are not finite or not as many.
-        ModelError: bases differ, or an adapter does not fit.
-        MissingExtra, StorageFull
+        ModelError: bases, tokenizers or prompt formats differ, or an adapter adds more than ``B A`` (DoRA, biases).
+        StorageFull
     """
     out = Path(out)
     if out.exists():
@@ -41,28 +50,65 @@ def merge_adapters(
     given = [1 / len(learnwares)] * len(learnwares) if weights is None else [float(w) for w in weights]
     if len(given) != len(learnwares) or not np.isfinite(given).all() or not any(given):
         raise UsageError(f"{len(learnwares)} adapters need as many finite weights, not all zero; found {given}")
-    models = list(load_writers(learnwares).values())
-    network = models[0].network
-    network.add_weighted_adapter([str(m.adapter) for m in models], given, MERGED, combination_type="cat")
-    base = next(iter(learnwares.values())).manifest.base
-    assert base is not None
+    require_adapters(learnwares)
+    for found in learnwares.values():
+        check_files(found.folder)
+    base = _one_base(learnwares)
+    beside = _same_beside(learnwares)
+    parts = [read_updates(found.folder) for found in learnwares.values()]
     with (
         storage_errors(out),
         tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}.", suffix=".part") as work,
     ):
-        network.save_pretrained(work, selected_adapters=[MERGED], safe_serialization=True, save_embedding_layers=False)
-        made = Path(work) / MERGED
-        (made / "README.md").unlink(missing_ok=True)  # written by the library, names paths of this machine
-        _name_base(made / "adapter_config.json", base.name)
-        for file in ("prompt.json",):
-            first = next(iter(learnwares.values())).folder / file
-            if first.is_file():
-                shutil.copyfile(first, made / file)
+        made = Path(work) / "merged"
+        made.mkdir()
+        write_updates(made, _sum(parts, given), base=base)
+        for file in beside:
+            shutil.copyfile(file, made / file.name)
         made.rename(out)
     return out
 
 
-def _name_base(path: Path, name: str) -> None:
-    config = json.loads(path.read_text("utf-8"))
-    config["base_model_name_or_path"] = name
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+def _one_base(learnwares: Mapping[str, Learnware]) -> str:
+    bases = {name: found.manifest.base for name, found in learnwares.items()}
+    first = next(iter(bases.values()))
+    for name, base in bases.items():
+        if first is None or base is None or base.sha256 != first.sha256:
+            raise ModelError(
+                f"{name}: its base is not that of {next(iter(bases))}; only adapters of one base can be merged"
+            )
+    assert first is not None
+    return first.name
+
+
+def _same_beside(learnwares: Mapping[str, Learnware]) -> list[Path]:
+    """The files of ``_BESIDE`` that the merged adapter takes over.
+
+    Raises:
+        ModelError: the adapters do not all have the same.
+    """
+    held = {
+        name: {f: (found.folder / f).read_bytes() for f in _BESIDE if (found.folder / f).is_file()}
+        for name, found in learnwares.items()
+    }
+    first = next(iter(held))
+    for name, files in held.items():
+        if other := [f for f in _BESIDE if files.get(f) != held[first].get(f)]:
+            raise ModelError(
+                f"{name}: its {other[0]} is not that of {first}, so that they read prompts differently; only adapters "
+                "with the same can be merged"
+            )
+    return [learnwares[first].folder / f for f in held[first]]
+
+
+def _sum(parts: Sequence[Mapping[str, Update]], weights: Sequence[float]) -> dict[str, Update]:
+    """The weighted sum, layer by layer."""
+    found: dict[str, Update] = {}
+    for module in sorted(Counter(name for part in parts for name in part)):
+        some = [(w, part[module]) for w, part in zip(weights, parts, strict=True) if w and module in part]
+        if some:
+            found[module] = Update(
+                np.concatenate([u.A for _, u in some], 0),
+                np.concatenate([np.float32(w) * u.B for w, u in some], 1),
+            )
+    return found

@@ -1,20 +1,19 @@
 """GGUF files: a strict reader, and their tensors as plain numbers.
 
-Language models are often published as GGUF: one file with settings, vocabulary and block-quantised tensors. Here such
-a file becomes ``model.safetensors`` (float32), ``config.json`` and ``tokenizer.json`` under the names that transformers
-uses, in NumPy alone. The result depends on the bytes of the file only, so that a hash can name it: a scale times a
-small whole number is exact in float32, and the one sum after it is rounded once.
+Language models are often published as GGUF: settings, vocabulary and block-quantised tensors in one file, or in
+several parts that llama.cpp's ``gguf-split`` wrote. This module reads heads and numbers, in NumPy alone;
+``gguf_model`` and ``gguf_vocabulary`` say what they mean. The numbers depend on the bytes of the file only, so that a
+hash can name them: a scale times a small whole number is exact in float32, and the one sum after it is rounded once.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import ModelError
-from learndock.spaces.gguf_blocks import KINDS
+from learndock.spaces.gguf_blocks import KINDS, UNREAD
 
 Float = NDArray[np.float32]
 
@@ -32,29 +31,15 @@ MAX_TENSORS, MAX_SETTINGS, MAX_ITEMS, MAX_TEXT = 20_000, 2_000, 2_000_000, 4 << 
 #: type number -> how a value is stored; 8 is a text, 9 a list
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _LIST = 8, 9
-#: Families whose tensors are named and laid out as below; llama's own queries and keys are interleaved.
-FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
-_BLOCK_NAMES = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_TOP_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_BLOCK = re.compile(r"blk\.([0-9]{1,4})\.([a-z_]+)\.(weight|bias)")
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """One tensor of the file: ``shape`` in NumPy's order, ``kind`` its type number, and where its bytes lie."""
+    """One tensor: ``shape`` in NumPy's order, ``kind`` its type number; bytes ``begin`` to ``end`` of ``path``."""
 
     shape: tuple[int, ...]
     kind: int
+    path: Path
     begin: int
     end: int
 
@@ -66,32 +51,6 @@ class Gguf:
     path: Path
     settings: Mapping[str, Any]
     tensors: Mapping[str, Quantised]
-
-    @property
-    def family(self) -> str:
-        """``general.architecture``, one that is known here.
-
-        Raises:
-            ModelError: it is another.
-        """
-        found = self.settings.get("general.architecture")
-        if found not in FAMILIES:
-            raise ModelError(
-                f"{self.path.name}: the architecture {found!r} is not read from GGUF; known are "
-                f"{', '.join(FAMILIES)}. Save the model as safetensors instead"
-            )
-        return str(found)
-
-    def setting(self, key: str) -> Any:
-        """A setting of the family, such as ``block_count``.
-
-        Raises:
-            ModelError: it is missing.
-        """
-        name = f"{self.family}.{key}"
-        if name not in self.settings:
-            raise ModelError(f"{self.path.name}: does not say {name}; write it again")
-        return self.settings[name]
 
 
 def read_gguf(path: Path) -> Gguf:
@@ -138,7 +97,7 @@ def _read(path: Path, stream: BinaryIO, size: int) -> Gguf:
             )
         if name in found:
             raise ModelError(f"{path.name}: holds {name} twice; it is damaged")
-        found[name] = Quantised(shape, kind, start + offset, start + offset + length)
+        found[name] = Quantised(shape, kind, path, start + offset, start + offset + length)
     return Gguf(path, known, found)
 
 
@@ -180,14 +139,64 @@ def _length(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
     if kind not in KINDS:
         known = ", ".join(k.name for k in KINDS.values())
         raise ModelError(
-            f"{path.name}: {name} is stored as type {kind}, which is not read here; read are {known}. "
-            "Quantise it to one of these, or save the model as safetensors"
+            f"{path.name}: {name} is stored as {UNREAD.get(kind, f'type {kind}')}, which is not read here; read are "
+            f"{known}. Quantise it to one of these, or save the model as safetensors"
         )
     found = KINDS[kind]
     count = math.prod(shape)
     if count == 0 or shape[-1] % found.numbers:
         raise ModelError(f"{path.name}: {name} has the shape {list(shape)}, no whole blocks of {found.name}")
     return count // found.numbers * found.size
+
+
+# --- parts ---------------------------------------------------------------------------------------------------
+
+_PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf")
+NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
+
+
+def read_parts(paths: Sequence[Path]) -> Gguf:
+    """Read one model from one GGUF file, or from all the parts of a split one.
+
+    Parts are named ``NAME-00001-of-00003.gguf``; the first holds the settings of the model.
+
+    Raises:
+        ModelError: no file, several models, a part that is missing or of another model.
+    """
+    paths = sorted(paths)
+    if not paths:
+        raise ModelError("there is no .gguf file; give the folder that holds it")
+    read = [read_gguf(path) for path in paths]
+    counts = {int(part.settings.get(COUNT) or 1) for part in read}
+    if len(read) == 1 and counts == {1}:
+        return read[0]
+    named = [_PART.fullmatch(path.name) for path in paths]
+    families = {(found[1], found[3]) if found else None for found in named}
+    if len(families) != 1 or None in families or len(counts) != 1 or 1 in counts:
+        names = ", ".join(path.name for path in paths)
+        raise ModelError(
+            f"expected one .gguf file, or the parts NAME-00001-of-0000N.gguf of one, found {names}; a learnware is one "
+            "model: keep the files of one"
+        )
+    total = counts.pop()
+    for number in range(total):
+        if not any(int(found[2]) == number + 1 and part.settings.get(NUMBER) == number
+                   for found, part in zip(named, read, strict=True) if found):  # fmt: skip
+            raise ModelError(
+                f"{paths[0].name}: part {number + 1} of {total} ({COUNT}) is missing; put all parts into the folder, "
+                "or join them with `llama-gguf-split --merge`"
+            )
+    tensors: dict[str, Quantised] = {}
+    for part in read:
+        if twice := sorted(set(tensors) & set(part.tensors)):
+            raise ModelError(f"{part.path.name}: holds {twice[0]}, which another part holds too; fetch the parts again")
+        tensors.update(part.tensors)
+    wanted = read[0].settings.get(TENSORS, len(tensors))
+    if len(read) != total or wanted != len(tensors):
+        raise ModelError(
+            f"{paths[0].name}: its parts hold {len(tensors)} tensors, {TENSORS} says {wanted}; fetch them again"
+        )
+    return Gguf(read[0].path, read[0].settings, tensors)
 
 
 # --- numbers -------------------------------------------------------------------------------------------------
@@ -203,192 +212,11 @@ def numbers(file: Gguf, name: str) -> Float:
     if entry is None:
         raise ModelError(f"{file.path.name}: has no tensor {name}; write it again")
     kind = KINDS[entry.kind]
-    with file.path.open("rb") as stream:
+    with entry.path.open("rb") as stream:
         stream.seek(entry.begin)
         data = np.frombuffer(stream.read(entry.end - entry.begin), np.uint8)
     found = kind.read(data.reshape(-1, kind.size)).reshape(entry.shape)
     if not np.isfinite(found).all():
         raise ModelError(f"{file.path.name}: {name} holds numbers that are not finite; the file is damaged")
-    # Plain numbers are still the file's own bytes, which nobody may write to
+    # Plain numbers are still the file's own bytes, which are read-only
     return np.require(found, np.float32, ["W"])
-
-
-def state(file: Gguf) -> dict[str, Float]:
-    """All weights under the names that transformers gives them; queries and keys as it lays them out.
-
-    Raises:
-        ModelError: a tensor that is unknown or missing, or not finite.
-    """
-    found = {}
-    for name in sorted(file.tensors):
-        found_name = _own_name(file, name)
-        if found_name is None:
-            continue
-        values = numbers(file, name)
-        if file.family == "llama" and ".attn_q." in name:
-            values = _turned(values, int(file.setting("attention.head_count")))
-        if file.family == "llama" and ".attn_k." in name:
-            values = _turned(values, int(file.setting("attention.head_count_kv")))
-        found[found_name] = values
-    layers = int(file.setting("block_count"))
-    needed = [f"model.layers.{i}.{part}.weight" for i in range(layers) for part in _BLOCK_NAMES.values()]
-    missing = [n for n in ("model.embed_tokens.weight", "model.norm.weight", *needed) if n not in found]
-    if missing:
-        raise ModelError(f"{file.path.name}: has no weights for {', '.join(missing[:3])}; write it again")
-    return found
-
-
-def _own_name(file: Gguf, name: str) -> str | None:
-    block = _BLOCK.fullmatch(name)
-    if block and block[2] in _BLOCK_NAMES:
-        return f"model.layers.{int(block[1])}.{_BLOCK_NAMES[block[2]]}.{block[3]}"
-    part, _, kind = name.rpartition(".")
-    if kind == "weight" and part in _TOP_NAMES:
-        return f"{_TOP_NAMES[part]}.weight"
-    if name == "rope_freqs.weight":  # follows from the settings
-        return None
-    raise ModelError(f"{file.path.name}: the tensor {name} is unknown here; save the model as safetensors")
-
-
-def _turned(values: Float, heads: int) -> Float:
-    """Undo the interleaving of rotary pairs that GGUF writes for llama: ``(heads * d, ...)``."""
-    rows = values.shape[0]
-    if heads < 1 or rows % (2 * heads):
-        raise ModelError(f"{rows} rows are no {heads} heads; the file contradicts itself")
-    split = values.reshape(heads, rows // heads // 2, 2, *values.shape[1:])
-    return np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
-
-
-def weights_bytes(file: Gguf) -> bytes:
-    """``model.safetensors`` of the file: float32, tensors by name. The same file gives the same bytes."""
-    from safetensors.numpy import save
-
-    return bytes(save(state(file), {"format": "pt"}))
-
-
-def config(file: Gguf) -> dict[str, Any]:
-    """``config.json`` for transformers."""
-    heads = int(file.setting("attention.head_count"))
-    width = int(file.setting("embedding_length"))
-    words = file.tensors["token_embd.weight"].shape[0]
-    pads = file.settings.get("tokenizer.ggml.padding_token_id")
-    return {
-        "architectures": [FAMILIES[file.family]],
-        "model_type": file.family,
-        "hidden_size": width,
-        "intermediate_size": int(file.setting("feed_forward_length")),
-        "num_hidden_layers": int(file.setting("block_count")),
-        "num_attention_heads": heads,
-        "num_key_value_heads": int(file.setting("attention.head_count_kv")),
-        "head_dim": int(file.settings.get(f"{file.family}.attention.key_length", width // heads)),
-        "max_position_embeddings": int(file.setting("context_length")),
-        # Six digits: the file keeps float32, configurations write the decimal number
-        "rms_norm_eps": float(f"{file.setting('attention.layer_norm_rms_epsilon'):.6g}"),
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": float(file.settings.get(f"{file.family}.rope.freq_base", 10000.0)),
-        },
-        "tie_word_embeddings": "output.weight" not in file.tensors,
-        "vocab_size": words,
-        "bos_token_id": file.settings.get("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": file.settings.get("tokenizer.ggml.eos_token_id"),
-        "pad_token_id": pads,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "dtype": "float32",
-    }
-
-
-#: How texts are split before merges, by what the file calls it.
-_SPLITS: dict[str, list[dict[str, Any]]] = {
-    "smollm": [{"type": "Digits", "individual_digits": True}],
-    "gpt-2": [],
-    "qwen2": [
-        {
-            "type": "Split",
-            "pattern": {
-                "Regex": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-                r"\s*[\r\n]+|\s+(?!\S)|\s+"
-            },
-            "behavior": "Isolated",
-            "invert": False,
-        }
-    ],
-}
-_CONTROL, _USER_DEFINED = 3, 4
-
-
-def tokenizer_bytes(file: Gguf) -> bytes:
-    """``tokenizer.json`` of a byte-level vocabulary. The same file gives the same bytes.
-
-    Raises:
-        ModelError: another kind of vocabulary.
-    """
-    known = file.settings
-    kind, split = known.get("tokenizer.ggml.model"), known.get("tokenizer.ggml.pre", "gpt-2")
-    words, merges = known.get("tokenizer.ggml.tokens"), known.get("tokenizer.ggml.merges")
-    if kind != "gpt2" or split not in _SPLITS or not words or not merges:
-        raise ModelError(
-            f"{file.path.name}: the vocabulary {kind}/{split} is not read from GGUF; put the model's "
-            "tokenizer.json beside it"
-        )
-    kinds = known.get("tokenizer.ggml.token_type") or [1] * len(words)
-    added = [
-        {
-            "id": i, "content": words[i], "single_word": False, "lstrip": False, "rstrip": False,
-            "normalized": False, "special": kinds[i] == _CONTROL,
-        }
-        for i in range(len(words))
-        if kinds[i] in (_CONTROL, _USER_DEFINED)
-    ]  # fmt: skip
-    bytewise = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": split != "qwen2"}
-    whole = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": {"type": "NFC"} if split == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*_SPLITS[split], bytewise]},
-        "post_processor": None,
-        "decoder": {**bytewise, "use_regex": True, "add_prefix_space": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {word: i for i, word in enumerate(words)},
-            "merges": [merge.split(" ", 1) for merge in merges],
-        },
-    }
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def config_bytes(file: Gguf) -> bytes:
-    """``config.json`` as bytes."""
-    return (json.dumps(config(file), indent=1, sort_keys=True) + "\n").encode()
-
-
-#: What can be made of a GGUF file, by the name of the result.
-MAKERS: dict[str, Callable[[Gguf], bytes]] = {
-    "model.safetensors": weights_bytes,
-    "tokenizer.json": tokenizer_bytes,
-    "config.json": config_bytes,
-}
-
-
-def unpack_gguf(path: Path, out: Path) -> Path:
-    """Write the folder ``out`` that transformers loads from a GGUF file; a ``tokenizer.json`` there is left alone.
-
-    Raises:
-        ModelError: see ``read_gguf`` and ``state``.
-    """
-    file = read_gguf(path)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, make in MAKERS.items():
-        if not (out / name).exists():
-            (out / name).write_bytes(make(file))
-    return out

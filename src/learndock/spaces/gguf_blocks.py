@@ -142,6 +142,35 @@ def _q6_k(blocks: Bytes) -> Float:
     return _scaled(_halves(blocks, 208) * scales, values)
 
 
+# --- four bits that name one of sixteen values --------------------------------------------------------------
+
+#: The values of the kinds IQ4_NL and IQ4_XS, denser near zero.
+_SIXTEEN = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+)  # fmt: skip
+
+
+def _iq4_nl(blocks: Bytes) -> Float:
+    return _halves(blocks, 0) * _SIXTEEN[_nibbles(blocks[:, 2:])]
+
+
+def _iq4_xs(blocks: Bytes) -> Float:
+    # Eight groups of 32; the six bits of their scales lie four low in bytes, two high in one short
+    high = np.ascontiguousarray(blocks[:, 2:4]).view(np.uint16)
+    low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], 2).reshape(len(blocks), 8)
+    top = (high >> (2 * np.arange(8, dtype=np.uint16))) & 3
+    scales = (low | (top << 4)).astype(np.int8) - np.int8(32)
+    values = _SIXTEEN[_nibbles(blocks[:, 8:].reshape(-1, 16))].reshape(len(blocks), 256)
+    return _scaled(_halves(blocks, 0) * scales, values)
+
+
+#: Kinds of llama.cpp that are not read, by type number, so that a message can name them.
+UNREAD = {
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 21: "IQ3_S", 22: "IQ2_S",
+    24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    40: "NVFP4", 41: "Q1_0",
+}  # fmt: skip
+
 #: By type number.
 KINDS = {
     0: Kind("F32", 1, 4, lambda b: np.ascontiguousarray(b).view(np.float32)),
@@ -156,5 +185,7 @@ KINDS = {
     12: Kind("Q4_K", 256, 144, _q4_k),
     13: Kind("Q5_K", 256, 176, _q5_k),
     14: Kind("Q6_K", 256, 210, _q6_k),
+    20: Kind("IQ4_NL", 32, 18, _iq4_nl),
+    23: Kind("IQ4_XS", 256, 136, _iq4_xs),
     30: Kind("BF16", 1, 2, _bf16),
 }

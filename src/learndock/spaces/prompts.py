@@ -116,7 +116,7 @@ def prompt_format(
     if name == "chatml":
         if start is None or stop is None:
             raise SpaceError(f"the vocabulary has no {_START} and {_END}; use the prompt format plain")
-        return PromptFormat(name, tokenizer, stop, start)
+        return PromptFormat(name, tokenizer, stop, start, begin)
     if end is None:
         raise SpaceError("the model names no token that ends a text (eos_token_id); it cannot write completions")
     return PromptFormat(name, tokenizer, end, None, begin)

@@ -98,10 +98,11 @@ def _wanted(path: Path, folder: Path, file: str, source: FileSource | None) -> b
     if source is not None and source.pieces:
         return put_together(path, folder / source.pieces)
     if source is not None and source.form == "gguf":
-        from learndock.spaces import gguf
+        from learndock.spaces.gguf import read_gguf
+        from learndock.spaces.gguf_model import MAKERS
 
         try:
-            return gguf.MAKERS[file](gguf.read_gguf(path))
+            return MAKERS[file](read_gguf(path))
         except (ModelError, KeyError) as error:
             raise WeightsChanged(f"{path}: no {file} can be made from it ({error}). Install it again") from None
     return path.read_bytes()

@@ -1,9 +1,10 @@
 """Format ``causal``: a whole causal language model as ``save_pretrained`` writes it.
 
-config.json          architectures that end with ForCausalLM
-model.safetensors    weights, or model.safetensors.index.json and its parts
-tokenizer.json       the tokenizer
-prompt.json          optional: how prompts are written (see ``_causal``)
+config.json              architectures that end with ForCausalLM or LMHeadModel
+model.safetensors        weights, or model.safetensors.index.json and its parts
+tokenizer.json           the tokenizer
+generation_config.json   optional: which tokens end an answer, and options that act on it (see ``decoding``)
+prompt.json              optional: how prompts are written (see ``_causal``)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress, _causal
+from learndock.package.formats._writing import folder_writing, require_same_tokens, settings_of
 from learndock.package.formats.transformers import check_config, weights
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
@@ -22,17 +24,22 @@ from learndock.package.safety import check_settings
 CONFIG = "config.json"
 
 
+#: Ends of the names of architectures that write texts, and of those among them that are not read here.
+_WRITE = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead", "GenerationDecoder", "ForConditionalGeneration")
+_OTHERS = ("ForConditionalGeneration",)
+
+
 def is_causal(folder: Path) -> bool:
-    """Whether ``config.json`` names an architecture of a causal language model."""
+    """Whether ``config.json`` names an architecture that writes texts."""
     named = read_object(folder / CONFIG).get("architectures")
-    return isinstance(named, list) and any(str(n).endswith("ForCausalLM") for n in named)
+    return isinstance(named, list) and any(str(n).endswith(_WRITE) for n in named)
 
 
 class CausalFormat:
     """Whole causal language models, from safetensors."""
 
     name = "causal"
-    looks_for = f"{CONFIG} of a ...ForCausalLM, model.safetensors and tokenizer.json"
+    looks_for = f"{CONFIG} of a ...ForCausalLM or ...LMHeadModel, model.safetensors and tokenizer.json"
 
     def recognises(self, folder: Path) -> bool:
         """See ``Format``."""
@@ -47,14 +54,17 @@ class CausalFormat:
         check_config(config)
         if not is_causal(folder):
             raise ModelError(f"{CONFIG}: names no architecture of a causal language model")
+        _require_decoder(config)
         weights(folder)
-        return _causal.settings_of(folder, schema, _causal.tokenizer_of(folder), config.get("eos_token_id"))
+        return settings_of(folder, schema, folder_writing(folder))
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``."""
         found = self.check(folder, schema)
         network = _causal.load_causal(folder)
-        return _causal.model_of(network, schema, {**found, **settings}, _causal.tokenizer_of(folder))
+        writing = folder_writing(folder)
+        require_same_tokens(folder, writing)
+        return _causal.model_of(network, schema, {**found, **settings}, writing)
 
     def finetune(
         self,
@@ -70,3 +80,18 @@ class CausalFormat:
     ) -> None:
         """See ``Format``: not done here."""
         raise _causal.not_tuned(self.name)
+
+
+def _require_decoder(config: dict[str, Any]) -> None:
+    """Refuse models that write, but not what follows a prompt alone.
+
+    Raises:
+        ModelError: it has an encoder, or reads more than texts.
+    """
+    named = [str(n) for n in config["architectures"]]
+    if config.get("is_encoder_decoder") or any(n.endswith(_OTHERS) for n in named):
+        raise ModelError(
+            f"{CONFIG}: {', '.join(named)} (model_type {config['model_type']}) has an encoder, or reads images or "
+            "sound beside texts; only causal language models, which continue a prompt, are read. Save its text model "
+            "alone, if it has one"
+        )

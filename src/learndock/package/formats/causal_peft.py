@@ -10,6 +10,7 @@ share it in memory (``stand_on``), and a switch between them copies nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,24 @@ from learndock.package.formats import Model, Progress, _causal
 from learndock.package.formats import peft as classifiers
 from learndock.package.formats._bases import find_base
 from learndock.package.formats._loading import quiet
+from learndock.package.formats._writing import (
+    TOKENIZER,
+    Writing,
+    asked_format,
+    folder_writing,
+    require_same_tokens,
+    settings_of,
+)
 from learndock.package.json_file import read_object
 from learndock.package.manifest import Base
 from learndock.package.safety import header_of
 
 CONFIG, WEIGHTS = classifiers.CONFIG, classifiers.WEIGHTS
 TASK = "CAUSAL_LM"
+#: What DoRA adds to a layer's matrices.
+_MAGNITUDE = re.compile(r"base_model\.model\..+\.lora_magnitude_vector(\.weight)?")
+#: Ways to start A and B that leave the base alone.
+_STARTS = ("gaussian", "orthogonal", "eva")
 
 
 class CausalPeftFormat:
@@ -49,12 +62,23 @@ class CausalPeftFormat:
                 "servers do not switch; train without it, or merge and pack the whole model"
             )
         header = classifiers.read_header(folder)
-        foreign = sorted(n for n in header.tensors if classifiers.LORA.fullmatch(n) is None)
+        magnitudes = _MAGNITUDE if config.get("use_dora") else None
+        foreign = sorted(
+            n
+            for n in header.tensors
+            if classifiers.LORA.fullmatch(n) is None and not (magnitudes and magnitudes.fullmatch(n))
+        )
         if foreign:
             raise ModelError(f"{WEIGHTS}: holds {', '.join(foreign[:3])} beside lora_A and lora_B; train plain LoRA")
+        started = config.get("init_lora_weights")
+        if isinstance(started, str) and started.lower() not in _STARTS:
+            raise ModelError(
+                f"{CONFIG}: init_lora_weights is {started!r}, which also changes the weights of the base; convert the "
+                "adapter to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)"
+            )
         classifiers.check_ranks(config, header)
         classifiers.check_values(folder / WEIGHTS, header, [])
-        _causal.asked_format(folder)
+        asked_format(folder)
         return {"answers": "options" if schema.classes else "greedy"}
 
     def bind(self, folder: Path, base: str | None) -> Base:
@@ -66,7 +90,7 @@ class CausalPeftFormat:
     def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Any) -> dict[str, Any]:
         """See ``Settles``: how prompts are written depends on the base's vocabulary."""
         name = classifiers.read_config(folder, TASK)["base_model_name_or_path"]
-        return {**settings, **_written(folder, schema, find_base(str(name)))}
+        return {**settings, **settings_of(folder, schema, _writing(folder, find_base(str(name))))}
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``. ``settings["base"]`` is the manifest's base, name and hash."""
@@ -116,8 +140,10 @@ def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_ca
         except (ValueError, RuntimeError, TypeError, KeyError) as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name} ({text})") from None
-        found = {**_written(folder, schema, base), **settings}
-        models.append(_causal.model_of(network.eval(), schema, found, _causal.tokenizer_of(base), name))
+        writing = _writing(folder, base)
+        require_same_tokens(_tokens(folder, base), writing)
+        found = {**settings_of(folder, schema, writing), **settings}
+        models.append(_causal.model_of(network.eval(), schema, found, writing, name))
     models[0].speak()
     return models
 
@@ -126,7 +152,7 @@ def _fill(peft: Any, network: Any, folder: Path, name: str) -> None:
     from safetensors.torch import load_file
 
     result = peft.set_peft_model_state_dict(network, load_file(folder / WEIGHTS), adapter_name=name)
-    lacking = [k for k in result.missing_keys if "lora_" in k and f".{name}." in k]
+    lacking = [k for k in result.missing_keys if "lora_" in k and f".{name}" in k]
     if result.unexpected_keys or lacking:
         raise ModelError(f"{folder.name}: does not fit its base: {', '.join([*result.unexpected_keys, *lacking][:3])}")
 
@@ -143,18 +169,23 @@ def _check_shapes(folder: Path, base: Path, name: str) -> None:
         match = classifiers.LORA.fullmatch(tensor)
         if match is None:
             continue
-        layer = theirs.get(f"{match['module']}.weight")
+        module = match["module"]
+        # Weights saved without their head leave out the name of the model's body
+        layer = theirs.get(f"{module}.weight") or theirs.get(f"{module.partition('.')[2]}.weight")
         if layer is None:
-            raise ModelError(
-                f"{WEIGHTS}: adapts {match['module']}, which the base {name} does not have; is it the base?"
-            )
-        side, want = (entry.shape[1], layer.shape[1]) if match["part"] == "A" else (entry.shape[0], layer.shape[0])
-        if side != want:
+            raise ModelError(f"{WEIGHTS}: adapts {module}, which the base {name} does not have; is it the base?")
+        # Layers of GPT-2's kind are stored the other way round; PEFT says later which it is
+        side, want = (entry.shape[1], layer.shape[-1]) if match["part"] == "A" else (entry.shape[0], layer.shape[0])
+        if side not in layer.shape:
             raise ModelError(
                 f"{WEIGHTS}: {tensor} has {side} where the base {name} has {want}; the adapter was trained on another"
             )
 
 
-def _written(folder: Path, schema: Schema, base: Path) -> dict[str, Any]:
-    end = read_object(base / "config.json").get("eos_token_id")
-    return _causal.settings_of(folder, schema, _causal.tokenizer_of(base), end)
+def _tokens(folder: Path, base: Path) -> Path:
+    """Where the tokenizer is: beside the adapter, as transformers takes it, or the base's."""
+    return folder if (folder / TOKENIZER).is_file() else base
+
+
+def _writing(folder: Path, base: Path) -> Writing:
+    return folder_writing(base, _tokens(folder, base))

@@ -1,6 +1,6 @@
-"""Format ``gguf``: a causal language model in one GGUF file.
+"""Format ``gguf``: a causal language model as GGUF.
 
-NAME.gguf         settings, vocabulary and block-quantised weights
+NAME.gguf         settings, vocabulary and block-quantised weights; or all parts NAME-00001-of-0000N.gguf
 tokenizer.json    optional: for vocabularies that are not read from GGUF
 prompt.json       optional: how prompts are written (see ``_causal``)
 
@@ -17,14 +17,17 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress, _causal
 from learndock.package.formats._loading import libraries, quiet
-from learndock.spaces.gguf import Gguf, config, read_gguf, state, tokenizer_bytes
+from learndock.package.formats._writing import TOKENIZER, Writing, settings_of
+from learndock.spaces.gguf import Gguf, read_parts
+from learndock.spaces.gguf_model import config, state
+from learndock.spaces.gguf_vocabulary import begin_token, chat_template, end_tokens, tokenizer_bytes
 
 
 class GgufFormat:
     """Causal language models as one GGUF file."""
 
     name = "gguf"
-    looks_for = "one file .gguf"
+    looks_for = "one file .gguf, or all parts of one"
 
     def recognises(self, folder: Path) -> bool:
         """See ``Format``."""
@@ -33,8 +36,8 @@ class GgufFormat:
     def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
         """See ``Format``; the file's head says whether it is whole."""
         file = _file(folder)
-        end = config(file)["eos_token_id"]
-        return _causal.settings_of(folder, schema, _vocabulary(folder, file), end)
+        config(file)
+        return settings_of(folder, schema, _writing(folder, file))
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``."""
@@ -53,7 +56,8 @@ class GgufFormat:
         if lacking or unexpected:
             raise ModelError(f"{file.path.name}: its weights are not whole: {', '.join([*lacking, *unexpected][:3])}")
         network.tie_weights()
-        return _causal.model_of(network.eval(), schema, {**found, **settings}, _vocabulary(folder, file))
+        network.generation_config.eos_token_id = None  # those of the file are ``Writing.ends``
+        return _causal.model_of(network.eval(), schema, {**found, **settings}, _writing(folder, file))
 
     def finetune(
         self,
@@ -72,13 +76,10 @@ class GgufFormat:
 
 
 def _file(folder: Path) -> Gguf:
-    found = sorted(folder.glob("*.gguf"))
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise ModelError(f"{folder.name}: expected one .gguf file, found {names}; a learnware is one model")
-    return read_gguf(found[0])
+    return read_parts(list(folder.glob("*.gguf")))
 
 
-def _vocabulary(folder: Path, file: Gguf) -> bytes:
-    own = folder / _causal.TOKENIZER
-    return own.read_bytes() if own.is_file() else tokenizer_bytes(file)
+def _writing(folder: Path, file: Gguf) -> Writing:
+    own = folder / TOKENIZER
+    vocabulary = own.read_bytes() if own.is_file() else tokenizer_bytes(file)
+    return Writing(vocabulary, begin_token(file), tuple(end_tokens(file)), chat_template(file))

