@@ -311,9 +311,10 @@ def test_get_predict_and_evaluate(desk: Desk, dock: Path, tmp_path: Path, name: 
         assert learndock("predict", which, desk.user, "-o", out, "--json").json == {"file": str(out), "rows": 32}
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert [line["row"] for line in lines] == list(range(1, 33))
-    assert lines[1].keys() == {"row", "label", "probabilities"}
-    assert [line["label"] for line in lines] == [json.loads(r)["label"] for r in desk.user.read_text().splitlines()]
+    assert lines[1].keys() == {"text", "label", "prediction", "probabilities"}
+    given = [json.loads(r) for r in desk.user.read_text().splitlines()]
+    assert [{"text": x["text"], "label": x["label"]} for x in lines] == given
+    assert [x["prediction"] for x in lines] == [r["label"] for r in given]
 
     found = learndock("evaluate", name, desk.user, "--json").json
     assert found.keys() == {"learnware", "metric", "score", "n", "labels", "counts", "recall", "confusion"}

@@ -248,7 +248,7 @@ def test_free_text_is_packed_greedily_and_evaluated(tiny_causal_space: Space, wh
     assert evaluate(learnware, Examples(asked, texts, FREE), FREE).score == 1.0
     write_predictions(tmp_path / "p.jsonl", learnware, asked, texts)
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
-    assert rows[2] == {"row": 3, "completion": texts[2]}
+    assert rows[2] == {"row": 3, "prediction": texts[2]}
 
 
 def test_merged_adapters_add_up(made: Path, bases: Path, tmp_path: Path, tiny_causal_space: Space) -> None:

@@ -56,7 +56,7 @@ def test_predictions_on_disk(learnware: Learnware, tmp_path: Path) -> None:
     found = predict(learnware, inputs)
     write_predictions(tmp_path / "p.jsonl", learnware, inputs, found)
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
-    assert [(x["row"], x["label"]) for x in lines] == [(1, "positive"), (2, "negative")]
+    assert [(x["row"], x["prediction"]) for x in lines] == [(1, "positive"), (2, "negative")]
     assert set(lines[0]["probabilities"]) == {"negative", "positive"}
     assert sum(lines[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     write_predictions(tmp_path / "p.jsonl", learnware, inputs, found, rows=[7, 9])
@@ -68,7 +68,7 @@ def test_values_on_disk(place: Path, tmp_path: Path) -> None:
     found = predict(learnware, ["good", "bad"])
     write_predictions(tmp_path / "p.jsonl", learnware, ["good", "bad"], found)
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
-    assert [x["value"] for x in lines] == found.tolist()
+    assert [x["prediction"] for x in lines] == found.tolist()
 
 
 def test_predictions_that_cannot_be_written(learnware: Learnware, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from learndock.cli import benches, docking, people, reuse, serving, spaces, specs, writing
+from learndock.cli import benches, demo, docking, people, reuse, serving, spaces, specs, writing
 from learndock.cli.help import Grouped
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("Users", "merge", writing.merge),
     ("Users", "evaluate", reuse.evaluate),
     ("Users", "finetune", reuse.finetune),
+    ("Users", "demo", demo.demo),
     ("Users", "tour", reuse.tour),
 )
 

@@ -66,6 +66,21 @@ def file_to_write(out: Path) -> Path:
     return out
 
 
+def new_file(out: Path, force: bool) -> Path:
+    """Return ``out`` if predictions can be written there without losing a file.
+
+    Raises:
+        UsageError: its suffix is not one of a table, it cannot be written, or it exists and ``force`` is not given.
+    """
+    from learndock.errors import UsageError
+    from learndock.reuse.answers import check_suffix
+
+    file_to_write(check_suffix(out))
+    if out.exists() and not force:
+        raise UsageError(f"{out}: exists already; name another file, or replace it with --force")
+    return out
+
+
 @contextmanager
 def learnware(which: str, dock: str | None) -> Iterator[Learnware]:
     """A learnware by its folder, or by its id in the dock (then verified and unpacked for the while).

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.common import file_to_write, learnware, open_existing, read_data, read_schema, warn_cut
+from learndock.cli.common import learnware, new_file, open_existing, read_data, read_schema, warn_cut
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name in the dock, or the folder of a learnware.")]
+PREVIEW = 5
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Examples: csv, tsv, jsonl, parquet, ...")]
 
 
@@ -143,26 +144,55 @@ def get(
 def predict(
     which: Which,
     data: DataArgument,
-    out: options.Out,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="File to write: .csv, .tsv, .jsonl or .parquet. Default: show the first rows."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     dock: options.Dock = None,
     json: options.Json = False,
     *,
     reading: options.Reading,
 ) -> None:
-    """Run a learnware on your inputs; writes one JSON line for each."""
+    """Run a learnware on your inputs. The file it writes keeps the columns of your own."""
     from learndock.reuse import predict as run
     from learndock.reuse import write_predictions
+    from learndock.reuse.answers import answer
 
-    file_to_write(out)
+    if out is not None:
+        new_file(out, force)
     with learnware(which, dock) as opened:
         examples = read_data(data, None, reading, labels=False)
         with show.progress("predicting") as bar:
             predictions = run(opened, examples.inputs, progress=bar)
-        write_predictions(out, opened, examples.inputs, predictions, rows=examples.rows)
-    if json:
-        show.print_json({"file": str(out), "rows": len(examples)})
+        if out is not None:
+            write_predictions(out, opened, examples.inputs, predictions, rows=examples.rows, source=data)
+        first = [answer(opened.schema, p) for p in predictions[:PREVIEW]]
+        if json:
+            rows = {"predictions": [answer(opened.schema, p) for p in predictions]} if out is None else {}
+            show.print_json({"file": out and str(out), "rows": len(examples), **rows})
+            return
+    _preview(examples, first)
+    if out is not None:
+        show.say(f"{out}: {show.counted(len(examples), 'prediction')}")
     else:
-        show.say(f"{out}: {len(examples)} predictions")
+        keep = show.command("predict", which, data)
+        show.say(f"{show.counted(len(examples), 'prediction')}. Keep them: {keep} -o FILE.csv")
+
+
+def _preview(examples: Any, first: list[dict[str, Any]]) -> None:
+    """The first inputs with their answers."""
+    rows = [
+        [row, show.short(show.input_text(given), 48), found["prediction"], _surest(found)]
+        for row, given, found in zip(examples.rows, examples.inputs, first, strict=False)
+    ]
+    show.table(["row", "input", "prediction", "probability"], rows, right=["row", "probability"])
+
+
+def _surest(found: dict[str, Any]) -> str:
+    return f"{max(found['probabilities'].values()):.2f}" if found.get("probabilities") else ""
 
 
 @options.reads_data()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,6 +112,22 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield report
+
+
+def command(*words: object) -> str:
+    """A command of learndock as a person types it."""
+    return shlex.join(["learndock", *map(str, words)])
+
+
+def short(text: str, length: int) -> str:
+    """The beginning of ``text`` on one line, at most ``length`` characters."""
+    line = one_line(text)
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def input_text(value: Any) -> str:
+    """An input for people: a text, a pair of texts, the prompt, or an image's name."""
+    return " | ".join(value) if isinstance(value, tuple) else str(getattr(value, "text", value))
 
 
 def counted(count: int, thing: str) -> str:
