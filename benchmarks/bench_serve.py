@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from learndock.dock import Dock, open_dock
-from learndock.dock.storage.publications import Standing
+from learndock.dock import LocalDock, open_dock
+from learndock.dock.storage.publications import Publication
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.spec import Spec
 from learndock.spec.file import spec_to_bytes
@@ -48,7 +48,7 @@ FILE_MB = 512
 # --- the dock ----------------------------------------------------------------------------------------------------
 
 
-def fill(folder: Path, learnwares: int) -> Dock:
+def fill(folder: Path, learnwares: int) -> LocalDock:
     """A dock of ``learnwares`` in 20 domains, each with a spec of 384 + 4,096 numbers."""
     dock = open_dock(folder)
     draw = np.random.default_rng(0)
@@ -93,11 +93,11 @@ def keep(folder: Path, content: bytes, path: str = "model.safetensors") -> File:
 
 
 def put(folder: Path, manifest: Manifest, sequence: int) -> None:
-    """A record of a name, as ``Shelf`` keeps it."""
+    """A record of a name, as ``Publications`` keeps it."""
     owner, _, own = manifest.name.partition("/")
     (folder / "learnwares" / owner).mkdir(exist_ok=True)
-    standing = Standing(manifest.name, sequence, manifest.digest, manifest.to_bytes())
-    (folder / "learnwares" / owner / f"{own}.json").write_bytes(standing.to_bytes())
+    publication = Publication(manifest.name, sequence, manifest.digest, manifest.to_bytes())
+    (folder / "learnwares" / owner / f"{own}.json").write_bytes(publication.to_bytes())
 
 
 def task(seed: int) -> bytes:

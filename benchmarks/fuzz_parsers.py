@@ -49,7 +49,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
     import numpy as np
     from tests.support.docking import make_spec
 
-    from learndock.dock.storage.publications import Standing, _parse
+    from learndock.dock.storage.publications import Publication, _parse
     from learndock.package.formats import _tokens, peft, transformers
     from learndock.package.formats._outputs import names_in
     from learndock.package.json_file import parse_json, read_json
@@ -69,7 +69,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
     ]
     manifests = [(sound / base / "learnware.json").read_bytes() for base in ("onnx", "peft")]
     shelved = Manifest.from_bytes(manifests[0])
-    standing = Standing(shelved.name, 7, shelved.digest, shelved.to_bytes())
+    publication = Publication(shelved.name, 7, shelved.digest, shelved.to_bytes())
 
     def header(source: bytes, folder: Path) -> None:
         safetensors_header(io.BytesIO(source), len(source), where="x", error=ModelError)
@@ -119,7 +119,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
         "space": Parser([published.read_bytes()], mutants.json_mutant, space_file),
         "manifest": Parser(manifests, mutants.json_mutant, lambda source, _: Manifest.from_bytes(source).to_bytes()),
         "shelf": Parser(
-            [standing.to_bytes(), standing.removed().to_bytes()],
+            [publication.to_bytes(), publication.removed().to_bytes()],
             mutants.json_mutant,
             lambda source, folder: _parse(source, shelved.name, folder / "x.json"),
         ),

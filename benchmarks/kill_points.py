@@ -88,7 +88,7 @@ class Bench:
         if there != self.after or self.verb not in CHANGING:
             VERBS[self.verb](self.small, self.path)
         assert [r.id for r in open_dock(self.path).records()] == self.after
-        open_dock(self.path).collect()
+        open_dock(self.path).gc()
         assert open_dock(self.path).verify() == []
         assert not list((self.path / "staging").iterdir())
         assert not [p for p in self.place.iterdir() if p.name.endswith(".part")]

@@ -64,7 +64,7 @@ class Shelf:
             self.reliability[order],
         )
 
-    def outlines(self, space_id: str) -> tuple[list[str], Floats]:
+    def outlines(self, space_id: str, length: int) -> tuple[list[str], Floats]:
         """See ``gate.Neighbours``."""
         return self.names, self.behaviours[:, :64]
 

@@ -41,7 +41,7 @@ learndock.pack(place / "model", place / "learnware", name="lab/mood", schema=sch
 dock = learndock.open_dock(place / "dock")
 record = dock.add(place / "learnware")
 found = learndock.identify(dock, task)
-got = learndock.open_learnware(dock.export("lab/mood", place / "got"))
+got = learndock.open_learnware(dock.get("lab/mood", place / "got"))
 predictions = learndock.predict(got, ["a good film", "an awful film"])
 score = learndock.evaluate(got, examples, schema).score
 loaded = [m for m in %r if m in sys.modules]

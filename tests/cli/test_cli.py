@@ -364,7 +364,7 @@ def test_the_installed_command(desk: Desk, folder: Path) -> None:
 def test_commands_of_operators_want_the_folder(address: Any) -> None:
     for words in (("rebuild",), ("collect",), ("serve",)):
         ended = learndock(*words)
-        assert (ended.code, ended.complaint.endswith("--dock for this") or words == ("serve",)) == (2, True)
+        assert (ended.code, ended.complaint.endswith("name its folder with --dock") or words == ("serve",)) == (2, True)
     assert learndock("add", ".", "--private", "--dock", str(address.service.folder)).code == 2
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from learndock.dock import Admitted, Dock, admit, open_dock
+from learndock.dock import Admitted, LocalDock, admit, open_dock
 from learndock.dock.storage.migrations import STEPS
 from learndock.errors import (
     Conflict,
@@ -63,7 +63,7 @@ def tmp_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def dock(tmp_path: Path) -> Dock:
+def dock(tmp_path: Path) -> LocalDock:
     return open_dock(tmp_path / "dock")
 
 
@@ -76,7 +76,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def shown(dock: Dock) -> list[tuple[str, int, bytes]]:
+def shown(dock: LocalDock) -> list[tuple[str, int, bytes]]:
     """Everything that a reader can see: ids, order, manifests, vectors."""
     table = dock.vectors(SPACE_ID)
     records = dock.records()
@@ -134,7 +134,7 @@ def test_a_dock_of_the_future_is_refused(tmp_path: Path, good: Path) -> None:
         open_dock(tmp_path / "dock")
 
 
-def test_a_database_of_the_future_is_refused(dock: Dock, good: Path) -> None:
+def test_a_database_of_the_future_is_refused(dock: LocalDock, good: Path) -> None:
     dock.add(good)
     with sqlite3.connect(dock.folder / "records.sqlite") as database:
         database.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
@@ -144,7 +144,7 @@ def test_a_database_of_the_future_is_refused(dock: Dock, good: Path) -> None:
             action()
 
 
-def test_a_dock_of_the_past_is_brought_up_to_date(dock: Dock, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dock_of_the_past_is_brought_up_to_date(dock: LocalDock, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = dock.add(good)
     step = "ALTER TABLE learnwares ADD COLUMN note TEXT; ALTER TABLE specs ADD COLUMN note TEXT"
     monkeypatch.setattr("learndock.dock.storage.migrations.STEPS", (*STEPS, f"{step}; SELECT no_such_function()"))
@@ -164,7 +164,7 @@ def test_a_dock_of_the_past_is_brought_up_to_date(dock: Dock, good: Path, monkey
 # -- adding ----------------------------------------------------------------------------------------------
 
 
-def test_added_listed_found_and_exported(dock: Dock, good: Path, tmp_path: Path) -> None:
+def test_added_listed_found_and_exported(dock: LocalDock, good: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     record = dock.add(good, progress=lambda done, total: seen.append((done, total)))
     manifest = Manifest.from_folder(good)
@@ -179,20 +179,20 @@ def test_added_listed_found_and_exported(dock: Dock, good: Path, tmp_path: Path)
     assert (table.domain.dtype, table.domain.shape, table.behaviour.shape) == (np.float32, (1, 8), (1, 24))
     assert np.array_equal(table.domain[0], spec.domain)
     assert np.array_equal(table.behaviour[0], spec.behaviour)
-    out = dock.export("ada/good", tmp_path / "sub" / "out")
+    out = dock.get("ada/good", tmp_path / "sub" / "out")
     assert contents(out) == contents(good)
     assert out.stat().st_mode & 0o777 == 0o755
     assert dock.verify() == []
 
 
-def test_adding_again_changes_nothing(dock: Dock, good: Path) -> None:
+def test_adding_again_changes_nothing(dock: LocalDock, good: Path) -> None:
     first = dock.add(good)
     before = shown(dock)
     assert dock.add(good) == first
     assert shown(dock) == before
 
 
-def test_equal_files_are_kept_once(dock: Dock, tmp_path: Path) -> None:
+def test_equal_files_are_kept_once(dock: LocalDock, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         dock.add(make_learnware(tmp_path / name, f"ada/{name}"))
     configs = sha256_bytes((tmp_path / "a" / "config.json").read_bytes())
@@ -201,7 +201,7 @@ def test_equal_files_are_kept_once(dock: Dock, tmp_path: Path) -> None:
     assert len(blobs) == 2 + 3 * 3
 
 
-def test_same_name_other_content_is_a_conflict(dock: Dock, good: Path, tmp_path: Path) -> None:
+def test_same_name_other_content_is_a_conflict(dock: LocalDock, good: Path, tmp_path: Path) -> None:
     record = dock.add(good)
     before, files = shown(dock), set(stored(dock))
     other = make_learnware(tmp_path / "other", "ada/good", seed=1)
@@ -211,7 +211,7 @@ def test_same_name_other_content_is_a_conflict(dock: Dock, good: Path, tmp_path:
     assert set(stored(dock)) == files
 
 
-def test_names_that_look_alike_on_disk(dock: Dock, tmp_path: Path) -> None:
+def test_names_that_look_alike_on_disk(dock: LocalDock, tmp_path: Path) -> None:
     for number, name in enumerate(("ada/x", "ada/x.json", "ada/x.removed", "ada.x/x", "ada/x.removed.json")):
         dock.add(make_learnware(tmp_path / str(number), name))
     dock.remove("ada/x")
@@ -263,7 +263,7 @@ def spoil(path: Path, how: str) -> None:
         ("cut", "not a sound safetensors file"),
     ],
 )
-def test_a_spec_that_cannot_be_true_is_not_stored(dock: Dock, good: Path, how: str, says: str) -> None:
+def test_a_spec_that_cannot_be_true_is_not_stored(dock: LocalDock, good: Path, how: str, says: str) -> None:
     spoil(good / "specs" / "tiny.spec", how)
     seal(good, "ada/good")
     before = stored(dock)
@@ -285,7 +285,7 @@ def test_a_spec_that_cannot_be_true_is_not_stored(dock: Dock, good: Path, how: s
     ],
 )
 def test_what_a_dock_does_not_take(
-    dock: Dock, good: Path, name: str, content: bytes | None, error: type[LearndockError], says: str
+    dock: LocalDock, good: Path, name: str, content: bytes | None, error: type[LearndockError], says: str
 ) -> None:
     (good / name).unlink(missing_ok=True)
     if content is not None:
@@ -297,7 +297,7 @@ def test_what_a_dock_does_not_take(
     assert stored(dock) == before
 
 
-def test_a_folder_that_is_not_what_was_packed(dock: Dock, good: Path) -> None:
+def test_a_folder_that_is_not_what_was_packed(dock: LocalDock, good: Path) -> None:
     source = (good / "config.json").read_bytes()
     before = stored(dock)
     (good / "config.json").write_bytes(source.replace(b"good", b"goof"))
@@ -310,7 +310,7 @@ def test_a_folder_that_is_not_what_was_packed(dock: Dock, good: Path) -> None:
     assert stored(dock) == before
 
 
-def test_without_specs_or_with_two_for_a_space(dock: Dock, good: Path) -> None:
+def test_without_specs_or_with_two_for_a_space(dock: LocalDock, good: Path) -> None:
     tiny = SpecFile(path="specs/tiny.spec", space="tiny", space_id=SPACE_ID)
     seal(good, "ada/good", specs=(tiny, tiny))
     with pytest.raises(PackageError, match="two specs for the space tiny"):
@@ -322,7 +322,7 @@ def test_without_specs_or_with_two_for_a_space(dock: Dock, good: Path) -> None:
     assert len(dock) == 0
 
 
-def test_a_manifest_with_text_that_is_not_unicode(dock: Dock, good: Path) -> None:
+def test_a_manifest_with_text_that_is_not_unicode(dock: LocalDock, good: Path) -> None:
     source = json.loads((good / MANIFEST).read_bytes())
     source["settings"] = {"x": "\ud800"}
     (good / MANIFEST).write_text(json.dumps(source))
@@ -347,7 +347,7 @@ def test_a_folder_that_changes_after_admission(tmp_path: Path, good: Path) -> No
 # -- finding ---------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_and_what_was_meant(dock: Dock, good: Path) -> None:
+def test_what_is_not_there_and_what_was_meant(dock: LocalDock, good: Path) -> None:
     with pytest.raises(NotFound, match="which is empty"):
         dock.get_record("ada/good")
     record = dock.add(good)
@@ -370,7 +370,7 @@ def test_what_is_not_there_and_what_was_meant(dock: Dock, good: Path) -> None:
 # -- removing --------------------------------------------------------------------------------------------
 
 
-def test_a_removed_name_keeps_a_tombstone(dock: Dock, good: Path, tmp_path: Path) -> None:
+def test_a_removed_name_keeps_a_tombstone(dock: LocalDock, good: Path, tmp_path: Path) -> None:
     kept = dock.add(make_learnware(tmp_path / "kept", "ada/kept"))
     record = dock.add(good)
     assert dock.remove("ada/good") == record
@@ -392,7 +392,7 @@ def test_a_removed_name_keeps_a_tombstone(dock: Dock, good: Path, tmp_path: Path
         dock.add(other)
 
 
-def test_collect_takes_what_nobody_refers_to(dock: Dock, good: Path, tmp_path: Path) -> None:
+def test_collect_takes_what_nobody_refers_to(dock: LocalDock, good: Path, tmp_path: Path) -> None:
     dock.add(make_learnware(tmp_path / "kept", "ada/kept"))
     dock.add(good)
     dock.remove("ada/good")
@@ -402,13 +402,13 @@ def test_collect_takes_what_nobody_refers_to(dock: Dock, good: Path, tmp_path: P
     if not outgrown(dock):
         (dock.folder / "learnwares" / "ada" / ".x.json.abc.part").write_bytes(b"x")
     dock.rebuild()
-    collected = dock.collect()
+    collected = dock.gc()
     assert collected.blobs == 3
     assert collected.unfinished >= (1 if outgrown(dock) else 3)  # those above, and the database before
     assert dock.verify() == []
     assert len(list(dock.folder.glob("records-*.sqlite"))) == (0 if outgrown(dock) else 1)
     assert [r.name for r in dock.records()] == ["ada/kept"]
-    assert dock.collect() == type(collected)(0, 0)
+    assert dock.gc() == type(collected)(0, 0)
     dock.add(good)
     assert dock.verify() == []
 
@@ -416,21 +416,23 @@ def test_collect_takes_what_nobody_refers_to(dock: Dock, good: Path, tmp_path: P
 # -- exporting -------------------------------------------------------------------------------------------
 
 
-def test_export_writes_only_where_nothing_is(dock: Dock, good: Path, tmp_path: Path) -> None:
+def test_export_writes_only_where_nothing_is(dock: LocalDock, good: Path, tmp_path: Path) -> None:
     dock.add(good)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for out in (tmp_path / "taken", tmp_path / "taken" / "mine", tmp_path / "link"):
         with pytest.raises(UsageError, match="exists and is not an empty folder"):
-            dock.export("ada/good", out)
+            dock.get("ada/good", out)
     assert contents(tmp_path / "taken") == {"mine": b"mine"}
     (tmp_path / "empty").mkdir()
-    assert contents(dock.export("ada/good", tmp_path / "empty")) == contents(good)
+    assert contents(dock.get("ada/good", tmp_path / "empty")) == contents(good)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "grow", "lose"])
-def test_a_damaged_blob_is_told_not_handed_out_and_mended(dock: Dock, good: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_blob_is_told_not_handed_out_and_mended(
+    dock: LocalDock, good: Path, tmp_path: Path, damage: str
+) -> None:
     dock.add(good)
     source = (good / "model.safetensors").read_bytes()
     changed = {
@@ -441,7 +443,7 @@ def test_a_damaged_blob_is_told_not_handed_out_and_mended(dock: Dock, good: Path
     }
     put_behind_its_back(dock, blob_path(sha256_bytes(source)), changed[damage])
     with pytest.raises(Corrupt, match=r"ada/good: model\.safetensors.*learndock add"):
-        dock.export("ada/good", tmp_path / "out")
+        dock.get("ada/good", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
     for which in (None, "ada/good"):
@@ -449,7 +451,7 @@ def test_a_damaged_blob_is_told_not_handed_out_and_mended(dock: Dock, good: Path
         assert (problem.severity, problem.about) == ("error", "ada/good: model.safetensors")
     dock.add(good)
     assert dock.verify() == []
-    assert contents(dock.export("ada/good", tmp_path / "out")) == contents(good)
+    assert contents(dock.get("ada/good", tmp_path / "out")) == contents(good)
 
 
 # -- verifying and rebuilding ----------------------------------------------------------------------------
@@ -473,17 +475,17 @@ def _fill_template(place: Path) -> None:
 
 
 @pytest.fixture
-def full(template: Path, tmp_path: Path) -> Dock:
+def full(template: Path, tmp_path: Path) -> LocalDock:
     """A dock with four learnwares, one of them removed and another removed and added again; and their folders."""
     shutil.copytree(template, tmp_path, symlinks=True, dirs_exist_ok=True)
     return open_dock(tmp_path / "dock")
 
 
-def errors(dock: Dock) -> list[tuple[str, str]]:
+def errors(dock: LocalDock) -> list[tuple[str, str]]:
     return [(p.about, p.message) for p in dock.verify() if p.severity == "error"]
 
 
-def test_rebuild_gives_identical_answers(full: Dock, tmp_path: Path) -> None:
+def test_rebuild_gives_identical_answers(full: LocalDock, tmp_path: Path) -> None:
     before = shown(full)
     seen: list[tuple[int, int]] = []
     assert full.rebuild(progress=lambda *step: seen.append(step)) == 3
@@ -507,7 +509,7 @@ def empty(database: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lose, scribble, empty])
-def test_a_lost_or_damaged_database_is_told_and_rebuilt(full: Dock, tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+def test_a_lost_or_damaged_database_is_told_and_rebuilt(full: LocalDock, tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
     before = shown(full)
     damage(full.folder / "records.sqlite")
     dock = open_dock(full.folder)
@@ -540,7 +542,7 @@ def test_a_lost_or_damaged_database_is_told_and_rebuilt(full: Dock, tmp_path: Pa
         "UPDATE tombstones SET digest = 'x' WHERE name = 'ada/b'",
     ],
 )
-def test_verify_finds_a_database_that_lies(full: Dock, statement: str) -> None:
+def test_verify_finds_a_database_that_lies(full: LocalDock, statement: str) -> None:
     before = shown(full)
     assert run_sql(full, statement) == 1
     found = errors(full)
@@ -551,7 +553,7 @@ def test_verify_finds_a_database_that_lies(full: Dock, statement: str) -> None:
     assert errors(full) == []
 
 
-def test_writers_stop_where_disk_and_database_disagree(full: Dock, tmp_path: Path) -> None:
+def test_writers_stop_where_disk_and_database_disagree(full: LocalDock, tmp_path: Path) -> None:
     assert run_sql(full, "DELETE FROM learnwares WHERE name = 'ada/a'") == 1
     other = make_learnware(tmp_path / "other", "ada/a", seed=1)
     for folder in (other, tmp_path / "a"):
@@ -563,7 +565,7 @@ def test_writers_stop_where_disk_and_database_disagree(full: Dock, tmp_path: Pat
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "swap", "stray"])
-def test_a_damaged_record_is_told_and_nothing_is_lost(full: Dock, damage: str) -> None:
+def test_a_damaged_record_is_told_and_nothing_is_lost(full: LocalDock, damage: str) -> None:
     before = shown(full)
     path = "learnwares/ada/a.json"
     source = stored(full)[path]
@@ -580,7 +582,7 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(full: Dock, damage: str) -
     with pytest.raises(Corrupt, match=rf"{name}: not a sound record.*back-?up"):
         full.rebuild()
     with pytest.raises(Corrupt, match=name):
-        full.collect()
+        full.gc()
     assert stored(full, "blobs/") == blobs
     assert shown(full) == before
     if damage == "stray":
@@ -595,7 +597,7 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(full: Dock, damage: str) -
     assert errors(full) == []
 
 
-def test_rebuild_without_a_spec_says_how_to_go_on(full: Dock, tmp_path: Path) -> None:
+def test_rebuild_without_a_spec_says_how_to_go_on(full: LocalDock, tmp_path: Path) -> None:
     before = shown(full)
     digest = sha256_bytes((tmp_path / "a" / "specs" / "tiny.spec").read_bytes())
     put_behind_its_back(full, blob_path(digest), None)
@@ -611,9 +613,9 @@ def test_rebuild_without_a_spec_says_how_to_go_on(full: Dock, tmp_path: Path) ->
     assert errors(full) == []
 
 
-def test_readers_go_on_while_a_rebuild_replaces_the_database(full: Dock) -> None:
+def test_readers_go_on_while_a_rebuild_replaces_the_database(full: LocalDock) -> None:
     before = shown(full)
-    with full._home.read() as records:
+    with full.storage.read() as records:
         reopened(full).rebuild()
         assert [f"{r.name}@{r.digest}" for r in records.rows()] == [each[0] for each in before]
     assert shown(full) == before
@@ -630,7 +632,7 @@ def file_limit() -> Iterator[object]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_limit_at_any_size_leaves_all_or_nothing(full: Dock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
+def test_a_limit_at_any_size_leaves_all_or_nothing(full: LocalDock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
     """From a limit that stops the first blob to one that stops nothing: stored whole, or as before."""
     big = make_learnware(tmp_path / "big", "ada/big", numbers=100_000)
     before, files = (
@@ -659,11 +661,11 @@ def test_a_limit_at_any_size_leaves_all_or_nothing(full: Dock, tmp_path: Path, f
 
 
 @pytest.mark.parametrize("verb", ["remove", "rebuild", "export"])
-def test_a_limit_stops_other_verbs_whole(full: Dock, tmp_path: Path, file_limit, verb: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_limit_stops_other_verbs_whole(full: LocalDock, tmp_path: Path, file_limit, verb: str) -> None:  # type: ignore[no-untyped-def]
     actions = {
         "remove": lambda: full.remove("ada/c"),
         "rebuild": lambda: full.rebuild(),
-        "export": lambda: full.export("ada/c", tmp_path / "out"),
+        "export": lambda: full.get("ada/c", tmp_path / "out"),
     }
     before = shown(full)
     for size in (0, 100, 1_000, 4_000):
@@ -679,13 +681,13 @@ def test_a_limit_stops_other_verbs_whole(full: Dock, tmp_path: Path, file_limit,
         assert len(list(full.folder.glob("records-*.sqlite"))) == 1
 
 
-def test_a_waiting_log_is_read_without_room(full: Dock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
+def test_a_waiting_log_is_read_without_room(full: LocalDock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
     """A writer died while another read: its last additions are in the log only, and nothing can be written."""
     new = make_learnware(tmp_path / "new", "ada/new")
     child = os.fork()
     if child == 0:
         try:
-            with full._home.read():
+            with full.storage.read():
                 full.add(new)
                 os.kill(os.getpid(), signal.SIGKILL)
         finally:
@@ -748,9 +750,9 @@ def test_a_full_disk_changes_nothing_and_reading_goes_on(small_disk: Path, tmp_p
             # A removal that finds no room leaves the learnware; each is either whole or not there.
             assert [each[0] for each in now if "ada/new" not in each[0]] == [each[0] for each in before]
             assert shown(open_dock(small_disk / "dock")) == now
-            dock.export("ada/a", tmp_path / f"out-{leave}-{verb}")
+            dock.get("ada/a", tmp_path / f"out-{leave}-{verb}")
         (small_disk / "filler").unlink()
-        dock.collect()
+        dock.gc()
         assert [p for p in dock.verify() if p.severity == "error"] == []
     assert refused >= 3
     dock.add(new)
@@ -758,7 +760,7 @@ def test_a_full_disk_changes_nothing_and_reading_goes_on(small_disk: Path, tmp_p
     assert dock.verify() == []
 
 
-def test_a_dock_that_may_not_be_written_is_still_read(full: Dock, tmp_path: Path) -> None:
+def test_a_dock_that_may_not_be_written_is_still_read(full: LocalDock, tmp_path: Path) -> None:
     """As another user, because root may write everywhere."""
     if os.getuid() != 0:
         pytest.skip("takes root to become another user")
@@ -781,7 +783,7 @@ def test_a_dock_that_may_not_be_written_is_still_read(full: Dock, tmp_path: Path
     assert "written" in refusal
 
 
-def test_errors_of_the_system_are_ours(full: Dock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_errors_of_the_system_are_ours(full: LocalDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A disk that fails to sync is a failure: told, undone, never taken for success."""
     before = shown(full)
     folder = make_learnware(tmp_path / "new", "ada/new")

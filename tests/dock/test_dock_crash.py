@@ -78,7 +78,7 @@ def test_writers_killed_at_any_moment(place: Path) -> None:
     assert len(told["added"]) >= 8
     assert len(told["removed"]) >= 2
     dock = open_dock(place / "dock")
-    dock.collect()
+    dock.gc()
     assert dock.verify() == []
 
 
@@ -138,7 +138,7 @@ def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, pl
             if there != after:
                 VERBS[verb](small, path)
                 assert [r.id for r in open_dock(path).records()] == after
-            open_dock(path).collect()
+            open_dock(path).gc()
             assert open_dock(path).verify() == []
             assert not list((path / "staging").iterdir())
         shutil.rmtree(path)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from learndock.dock import BlobStore, Dock
+from learndock.dock import BlobStore, LocalDock
+from learndock.dock.open import open_server_dock
 from learndock.dock.storage import migrations
-from learndock.dock.storage.postgres import STEPS, open_server_dock
+from learndock.dock.storage.postgres import STEPS
 from learndock.dock.storage.s3 import ObjectBlobs, object_store
 from learndock.errors import Conflict, DockError, StorageFull, Unavailable
 from tests.dock import test_blobs, test_dock
@@ -86,7 +87,7 @@ def a_store(s3: engines.S3) -> Any:
 
 
 @pytest.fixture
-def dock(database: str, s3: engines.S3, tmp_path: Path) -> Iterator[Dock]:  # noqa: F811 - the fixture
+def dock(database: str, s3: engines.S3, tmp_path: Path) -> Iterator[LocalDock]:  # noqa: F811 - the fixture
     dock = open_server_dock(tmp_path / "scratch", database, a_store(s3))
     yield dock
     home = outgrown(dock)
@@ -96,7 +97,7 @@ def dock(database: str, s3: engines.S3, tmp_path: Path) -> Iterator[Dock]:  # no
 
 
 @pytest.fixture
-def full(dock: Dock, tmp_path: Path) -> Dock:  # noqa: F811 - the fixture
+def full(dock: LocalDock, tmp_path: Path) -> LocalDock:  # noqa: F811 - the fixture
     for name in ("d", "b", "a", "c"):
         dock.add(make_learnware(tmp_path / name, f"ada/{name}"))
     dock.remove("ada/b")
@@ -158,7 +159,7 @@ def test_blobs_go_in_and_come_out(store: BlobStore, tmp_path: Path) -> None:  # 
     assert list(store.digests()) == [sha256]
 
 
-def test_lost_tables_are_told_and_rebuilt(full: Dock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_lost_tables_are_told_and_rebuilt(full: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     from tests.support.docking import reopened, run_sql
 
     before = test_dock.shown(full)
@@ -171,7 +172,7 @@ def test_lost_tables_are_told_and_rebuilt(full: Dock, tmp_path: Path) -> None:  
     outgrown(again).engine.dispose()
 
 
-def test_one_of_many_writers_gets_a_name(dock: Dock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_one_of_many_writers_gets_a_name(dock: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     folders = [make_learnware(tmp_path / str(i), "ada/good", seed=i) for i in range(8)]
     others = [
         open_server_dock(tmp_path / f"s{i}", str(outgrown(dock).engine.url), outgrown(dock).store) for i in (0, 1)
@@ -186,7 +187,7 @@ def test_one_of_many_writers_gets_a_name(dock: Dock, tmp_path: Path) -> None:  #
     with ThreadPoolExecutor(8) as pool:
         done = [d for d in pool.map(add, range(8)) if d]
     assert [r.digest for r in dock.records()] == done
-    assert dock.collect().blobs == 0, "writers that were refused left nothing"
+    assert dock.gc().blobs == 0, "writers that were refused left nothing"
     assert dock.verify() == []
     for other in others:
         outgrown(other).engine.dispose()

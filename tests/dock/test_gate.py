@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from learndock.dock import Dock, open_dock
+from learndock.dock import LocalDock, open_dock
 from learndock.dock.gate import Newcomer, choose_sentinels
 from learndock.dock.storage.migrations import STEPS
 from learndock.errors import SuspectSpec, http_status
@@ -56,7 +56,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dock, World]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalDock, World]:
     """A dock with two owners' models of every topic; tests add what is refused, or take out what they added."""
     folder = tmp_path_factory.mktemp("world")
     world, dock = World(folder), open_dock(folder / "dock")
@@ -66,19 +66,19 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dock, World]:
     return dock, world
 
 
-def middle(dock: Dock) -> tuple[Array, Array]:
+def middle(dock: LocalDock) -> tuple[Array, Array]:
     """The mean of everything that is in the dock."""
     table = dock.vectors(SPACE_ID)
     return canonical(table.domain.mean(0)), canonical(table.behaviour.mean(0))
 
 
-def first_of(dock: Dock, name: str) -> tuple[Array, Array]:
+def first_of(dock: LocalDock, name: str) -> tuple[Array, Array]:
     table = dock.vectors(SPACE_ID)
     place = [i.split("@")[0] for i in table.ids].index(name)
     return table.domain[place], table.behaviour[place]
 
 
-def refused(dock: Dock, folder: Path, *words: str) -> None:
+def refused(dock: LocalDock, folder: Path, *words: str) -> None:
     before, blobs = dock.records(), sorted((dock.folder / "blobs").rglob("*"))
     with pytest.raises(SuspectSpec) as caught:
         dock.add(folder)
@@ -91,13 +91,13 @@ def refused(dock: Dock, folder: Path, *words: str) -> None:
 # -- honest ones ---------------------------------------------------------------------------------------------
 
 
-def test_an_honest_newcomer_comes_in(filled: tuple[Dock, World]) -> None:
+def test_an_honest_newcomer_comes_in(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     for topic in range(TOPICS):
         dock.remove(dock.add(world.learnware(f"eve{topic}/model", *world.honest(topic))).id)
 
 
-def test_an_owner_may_repeat_herself(filled: tuple[Dock, World]) -> None:
+def test_an_owner_may_repeat_herself(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     dock.remove(dock.add(world.learnware("ada3/second", *first_of(dock, "ada3/model"))).id)
 
@@ -119,7 +119,7 @@ def test_an_empty_dock_takes_the_first_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_copy_of_anothers_is_refused(
-    change: Callable[[Array, np.random.Generator], Array], words: str, filled: tuple[Dock, World]
+    change: Callable[[Array, np.random.Generator], Array], words: str, filled: tuple[LocalDock, World]
 ) -> None:
     dock, world = filled
     domain, behaviour = first_of(dock, "ada5/model")
@@ -128,7 +128,7 @@ def test_a_copy_of_anothers_is_refused(
     refused(dock, world.learnware("mallory/copy", world.topics[0], change(behaviour, world.draw)), words)
 
 
-def test_who_keeps_the_dock_may_vouch(filled: tuple[Dock, World]) -> None:
+def test_who_keeps_the_dock_may_vouch(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     folder = world.learnware("mirror/copy", *first_of(dock, "ada6/model"))
     refused(dock, folder)
@@ -144,7 +144,7 @@ def test_who_keeps_the_dock_may_vouch(filled: tuple[Dock, World]) -> None:
 
 @pytest.mark.parametrize("factor", [1000.0, 1.1, 0.9, 1e-4, 6e-8])
 @pytest.mark.parametrize("part", ["domain", "behaviour"])
-def test_scaled_and_denormal_specs_are_refused(part: str, factor: float, filled: tuple[Dock, World]) -> None:
+def test_scaled_and_denormal_specs_are_refused(part: str, factor: float, filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     domain, behaviour = world.honest(2)
     if part == "domain":
@@ -159,12 +159,12 @@ def test_scaled_and_denormal_specs_are_refused(part: str, factor: float, filled:
 # -- hubs ----------------------------------------------------------------------------------------------------
 
 
-def test_a_mean_of_everything_is_refused(filled: tuple[Dock, World]) -> None:
+def test_a_mean_of_everything_is_refused(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     refused(dock, world.learnware("mallory/hub", *middle(dock)), "near to everything", "--vouch")
 
 
-def test_a_mean_of_some_topics_is_refused(filled: tuple[Dock, World]) -> None:
+def test_a_mean_of_some_topics_is_refused(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     domain, behaviour = canonical(np.mean(world.topics[:6], 0)), canonical(np.mean(world.tasks[:6], 0))
     refused(dock, world.learnware("mallory/hub", domain, behaviour), "near to everything")
@@ -184,7 +184,7 @@ def test_a_hub_that_came_early_is_found_later(tmp_path: Path) -> None:
     # It does not open the door for the next one
     refused(dock, world.learnware("trudy/hub", *middle(dock)), "near to everything")
     dock.remove(hub.id)
-    dock.collect()
+    dock.gc()
     assert dock.verify() == []
 
 
@@ -197,13 +197,13 @@ def test_one_topic_alone_has_no_hubs(tmp_path: Path) -> None:
     dock.add(world.learnware("eve/best", world.topics[0], world.tasks[0]))
 
 
-def test_sentinels_are_apart_and_do_not_depend_on_who_came_first(filled: tuple[Dock, World]) -> None:
+def test_sentinels_are_apart_and_do_not_depend_on_who_came_first(filled: tuple[LocalDock, World]) -> None:
     dock, _ = filled
     table = dock.vectors(SPACE_ID)
     names = [i.split("@")[0] for i in table.ids]
 
     class InMemory:
-        def outlines(self, space_id: str) -> tuple[list[str], Array]:
+        def outlines(self, space_id: str, length: int) -> tuple[list[str], Array]:
             return names, table.behaviour[:, :64]
 
         def parts(self, space_id: str, wanted: list[str]) -> tuple[Array, Array]:
@@ -230,7 +230,7 @@ def test_what_an_owner_uploaded_is_not_asked_about_that_owners_next_one(tmp_path
     refused(dock, world.learnware("eve/all", *hub), "ada/all")
 
 
-def test_a_domain_in_the_middle_is_enough(filled: tuple[Dock, World]) -> None:
+def test_a_domain_in_the_middle_is_enough(filled: tuple[LocalDock, World]) -> None:
     """It decides for users whose few examples say nothing."""
     dock, world = filled
     domain, _ = middle(dock)
@@ -241,7 +241,7 @@ def test_a_domain_in_the_middle_is_enough(filled: tuple[Dock, World]) -> None:
 # -- beside the database -------------------------------------------------------------------------------------
 
 
-def test_a_dock_of_an_older_learndock_gets_its_outlines(filled: tuple[Dock, World]) -> None:
+def test_a_dock_of_an_older_learndock_gets_its_outlines(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     database = sqlite3.connect(dock.folder / "records.sqlite", isolation_level=None)
     database.execute("DROP INDEX specs_outlines")
@@ -258,12 +258,12 @@ def test_a_dock_of_an_older_learndock_gets_its_outlines(filled: tuple[Dock, Worl
     assert "specs_outlines" in str(plan)
 
 
-def test_the_gate_takes_no_time(filled: tuple[Dock, World]) -> None:
+def test_the_gate_takes_no_time(filled: tuple[LocalDock, World]) -> None:
     from learndock.dock.gate import check_newcomer
 
     dock, world = filled
     domain, behaviour = world.honest(4)
-    with dock._home.read() as records:
+    with dock.storage.read() as records:
         start = time.perf_counter()
         check_newcomer(Newcomer("eve/new", SPACE_ID, domain, behaviour), records)
     assert time.perf_counter() - start < 0.25

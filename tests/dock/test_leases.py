@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from learndock.dock import Dock, open_dock
+from learndock.dock import LocalDock, open_dock
 from learndock.dock.storage.leases import GRACE
 from learndock.errors import LearndockError, NotFound
 from learndock.package import open_learnware
@@ -20,7 +20,7 @@ from tests.support.docking import make_learnware
 
 
 @pytest.fixture
-def dock(tmp_path: Path) -> Dock:
+def dock(tmp_path: Path) -> LocalDock:
     dock = open_dock(tmp_path / "dock")
     dock.add(make_learnware(tmp_path / "kept", "ada/kept"))
     dock.add(make_learnware(tmp_path / "gone", "ada/gone"))
@@ -30,7 +30,7 @@ def dock(tmp_path: Path) -> Dock:
 class Reader:
     """A process that exports and halts after its first file until it is told to go on."""
 
-    def __init__(self, dock: Dock, out: Path) -> None:
+    def __init__(self, dock: LocalDock, out: Path) -> None:
         said, say = os.pipe()
         hear, tell = os.pipe()
         self.pid = os.fork()
@@ -65,7 +65,7 @@ def _export(dock: Path, out: Path, say: int, hear: int) -> None:
             os.read(hear, 1)
 
     try:
-        open_dock(dock).export("ada/gone", out, progress=halt)
+        open_dock(dock).get("ada/gone", out, progress=halt)
         os.write(say, b"whole")
     except LearndockError as error:
         os.write(say, f"{type(error).__name__}: {error}".encode())
@@ -74,7 +74,7 @@ def _export(dock: Path, out: Path, say: int, hear: int) -> None:
 
 
 @contextlib.contextmanager
-def reading(dock: Dock, out: Path) -> Iterator[Reader]:
+def reading(dock: LocalDock, out: Path) -> Iterator[Reader]:
     reader = Reader(dock, out)
     try:
         yield reader
@@ -84,7 +84,7 @@ def reading(dock: Dock, out: Path) -> Iterator[Reader]:
             os.waitpid(reader.pid, 0)
 
 
-def blobs(dock: Dock) -> int:
+def blobs(dock: LocalDock) -> int:
     return sum(1 for p in (dock.folder / "blobs").rglob("*") if p.is_file())
 
 
@@ -92,67 +92,67 @@ def leftovers(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.name.startswith(".")]
 
 
-def test_a_learnware_that_is_removed_and_collected_meanwhile_arrives_whole(dock: Dock, tmp_path: Path) -> None:
+def test_a_learnware_that_is_removed_and_collected_meanwhile_arrives_whole(dock: LocalDock, tmp_path: Path) -> None:
     before = blobs(dock)
     with reading(dock, tmp_path / "out") as reader:
         dock.remove("ada/gone")
-        found = dock.collect()
+        found = dock.gc()
         assert (found.blobs, found.leased > 0, blobs(dock)) == (0, True, before)
         assert reader.go_on() == "whole"
     assert open_learnware(tmp_path / "out", verify=True).manifest.name == "ada/gone"
-    found = dock.collect()
+    found = dock.gc()
     assert (found.blobs > 0, found.leased) == (True, 0)
     assert blobs(dock) < before
     assert not list((dock.folder / "leases").iterdir())
     assert dock.verify() == []
 
 
-def test_the_lease_of_a_killed_reader_holds_nothing(dock: Dock, tmp_path: Path) -> None:
+def test_the_lease_of_a_killed_reader_holds_nothing(dock: LocalDock, tmp_path: Path) -> None:
     with reading(dock, tmp_path / "out") as reader:
         assert len(list((dock.folder / "leases").iterdir())) == 1
         reader.kill()
         dock.remove("ada/gone")
-        found = dock.collect()
+        found = dock.gc()
     assert (found.blobs > 0, found.leased, found.unfinished) == (True, 0, 1)
     assert not list((dock.folder / "leases").iterdir())
     assert len(leftovers(tmp_path)) == 1
-    dock.export("ada/kept", tmp_path / "other")
+    dock.get("ada/kept", tmp_path / "other")
     assert len(leftovers(tmp_path)) == 1  # not its own
-    dock.export("ada/kept", tmp_path / "out")
+    dock.get("ada/kept", tmp_path / "out")
     assert leftovers(tmp_path) == []
 
 
-def test_a_reader_that_hangs_too_long_ends_cleanly(dock: Dock, tmp_path: Path) -> None:
+def test_a_reader_that_hangs_too_long_ends_cleanly(dock: LocalDock, tmp_path: Path) -> None:
     with reading(dock, tmp_path / "out") as reader:
         (lease,) = (dock.folder / "leases").iterdir()
         long_ago = time.time() - GRACE - 1
         os.utime(lease, (long_ago, long_ago))
         dock.remove("ada/gone")
-        assert dock.collect().leased == 0
+        assert dock.gc().leased == 0
         assert reader.go_on() == f"{NotFound.__name__}: ada/gone: was removed from this dock"
     assert not (tmp_path / "out").exists()
     assert leftovers(tmp_path) == []
 
 
-def test_a_dock_that_cannot_be_written_is_read_all_the_same(dock: Dock, tmp_path: Path) -> None:
+def test_a_dock_that_cannot_be_written_is_read_all_the_same(dock: LocalDock, tmp_path: Path) -> None:
     (dock.folder / "leases").touch()  # no folder can be made here
-    dock.export("ada/gone", tmp_path / "out")
+    dock.get("ada/gone", tmp_path / "out")
     open_learnware(tmp_path / "out", verify=True)
 
 
-def test_a_removal_between_two_looks_is_told(dock: Dock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_between_two_looks_is_told(dock: LocalDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from learndock.dock.storage import leases
 
     take = leases._take
 
     def slow(folder: Path, row: object) -> object:
         dock.remove("ada/gone")
-        dock.collect()
+        dock.gc()
         return take(folder, row)  # type: ignore[arg-type]
 
     monkeypatch.setattr(leases, "_take", slow)
     with pytest.raises(NotFound, match="was removed"):
-        dock.export("ada/gone", tmp_path / "out")
+        dock.get("ada/gone", tmp_path / "out")
     assert not list((dock.folder / "leases").iterdir())
 
 

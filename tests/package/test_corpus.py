@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from learndock.dock import Admitted, Dock, open_dock
+from learndock.dock import Admitted, LocalDock, open_dock
 from learndock.errors import STATUS, LearndockError, http_status
 from learndock.package import open_learnware
 from learndock.package.formats.registry import get_format
@@ -139,7 +139,7 @@ def careless(folder: Path) -> Admitted:
 
 
 @pytest.fixture(scope="module")
-def malicious(sound: Path, memory: Path) -> tuple[Dock, dict[str, Hostile], Path]:
+def malicious(sound: Path, memory: Path) -> tuple[LocalDock, dict[str, Hostile], Path]:
     """A dock that took in one of each kind and base, where a manifest can name its files."""
     place = memory / "malicious"
     place.mkdir()
@@ -155,7 +155,7 @@ def malicious(sound: Path, memory: Path) -> tuple[Dock, dict[str, Hostile], Path
 
 
 def test_a_malicious_dock_reaches_nobody(
-    malicious: tuple[Dock, dict[str, Hostile], Path], texts: tuple[Path, Path], place: Path
+    malicious: tuple[LocalDock, dict[str, Hostile], Path], texts: tuple[Path, Path], place: Path
 ) -> None:
     dock, held, canary = malicious
     assert len(held) >= 15
@@ -169,11 +169,13 @@ def test_a_malicious_dock_reaches_nobody(
     assert not canary.exists()
 
 
-def test_behind_the_first_wall_stands_a_second(malicious: tuple[Dock, dict[str, Hostile], Path], place: Path) -> None:
+def test_behind_the_first_wall_stands_a_second(
+    malicious: tuple[LocalDock, dict[str, Hostile], Path], place: Path
+) -> None:
     """A client that skips ``check_files`` still runs nobody's code: formats look for themselves."""
     dock, held, canary = malicious
     for number, name in enumerate(held):
-        folder = dock.export(name, place / str(number))
+        folder = dock.get(name, place / str(number))
         opened = open_learnware(folder)
         with contextlib.suppress(LearndockError):
             get_format(opened.manifest.format).load(folder, models.SENTIMENT, opened.settings)

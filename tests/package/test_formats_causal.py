@@ -226,7 +226,7 @@ def test_from_pack_to_reuse(tiny_causal_space: Space, folder: Path, made: Path, 
     wanted = (answers[:, 0] < np.median(answers[:, 0])).astype(np.int64)
     task = make_spec(Examples(others, wanted, CHOICE), space=tiny_causal_space)
     assert identify(dock, task).matches[0].name == "bob/two"
-    folder = dock.export("bob/two", tmp_path / "got")
+    folder = dock.get("bob/two", tmp_path / "got")
     got = open_learnware(folder)
     found = evaluate(got, Examples(others, wanted, CHOICE), CHOICE)
     assert found.score == pytest.approx(float((answers.argmax(1) == wanted).mean()))

@@ -440,7 +440,7 @@ def test_packed_docked_fetched_and_opened_by_timm(folder: Path, tmp_path: Path) 
     assert packed.manifest.format == "timm"
     dock = learndock.open_dock(tmp_path / "dock")
     dock.add(tmp_path / "out")
-    got = dock.export("ada/light", tmp_path / "got")
+    got = dock.get("ada/light", tmp_path / "got")
     learnware = learndock.open_learnware(got)
     assert learndock.evaluate(learnware, data, SCHEMA).n == 16
     expected = load(folder).predict(data.inputs)

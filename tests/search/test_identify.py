@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learndock.dock import Dock, open_dock
+from learndock.dock import LocalDock, open_dock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.package.manifest import SpecFile
 from learndock.search import identify
@@ -62,7 +62,7 @@ def task(seed: int, towards: np.ndarray | None = None, *, strength: float = 0.0,
     ).canonical()  # fmt: skip
 
 
-def put(dock: Dock, place: Path, name: str, spec: Spec) -> str:
+def put(dock: LocalDock, place: Path, name: str, spec: Spec) -> str:
     folder = make_learnware(place, name, numbers=4)
     (folder / "specs" / "tiny.spec").unlink()
     write_spec(spec, folder / "specs" / "made-up.spec")
@@ -86,7 +86,7 @@ def stock(place: Path) -> dict[str, Spec]:
 
 
 @pytest.fixture(scope="module")
-def dock(place: Path, stock: dict[str, Spec]) -> Dock:
+def dock(place: Path, stock: dict[str, Spec]) -> LocalDock:
     return open_dock(place / "dock")
 
 
@@ -102,7 +102,7 @@ def naive(stock: dict[str, Spec], asked: Spec) -> list[tuple[str, float, float, 
     return sorted(found, key=lambda row: -row[1])
 
 
-def test_without_evidence_the_domain_and_the_others_decide(dock: Dock, stock: dict[str, Spec]) -> None:
+def test_without_evidence_the_domain_and_the_others_decide(dock: LocalDock, stock: dict[str, Spec]) -> None:
     asked = replace(task(77), p_value=0.6)
     found = identify(dock, asked, top=5)
     assert all(m.consensus is not None for m in found.matches)
@@ -120,7 +120,7 @@ def test_without_evidence_the_domain_and_the_others_decide(dock: Dock, stock: di
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_ranking_is_that_of_a_loop(dock: Dock, stock: dict[str, Spec], seed: int) -> None:
+def test_the_ranking_is_that_of_a_loop(dock: LocalDock, stock: dict[str, Spec], seed: int) -> None:
     asked = task(seed)
     found = identify(dock, asked, top=100)
     expected = naive(stock, asked)
@@ -131,7 +131,7 @@ def test_the_ranking_is_that_of_a_loop(dock: Dock, stock: dict[str, Spec], seed:
         assert [match.score, match.domain, match.behaviour] == pytest.approx(numbers, abs=1e-5)
 
 
-def test_top_and_allowed(dock: Dock, stock: dict[str, Spec]) -> None:
+def test_top_and_allowed(dock: LocalDock, stock: dict[str, Spec]) -> None:
     asked = task(4)
     everything = identify(dock, asked, top=100)
     first = identify(dock, asked, top=3)
@@ -155,7 +155,7 @@ def test_an_empty_dock(tmp_path: Path) -> None:
     assert found.to_dict() == {"fits": False, "p_value_any": None, "searched": 0, "matches": [], "closest": []}
 
 
-def test_a_spec_of_another_space(dock: Dock) -> None:
+def test_a_spec_of_another_space(dock: LocalDock) -> None:
     other = replace(task(0), space={**SPACE, "name": "elsewhere", "recipe": "paper"})
     with pytest.raises(SpaceMismatch) as caught:
         identify(dock, other)
@@ -163,12 +163,12 @@ def test_a_spec_of_another_space(dock: Dock) -> None:
         assert part in str(caught.value)
 
 
-def test_a_models_spec_is_no_question(dock: Dock, stock: dict[str, Spec]) -> None:
+def test_a_models_spec_is_no_question(dock: LocalDock, stock: dict[str, Spec]) -> None:
     with pytest.raises(UsageError, match="identify takes a task spec; this one is of a model"):
         identify(dock, next(iter(stock.values())))
 
 
-def test_the_same_question_has_the_same_answer(dock: Dock, tmp_path: Path) -> None:
+def test_the_same_question_has_the_same_answer(dock: LocalDock, tmp_path: Path) -> None:
     asked = task(5)
     write_spec(asked, tmp_path / "a.spec")
     assert identify(dock, asked) == identify(dock, read_spec(tmp_path / "a.spec"))
@@ -186,7 +186,7 @@ def test_a_removed_learnware_is_not_found(place: Path, stock: dict[str, Spec]) -
 # --- how sure ------------------------------------------------------------------------------------------------
 
 
-def test_a_real_find(dock: Dock, stock: dict[str, Spec]) -> None:
+def test_a_real_find(dock: LocalDock, stock: dict[str, Spec]) -> None:
     wanted, spec = list(stock.items())[7]
     asked = task(1, spec.behaviour, strength=0.5)
     found = identify(dock, asked)
@@ -207,7 +207,7 @@ def test_a_real_find(dock: Dock, stock: dict[str, Spec]) -> None:
     )
 
 
-def test_nothing_fits_and_the_closest_are_no_answer(dock: Dock) -> None:
+def test_nothing_fits_and_the_closest_are_no_answer(dock: LocalDock) -> None:
     # A seed whose labels are as much like chance as they look
     found = next(f for f in (identify(dock, task(seed)) for seed in range(10)) if not f.fits)
     assert found.p_value_any is not None
@@ -217,7 +217,7 @@ def test_nothing_fits_and_the_closest_are_no_answer(dock: Dock) -> None:
     assert len(told["closest"]) == 10
 
 
-def test_without_resampling_nothing_is_claimed_about_certainty(dock: Dock) -> None:
+def test_without_resampling_nothing_is_claimed_about_certainty(dock: LocalDock) -> None:
     found = identify(dock, replace(task(0), contrasts=None))
     assert found.p_value_any is None
     assert all(m.interval is None and m.p_value is None for m in found.matches)

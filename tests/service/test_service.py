@@ -19,7 +19,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from learndock.dock import open_dock
-from learndock.dock.storage.referrers import referred_by_service
 from learndock.errors import Conflict, DockError, ModelError, NotFound, SpecError, UnsafeModel, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
@@ -27,6 +26,7 @@ from learndock.service import views
 from learndock.service.backup import backup, restore
 from learndock.service.inspection import Inspector
 from learndock.service.principal import NOBODY, Principal
+from learndock.service.referrers import open_referrers
 from learndock.service.repositories import Changes
 from learndock.service.service import Service, open_service
 from learndock.service.tables import metadata
@@ -46,7 +46,7 @@ def opened(folder: Path, settings: Settings = EMBEDDED) -> Iterator[Service]:
     finally:
         service.close()
         if settings.database:
-            service.home.engine.dispose()  # type: ignore[attr-defined]
+            service.storage.engine.dispose()  # type: ignore[attr-defined]
 
 
 def operator(service: Service) -> Principal:
@@ -92,7 +92,7 @@ def seen(service: Service, who: Principal) -> list[Any]:
         tree = {p: (e.sha256, e.oid) for p, e in service.repositories.tree(head).items()}
         found.append((repository.name, repository.private, repository.digest, repository.note, head.id, tree))
         for sha256, _ in tree.values():
-            with service.home.blobs.open(sha256) as stream:
+            with service.storage.blobs.open(sha256) as stream:
                 found.append(len(stream.read()))
     return found
 
@@ -149,13 +149,13 @@ def test_an_outgrown_service_is_the_same_and_moves(tmp_path: Path) -> None:
             publish(service, ada, make_learnware(tmp_path / "new", "ada/new"))
             bob = somebody_else(service, "bob")
             service.repositories.create(bob, "bob/plain")
-            assert service.dock.collect().blobs == 0, "nothing came along that nobody refers to"
+            assert service.dock.gc().blobs == 0, "nothing came along that nobody refers to"
             assert [p for p in service.dock.verify() if p.severity == "error"] == []
             assert service.repositories.find(NOBODY, search="PLAIN")[0].name == "ada/plain"
             assert Upkeep(service).scrub() == set()
             after = seen(service, ada)
         with pytest.raises(DockError, match="database is elsewhere"):
-            referred_by_service(tmp_path / "scratch")
+            open_referrers(tmp_path / "scratch")
         backup(grown, tmp_path / "scratch", tmp_path / "second")
         with opened(tmp_path / "second") as service:
             assert seen(service, ada) == after
@@ -235,7 +235,11 @@ def test_collecting_keeps_what_is_wanted_and_takes_the_rest(tmp_path: Path) -> N
         ada = filled(service, tmp_path)
         sent = service.uploads.put(ada, b"sent, not yet committed")
         service.uploads.begin(ada, "cd" * 32, 100)
-        assert open_dock(tmp_path / "dock").collect().blobs == 0, "all has a lease still"
+        beside = open_dock(tmp_path / "dock")
+        with pytest.raises(DockError, match="only its tables know which are needed"):
+            beside.gc()
+        beside.storage.referrers = open_referrers(tmp_path / "dock")
+        assert beside.gc().blobs == 0, "all has a lease still"
     later = replace(EMBEDDED, upload_hours=0.0)
     with opened(tmp_path / "dock", later) as service:
         with service.database.write() as connection:
@@ -245,7 +249,7 @@ def test_collecting_keeps_what_is_wanted_and_takes_the_rest(tmp_path: Path) -> N
         before = seen(service, ada)
         collected = Upkeep(service).collect()
         assert collected.blobs == 5, "what was sent, and four of the learnware that was deleted"
-        assert not service.home.blobs.has(sent.sha256)
+        assert not service.storage.blobs.has(sent.sha256)
         assert seen(service, ada) == before
         with pytest.raises(NotFound):
             service.uploads.blob(ada, sent.sha256)
@@ -257,7 +261,7 @@ def test_a_scrub_finds_what_has_changed(tmp_path: Path) -> None:
         upkeep = Upkeep(service)
         assert upkeep.scrub() == set()
         assert upkeep.scrubbed > 10_000
-        sha256 = next(service.home.blobs.digests())
+        sha256 = next(service.storage.blobs.digests())
         file = tmp_path / "dock" / "blobs" / sha256[:2] / sha256
         file.chmod(0o644)
         file.write_bytes(file.read_bytes() + b"x")
@@ -271,8 +275,8 @@ def test_without_its_database_a_service_does_not_start(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(DockError, match="who may see what"):
         open_service(EMBEDDED, tmp_path / "dock")
-    with pytest.raises(DockError, match="nobody knows which files are needed"):
-        open_dock(tmp_path / "dock").collect()
+    with pytest.raises(DockError, match="only it knows which files are needed"):
+        open_referrers(tmp_path / "dock")
 
 
 # -- looking at files in a process apart -----------------------------------------------------------------------
@@ -378,7 +382,7 @@ def test_what_another_process_looks_at_is_left_alone(tmp_path: Path) -> None:
     root = service.uploads.folder
     (root / "view-dead").mkdir()
     (root / "view-dead.held").touch()
-    with views.folder_of(service.home.blobs, {}, root) as looked_at:
+    with views.folder_of(service.storage.blobs, {}, root) as looked_at:
         other = open_service(Settings(), tmp_path / "dock")
         assert looked_at.is_dir()
         assert not list(root.glob("view-dead*"))

@@ -119,12 +119,12 @@ def test_an_upload_goes_on_whose_file_was_about_to_become_a_blob(small: Small, d
 
 
 def test_a_collection_spares_the_backup_that_goes_on(dock: Path) -> None:
-    home = open_dock(dock)._home
+    home = open_dock(dock).storage
     dead = dock / "backup-0123abcd"
     dead.mkdir()
     (dead / "blob").write_bytes(b"x")
-    with home.stash() as stash:
-        assert open_dock(dock).collect().unfinished == 1
+    with home.hard_links() as stash:
+        assert open_dock(dock).gc().unfinished == 1
         assert stash.is_dir()
         assert not dead.exists()
     assert not stash.exists()

@@ -201,7 +201,7 @@ dock = learndock.open_dock(place + "/dock")
 learndock.pack(place + "/model", place + "/learnware", name="lab/digits", schema=examples.schema, examples=examples)
 dock.add(place + "/learnware")
 found = learndock.identify(dock, learndock.make_spec(examples))
-got = learndock.open_learnware(dock.export("lab/digits", place + "/got"))
+got = learndock.open_learnware(dock.get("lab/digits", place + "/got"))
 print(found.fits, found.matches[0].name, learndock.evaluate(got, examples, examples.schema).score)
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from learndock.dock import Dock, open_dock
+from learndock.dock import LocalDock, open_dock
 from learndock.files import sha256_file
 from learndock.package.manifest import CARD, MANIFEST, File, Manifest, SpecFile
 from learndock.spec import Spec, write_spec
@@ -73,22 +73,22 @@ def make_learnware(folder: Path, name: str, *, seed: int = 0, numbers: int = 1_0
 # -- a dock seen from below, wherever it keeps its things (see ``test_dock_server``) ------------------------
 
 
-def outgrown(dock: Dock) -> Any:
+def outgrown(dock: LocalDock) -> Any:
     """The home of a dock in PostgreSQL and an object store; None where it is a folder."""
-    return dock._home if hasattr(dock._home, "engine") else None
+    return dock.storage if hasattr(dock.storage, "engine") else None
 
 
-def reopened(dock: Dock) -> Dock:
+def reopened(dock: LocalDock) -> LocalDock:
     """The same dock, opened again."""
     home = outgrown(dock)
     if home is None:
         return open_dock(dock.folder)
-    from learndock.dock.storage.postgres import open_server_dock
+    from learndock.dock.open import open_server_dock
 
     return open_server_dock(home.folder, home.engine.url, home.store)
 
 
-def stored(dock: Dock, below: str = "") -> dict[str, bytes]:
+def stored(dock: LocalDock, below: str = "") -> dict[str, bytes]:
     """Everything that is kept, but the database of an outgrown dock."""
     found = {str(p.relative_to(dock.folder)): p.read_bytes() for p in dock.folder.rglob("*") if p.is_file()}
     home = outgrown(dock)
@@ -100,7 +100,7 @@ def stored(dock: Dock, below: str = "") -> dict[str, bytes]:
     return {path: content for path, content in found.items() if path.startswith(below)}
 
 
-def put_behind_its_back(dock: Dock, path: str, content: bytes | None) -> None:
+def put_behind_its_back(dock: LocalDock, path: str, content: bytes | None) -> None:
     """Write, or (None) lose, what the dock keeps under ``path``."""
     home = outgrown(dock)
     if home is None:
@@ -121,7 +121,7 @@ def blob_path(sha256: str) -> str:
     return f"blobs/{sha256[:2]}/{sha256}"
 
 
-def run_sql(dock: Dock, statement: str) -> int:
+def run_sql(dock: LocalDock, statement: str) -> int:
     """Change the dock's database; returns how many rows were."""
     home = outgrown(dock)
     if home is None:

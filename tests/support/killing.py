@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from learndock.dock import Dock, open_dock
+from learndock.dock import LocalDock, open_dock
 from learndock.errors import LearndockError
 from tests.support.docking import SPACE_ID, make_learnware
 
@@ -27,7 +27,7 @@ CALLS = (
 )
 
 
-def answers(dock: Dock) -> list[tuple[str, bytes]]:
+def answers(dock: LocalDock) -> list[tuple[str, bytes]]:
     """What a reader sees: ids in order, and their vectors."""
     records, table = dock.records(), dock.vectors(SPACE_ID)
     assert tuple(r.id for r in records) == table.ids
@@ -68,9 +68,9 @@ VERBS: dict[str, Callable[[Path, Path], object]] = {
     "add again": lambda small, path: open_dock(path).add(small / "gone"),
     "remove": lambda small, path: open_dock(path).remove("ada/kept"),
     "rebuild": lambda small, path: open_dock(path).rebuild(),
-    "collect": lambda small, path: open_dock(path).collect(),
+    "collect": lambda small, path: open_dock(path).gc(),
     "migrate": lambda small, path: open_dock(path).verify(),
-    "get": lambda small, path: open_dock(path).export("ada/kept", path.parent / "got"),
+    "get": lambda small, path: open_dock(path).get("ada/kept", path.parent / "got"),
 }
 #: Verbs after which readers see something else.
 CHANGING = ("add", "add again", "remove")

@@ -89,7 +89,7 @@ class Told:
 def opened(folder: Path) -> Iterator[Service]:
     service = open_service(SETTINGS, folder)
     service.inspector = here = Here()  # type: ignore[assignment]
-    service.dock._admit = here.admit
+    service.dock.admit = here.admit
     try:
         yield service
     finally:
@@ -256,7 +256,7 @@ def seen(small: Small, service: Service) -> State:
             assert repository.digest == record.digest == head.digest, f"{repository.name}: another version"
             listed = {f.path: f.sha256 for f in record.manifest.files}
             assert files == {**listed, MANIFEST: files[MANIFEST]}, f"{repository.name}: other files than the learnware"
-        assert all(service.home.blobs.has(sha256) for sha256 in files.values())
+        assert all(service.storage.blobs.has(sha256) for sha256 in files.values())
         if record is not None and not repository.private:
             shown.add(repository.name)
         found.append((repository.name, repository.private, repository.digest, tuple(sorted(files.items()))))
@@ -275,8 +275,8 @@ def clear_away(small: Small, folder: Path) -> State:
     expire(folder)
     with opened(folder) as service:
         Upkeep(service).collect()
-        needed = referenced(service.home) | service.repositories.referred()
-        assert set(service.home.blobs.digests()) == needed, "blobs of nobody"
+        needed = referenced(service.storage) | service.repositories.referred()
+        assert set(service.storage.blobs.digests()) == needed, "blobs of nobody"
         with service.database.read() as connection:
             count = lambda query: connection.exec_driver_sql(query).scalar()  # noqa: E731
             assert count("SELECT count(*) FROM uploads") == count("SELECT count(*) FROM parts") == 0

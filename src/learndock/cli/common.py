@@ -13,7 +13,7 @@ from learndock.cli.show import progress, warn
 
 if TYPE_CHECKING:
     from learndock.data import Examples, ReadOptions, Schema
-    from learndock.dock import Dock
+    from learndock.dock import Dock, LocalDock
     from learndock.package import Learnware
 
 
@@ -47,6 +47,36 @@ def open_existing(dock: str | None) -> Dock:
     from learndock.dock import open_dock
 
     return open_dock(dock, create=False)
+
+
+def open_to_operate(dock: str | None, verb: str) -> LocalDock:
+    """Open a dock for what only its operator can do; a served dock's files are those that its service needs.
+
+    Raises:
+        UsageError: ``dock`` is an address.
+    """
+    from learndock.dock import LocalDock
+    from learndock.errors import UsageError
+
+    opened = open_existing(dock)
+    if not isinstance(opened, LocalDock):
+        raise UsageError(
+            f"only the operator of a dock can {verb} it, on the machine that has it; name its folder with --dock"
+        )
+    return with_referrers(opened)
+
+
+def with_referrers(dock: LocalDock) -> LocalDock:
+    """Let a dock ask the tables of the service that serves it, if one does, which files that needs."""
+    if dock.storage.served:
+
+        def ask() -> set[str]:
+            from learndock.service.referrers import open_referrers
+
+            return open_referrers(dock.folder)()
+
+        dock.storage.referrers = ask
+    return dock
 
 
 def file_to_write(out: Path) -> Path:
@@ -104,4 +134,4 @@ def learnware(which: str, dock: str | None) -> Iterator[Learnware]:
             raise PackageError(f"{which}: no {MANIFEST} here; make a learnware with `learndock pack`") from None
         raise
     with tempfile.TemporaryDirectory(prefix="learndock-") as folder, progress(f"fetching {which}") as bar:
-        yield open_learnware(opened.export(which, Path(folder) / "learnware", progress=bar), verify=False)
+        yield open_learnware(opened.get(which, Path(folder) / "learnware", progress=bar), verify=False)

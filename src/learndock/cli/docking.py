@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
+from learndock.cli.common import open_existing, open_to_operate, read_data, read_schema, warn_cut, with_referrers
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
 
@@ -126,10 +126,24 @@ def add(
     json: options.Json = False,
 ) -> None:
     """Put a learnware into the dock: all of it, or nothing."""
-    from learndock.dock import open_dock
+    from learndock.dock import LocalDock, open_dock
+    from learndock.dock.remote.dock import RemoteDock
+    from learndock.errors import UsageError
 
+    opened = open_dock(dock)
     with show.progress(f"adding {folder}") as bar:
-        record = open_dock(dock).add(folder, vouched=vouch, progress=bar, private=private)
+        if vouch:
+            if not isinstance(opened, LocalDock):
+                raise UsageError(
+                    "only the operator of a dock can vouch for a spec: `learndock add --vouch` on its folder"
+                )
+            record = opened.add(folder, vouched=True, progress=bar)
+        elif private:
+            if not isinstance(opened, RemoteDock):
+                raise UsageError("a dock in a folder has nothing private; name a service with --dock http://...")
+            record = opened.add(folder, private=True, progress=bar)
+        else:
+            record = opened.add(folder, progress=bar)
     if json:
         show.print_json(_record(record))
     else:
@@ -184,10 +198,12 @@ def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -
 
 def remove(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
     """Take a learnware out of the dock and delete its files; its name never stands for other content again."""
+    from learndock.dock import LocalDock
+
     opened = open_existing(dock)
     record = opened.remove(which)
-    if opened.url is None:  # a service collects by itself
-        opened.collect()
+    if isinstance(opened, LocalDock):  # a service deletes unreferenced files by itself
+        with_referrers(opened).gc()
     if json:
         show.print_json(_record(record))
     else:
@@ -200,10 +216,17 @@ def verify(
     json: options.Json = False,
 ) -> None:
     """Hash everything again and compare disk and database."""
+    from learndock.dock import LocalDock
     from learndock.errors import STATUS, Corrupt
 
+    opened = open_existing(dock)
     with show.progress("verifying") as bar:
-        problems = open_existing(dock).verify(which, progress=bar)
+        if which is not None:
+            problems = opened.verify(which, progress=bar)
+        elif isinstance(opened, LocalDock):
+            problems = with_referrers(opened).verify(progress=bar)
+        else:  # every learnware that the service shows to you
+            problems = [p for record in opened.records() for p in opened.verify(record.id, progress=bar)]
     errors = [p for p in problems if p.severity == "error"]
     if json:
         found = [{"severity": p.severity, "about": p.about, "message": p.message} for p in problems]
@@ -219,7 +242,7 @@ def verify(
 def rebuild(dock: options.Dock = None, json: options.Json = False) -> None:
     """Make the database anew from the files of the dock."""
     with show.progress("rebuilding") as bar:
-        count = open_existing(dock).rebuild(progress=bar)
+        count = open_to_operate(dock, "rebuild").rebuild(progress=bar)
     if json:
         show.print_json({"learnwares": count})
     else:
@@ -228,7 +251,7 @@ def rebuild(dock: options.Dock = None, json: options.Json = False) -> None:
 
 def collect(dock: options.Dock = None, json: options.Json = False) -> None:
     """Delete what nobody refers to: files of removed learnwares, and what interrupted commands left."""
-    found = open_existing(dock).collect()
+    found = open_to_operate(dock, "gc").gc()
     if json:
         show.print_json({"blobs": found.blobs, "unfinished": found.unfinished, "leased": found.leased})
         return

@@ -133,7 +133,7 @@ def get(
     """Write a learnware as a folder that the usual tools load; every file is checked on the way."""
     opened = open_existing(dock)
     with show.progress(f"getting {which}") as bar:
-        folder = opened.export(which, out, progress=bar)
+        folder = opened.get(which, out, progress=bar)
     if json:
         show.print_json({"id": opened.get_record(which).id, "folder": str(folder)})
     else:

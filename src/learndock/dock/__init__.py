@@ -1,18 +1,22 @@
 """What the dock keeps: records, blobs, and the checks at its door."""
 
 from learndock.dock.admission import Admitted, admit
-from learndock.dock.local import Dock, Record, SpecTable, open_dock
+from learndock.dock.local import LocalDock, SpecTable
+from learndock.dock.open import open_dock, open_local_dock
+from learndock.dock.protocol import Dock, GcResult, Problem, Record
 from learndock.dock.storage.blobs import BlobStore, DiskBlobs
-from learndock.dock.storage.verify import Problem
 
 __all__ = [
     "Admitted",
     "BlobStore",
     "DiskBlobs",
     "Dock",
+    "GcResult",
+    "LocalDock",
     "Problem",
     "Record",
     "SpecTable",
     "admit",
     "open_dock",
+    "open_local_dock",
 ]

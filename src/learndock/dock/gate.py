@@ -71,9 +71,9 @@ class Newcomer:
 class Neighbours(Protocol):
     """What the gate asks of the place where the dock's specs are."""
 
-    def outlines(self, space_id: str) -> tuple[Sequence[str], Array]:
-        """Names of all learnwares with a spec in the space, by name, and the first ``OUTLINE`` numbers of each
-        behaviour, ``(N, OUTLINE)`` (fewer where a behaviour has fewer)."""
+    def outlines(self, space_id: str, length: int) -> tuple[Sequence[str], Array]:
+        """Names of all learnwares with a spec in the space, by name, and the first ``length`` numbers of each
+        behaviour, ``(N, length)`` (fewer where a behaviour has fewer)."""
         ...
 
     def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
@@ -88,7 +88,7 @@ def check_newcomer(newcomer: Newcomer, neighbours: Neighbours) -> None:
         SuspectSpec: not canonical, a copy of another owner's, or a hub.
     """
     check_canonical(newcomer)
-    names, outlines = neighbours.outlines(newcomer.space_id)
+    names, outlines = neighbours.outlines(newcomer.space_id, OUTLINE)
     own = f"{newcomer.owner}/"
     others = [place for place, name in enumerate(names) if not name.startswith(own)]
     if len(others) < len(names):
@@ -219,7 +219,7 @@ def choose_sentinels(space_id: str, names: Sequence[str], neighbours: Neighbours
 
 def hubs(space_id: str, neighbours: Neighbours) -> Iterator[tuple[str, Centrality]]:
     """Learnwares of the space that are hubs by what is in the dock now, which came before anybody could tell."""
-    names, _ = neighbours.outlines(space_id)
+    names, _ = neighbours.outlines(space_id, OUTLINE)
     sentinels = choose_sentinels(space_id, names, neighbours)
     if sentinels is None:
         return

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from learndock.dock.local import Record
+from learndock.dock.protocol import Record
 from learndock.service.people import Token
 from learndock.service.repositories import Commit, Entry, Repository
 from learndock.service.uploads import Upload

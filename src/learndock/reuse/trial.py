@@ -32,9 +32,9 @@ WEIGHT = 1.0
 
 
 class Source(Protocol):
-    """Where learnwares come from: a ``Dock``, in a folder or behind an address."""
+    """Where learnwares come from: a ``Dock``, in a folder or at a service."""
 
-    def export(self, which: str, out: str | Path) -> Path:
+    def get(self, which: str, out: str | Path) -> Path:
         """Write the learnware ``which`` as a folder, every file checked."""
 
 
@@ -91,7 +91,7 @@ def try_matches(
 def _try(dock: Source, match: Match, examples: Examples, schema: Schema, mapping: Mapping[str, str]) -> Trial:
     with tempfile.TemporaryDirectory(prefix="learndock-") as folder:
         try:
-            learnware = open_learnware(dock.export(match.id, Path(folder) / "learnware"), verify=False)
+            learnware = open_learnware(dock.get(match.id, Path(folder) / "learnware"), verify=False)
             return Trial(match, evaluate(learnware, examples, schema, mapping=mapping).score, len(examples))
         except (UsageError, PackageError, NotFound) as error:
             return Trial(match, None, len(examples), _first_sentence(error))

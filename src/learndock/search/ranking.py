@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.dock import Dock
+from learndock.dock import LocalDock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
 from learndock.search import consensus
@@ -108,7 +108,7 @@ def joined(domain: Array, behaviour: Array) -> Array:
 
 
 def identify(
-    dock: Dock,
+    dock: Any,  # a Dock; the next change makes this its method
     spec: Spec,
     *,
     top: int = 10,
@@ -128,11 +128,11 @@ def identify(
         raise UsageError("identify takes a task spec; this one is of a model (see `learndock spec task`)")
     if top < 1:
         raise UsageError(f"top is {top}; ask for at least 1")
-    if dock.url is not None:
-        from learndock.dock.remote.dock import RemoteDock
+    from learndock.dock.remote.dock import RemoteDock
+
+    if isinstance(dock, RemoteDock):
         from learndock.search.asking import ask
 
-        assert isinstance(dock, RemoteDock)
         if allowed is not None:
             raise UsageError("allowed is for a dock in a folder; narrow what a service looks at with filters")
         return ask(dock, spec, top=top, filters=filters, seed=seed)
@@ -324,7 +324,7 @@ def _unit_rows(rows: Array) -> Array:
     return found
 
 
-def _explain_empty(dock: Dock, spec: Spec) -> None:
+def _explain_empty(dock: LocalDock, spec: Spec) -> None:
     """Say what differs where a dock has specs, but of other spaces only.
 
     Raises:

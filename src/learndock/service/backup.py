@@ -17,19 +17,20 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
-from learndock.dock.local import Dock, open_dock
+from learndock.dock.local import LocalDock
+from learndock.dock.open import open_local_dock
 from learndock.dock.storage.blobs import DiskBlobs
 from learndock.dock.storage.gc import referenced
 from learndock.dock.storage.layout import MARK as DOCK_MARK
-from learndock.dock.storage.layout import RESTORING, Home
+from learndock.dock.storage.layout import RESTORING, SERVED, DockLayout
 from learndock.dock.storage.lock import held
-from learndock.dock.storage.publications import Standing
+from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.rebuild import rebuild
-from learndock.dock.storage.referrers import DATABASE, MARK
 from learndock.errors import Conflict, Corrupt, DockError, NotFound, UsageError
 from learndock.files import atomic_write, storage_errors, sync_folder
 from learndock.package.formats import Progress
 from learndock.service.database import Database
+from learndock.service.referrers import DATABASE
 from learndock.service.tables import metadata, parts, tree, uploads
 from learndock.settings import Settings
 
@@ -60,21 +61,23 @@ def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | 
     ):
         for part in ("blobs", "learnwares", "staging"):
             (out / part).mkdir(parents=True, exist_ok=True)
-        home, target = dock._home, DiskBlobs(out / "blobs", out / "staging")
-        stash = None
-        with home.locked():
-            standings = [s for s in map(home.shelf.read, list(home.shelf.names())) if s is not None]
-            needed = referenced(home)
+        storage, target = dock.storage, DiskBlobs(out / "blobs", out / "staging")
+        links = None
+        with storage.locked():
+            publications = [
+                s for s in map(storage.publications.read, list(storage.publications.names())) if s is not None
+            ]
+            needed = referenced(storage)
             if database is not None:
                 needed |= _copy_tables(database, out / DATABASE)
-            if isinstance(home.blobs, DiskBlobs):
-                stash = stack.enter_context(home.stash())
-                _link(home, needed, stash)
+            if isinstance(storage.blobs, DiskBlobs):
+                links = stack.enter_context(storage.hard_links())
+                _link(storage, needed, links)
             else:
-                _copy(home, needed, target, progress)
-        if stash is not None:
-            _copy_stash(stash, needed, target, progress)
-        _finish(out, standings, served=database is not None)
+                _copy(storage, needed, target, progress)
+        if links is not None:
+            _copy_links(links, needed, target, progress)
+        _finish(out, publications, served=database is not None)
         return len(needed)
 
 
@@ -91,7 +94,7 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
     """
     if _half(source):
         raise DockError(f"{source}: is no dock, for the backup did not end; make another with `learndock backup`")
-    saved = open_dock(source, create=False)._home
+    saved = open_local_dock(source, create=False).storage
     served = (source / DATABASE).exists()
     mark = folder / RESTORING
     if mark.exists():
@@ -100,23 +103,23 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
                 raise _restored_elsewhere(folder)
             _clear(folder)
     with _opened(settings, folder, create=True, tables=served) as (dock, database), contextlib.ExitStack() as stack:
-        home = dock._home
-        if not home.shelf.empty() or (database is not None and not _empty(database)):
+        storage = dock.storage
+        if not storage.publications.empty() or (database is not None and not _empty(database)):
             raise Conflict(f"{folder}: there is a dock already; restore into a place where there is none")
         if not settings.database:
             stack.enter_context(_shut(mark, source))
         digests = list(saved.blobs.digests())
-        _copy(saved, set(digests), home.blobs, progress)
+        _copy(saved, set(digests), storage.blobs, progress)
         if database is not None:
             # Before the learnwares: without these rows, each of them would be there for everybody.
             _restore_tables(source / DATABASE, database)
-        with home.locked():
-            for name in saved.shelf.names():
-                standing = saved.shelf.read(name)
-                if standing is not None:
-                    with home.shelf.replaced(standing):
+        with storage.locked():
+            for name in saved.publications.names():
+                publication = saved.publications.read(name)
+                if publication is not None:
+                    with storage.publications.replaced(publication):
                         pass
-        rebuild(home)
+        rebuild(storage)
         return len(digests)
 
 
@@ -144,7 +147,7 @@ def _half(out: Path) -> bool:
 
 def _clear(folder: Path) -> None:
     """Make the dock that a restore before left half an empty one; that restore made all that is in it."""
-    for name in (MARK, f"{DATABASE}*", "records*.sqlite*", "blobs", "learnwares", "leases", "staging", "uploads"):
+    for name in (SERVED, f"{DATABASE}*", "records*.sqlite*", "blobs", "learnwares", "leases", "staging", "uploads"):
         for path in folder.glob(name):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -157,13 +160,13 @@ def _clear(folder: Path) -> None:
 @contextlib.contextmanager
 def _opened(
     settings: Settings, folder: Path, *, create: bool, tables: bool = False
-) -> Iterator[tuple[Dock, Database | None]]:
+) -> Iterator[tuple[LocalDock, Database | None]]:
     """The dock that the settings name, and the service's tables where it has any (or, with ``tables``, is to have)."""
     from learndock.service.service import open_database, open_home
 
     dock = open_home(settings, folder, create=create)
     database = None
-    if tables or settings.database or (folder / MARK).exists():
+    if tables or settings.database or (folder / SERVED).exists():
         database = open_database(settings, dock)
     try:
         yield dock, database
@@ -229,18 +232,18 @@ def _empty(database: Database) -> bool:
         )
 
 
-def _link(home: Home, needed: set[str], stash: Path) -> None:
+def _link(storage: DockLayout, needed: set[str], links: Path) -> None:
     """Second names for the blobs, so that no collection takes them while they are copied."""
     for sha256 in needed:
         try:
-            home.blobs.link(sha256, stash / sha256)
+            storage.blobs.link(sha256, links / sha256)
         except NotFound:
             raise _missing(sha256) from None
 
 
-def _copy_stash(stash: Path, needed: set[str], target: DiskBlobs, progress: Progress | None) -> None:
+def _copy_links(links: Path, needed: set[str], target: DiskBlobs, progress: Progress | None) -> None:
     for done, sha256 in enumerate(sorted(needed), start=1):
-        path = stash / sha256
+        path = links / sha256
         with path.open("rb") as stream:
             target.put(stream, sha256=sha256, size=path.stat().st_size)
         path.unlink()
@@ -248,10 +251,10 @@ def _copy_stash(stash: Path, needed: set[str], target: DiskBlobs, progress: Prog
             progress(done, len(needed))
 
 
-def _copy(home: Home, needed: set[str], target: Any, progress: Progress | None) -> None:
+def _copy(storage: DockLayout, needed: set[str], target: Any, progress: Progress | None) -> None:
     for done, sha256 in enumerate(sorted(needed), start=1):
         try:
-            with home.errors(), home.blobs.open(sha256) as stream:
+            with storage.errors(), storage.blobs.open(sha256) as stream:
                 size = stream.seek(0, os.SEEK_END)
                 stream.seek(0)
                 target.put(stream, sha256=sha256, size=size)
@@ -265,15 +268,15 @@ def _missing(sha256: str) -> Corrupt:
     return Corrupt(f"blob {sha256[:12]} is missing from the dock; `learndock verify` says whose it is")
 
 
-def _finish(out: Path, standings: list[Standing], *, served: bool) -> None:
+def _finish(out: Path, publications: list[Publication], *, served: bool) -> None:
     """Records of names, the database of them, and last what makes a folder a dock."""
-    home = Home(out)
-    for standing in standings:
-        with home.shelf.replaced(standing):
+    storage = DockLayout(out)
+    for publication in publications:
+        with storage.publications.replaced(publication):
             pass
-    rebuild(home)
+    rebuild(storage)
     if served:
-        with atomic_write(out / MARK) as stream:
+        with atomic_write(out / SERVED) as stream:
             stream.write(json.dumps({"format": 1, "database": "here"}).encode() + b"\n")
     with atomic_write(out / DOCK_MARK) as stream:
         stream.write(json.dumps({"format": 1}).encode() + b"\n")

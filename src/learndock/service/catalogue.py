@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from learndock.dock.local import Dock, Record
+from learndock.dock.local import LocalDock
+from learndock.dock.protocol import Record
 from learndock.errors import NotFound, SpaceMismatch
 from learndock.search.filters import EVERY, Filters
 from learndock.search.prepared import Prepared, Rows
@@ -49,7 +50,7 @@ class _Picture:
 class Catalogue:
     """The dock through the eyes of a principal. Safe for threads."""
 
-    def __init__(self, dock: Dock, repositories: Repositories) -> None:
+    def __init__(self, dock: LocalDock, repositories: Repositories) -> None:
         self._dock, self._repositories = dock, repositories
         self._lock = threading.Lock()
         self._picture: _Picture | None = None
@@ -150,7 +151,7 @@ class Catalogue:
     def _draw(self) -> None:
         """Bring the picture up to date; the caller holds the lock."""
         looked, seen = time.monotonic(), self._repositories.changes
-        with self._dock._home.read() as records:
+        with self._dock.storage.read() as records:
             change = records.change()
         if self._picture is None or seen != self._seen or change != self._picture.change:
             self._picture = self._drawn(self._picture, change)

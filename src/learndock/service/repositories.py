@@ -17,13 +17,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
-from learndock.dock.storage.layout import Home
+from learndock.dock.storage.layout import DockLayout
 from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded, UsageError
 from learndock.package.manifest import check_name
 from learndock.service.audit import note
 from learndock.service.database import Database
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
+from learndock.service.referrers import referred
 from learndock.service.tables import blobs, commits, owners, repositories, tree
 from learndock.service.uploads import Uploads
 from learndock.settings import Settings
@@ -104,8 +105,8 @@ def check_file_path(path: str) -> str:
 class Repositories:
     """The repositories of a service."""
 
-    def __init__(self, database: Database, uploads: Uploads, home: Home, settings: Settings) -> None:
-        self._database, self._uploads, self._home, self._settings = database, uploads, home, settings
+    def __init__(self, database: Database, uploads: Uploads, storage: DockLayout, settings: Settings) -> None:
+        self._database, self._uploads, self._storage, self._settings = database, uploads, storage, settings
         #: Grows with every change of what there is or who may see it, in this process.
         self.changes = 0
 
@@ -286,7 +287,7 @@ class Repositories:
             check_file_path(path)
         # The dock's lock: a collection that runs meanwhile must see what the commit refers to, or the commit that
         # the blob is gone.
-        with self._home.locked(), self._database.write() as connection:
+        with self._storage.locked(), self._database.write() as connection:
             repository = self._get(connection, who, name, write=True)
             if parent is not None and repository.head is not None and not repository.head.startswith(parent):
                 raise Conflict(
@@ -338,10 +339,8 @@ class Repositories:
             return {key: (private, owner) for key, private, owner in connection.execute(asked)}
 
     def referred(self) -> set[str]:
-        """SHA-256 of every blob that a commit, or a lease, keeps (the same question as ``dock.referrers`` asks)."""
-        asked = select(tree.c.sha256).union(select(blobs.c.sha256).where(blobs.c.lease > time.time()))
-        with self._database.read() as connection:
-            return set(connection.execute(asked).scalars())
+        """Return the SHA-256 of every blob that a commit or a lease keeps (see ``DockLayout.referrers``)."""
+        return referred(self._database)
 
     # -- inside -------------------------------------------------------------------------------------------
 

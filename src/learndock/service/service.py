@@ -17,9 +17,10 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
-from learndock.dock.local import Dock, Record, open_dock
-from learndock.dock.storage.layout import Home
-from learndock.dock.storage.referrers import DATABASE, MARK
+from learndock.dock.local import LocalDock
+from learndock.dock.open import open_local_dock, open_server_dock
+from learndock.dock.protocol import Record
+from learndock.dock.storage.layout import SERVED, DockLayout
 from learndock.errors import (
     Conflict,
     DockError,
@@ -39,6 +40,7 @@ from learndock.service.inspection import Inspector
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
+from learndock.service.referrers import DATABASE
 from learndock.service.repositories import Changes, Commit, Repositories, Repository, check_file_path
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
@@ -57,15 +59,15 @@ class Committed:
 class Service:
     """A dock with people; get one from ``open_service``. Safe for threads."""
 
-    def __init__(self, dock: Dock, database: Database, settings: Settings) -> None:
+    def __init__(self, dock: LocalDock, database: Database, settings: Settings) -> None:
         self.dock, self.database, self.settings = dock, database, settings
         self.inspector = Inspector()
-        dock._admit = self.inspector.admit
-        self.home: Home = dock._home
+        dock.admit = self.inspector.admit
+        self.storage: DockLayout = dock.storage
         self.folder = dock.folder
         self.people = People(database, token_days=settings.token_days)
-        self.uploads = Uploads(database, self.home, self.folder / "uploads", settings)
-        self.repositories = Repositories(database, self.uploads, self.home, settings)
+        self.uploads = Uploads(database, self.storage, self.folder / "uploads", settings)
+        self.repositories = Repositories(database, self.uploads, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.signing_key = _signing_key(database)
         views.clear(self.uploads.folder)
@@ -216,7 +218,7 @@ class Service:
                 raise type(error)(self.catalogue.told_to(name.partition("/")[0], str(error))) from None
 
     def _manifest(self, sha256: str) -> Manifest:
-        with self.home.blobs.open(sha256) as stream:
+        with self.storage.blobs.open(sha256) as stream:
             return Manifest.from_bytes(stream.read())
 
     def _check_content(self, who: Principal, repository: Repository, changes: Changes) -> None:
@@ -235,7 +237,7 @@ class Service:
 
     @contextlib.contextmanager
     def _folder(self, files: Mapping[str, str]) -> Iterator[Path]:
-        with views.folder_of(self.home.blobs, files, self.uploads.folder) as folder:
+        with views.folder_of(self.storage.blobs, files, self.uploads.folder) as folder:
             try:
                 yield folder
             except LearndockError as error:
@@ -261,15 +263,11 @@ def open_service(settings: Settings, folder: Path | str) -> Service:
     """
     dock = open_home(settings, Path(folder), create=True)
     service = Service(dock, open_database(settings, dock), settings)
-    if settings.database:
-        from learndock.dock.storage.postgres import ServerHome
-
-        assert isinstance(dock._home, ServerHome)
-        dock._home.referrers = service.repositories.referred
+    dock.storage.referrers = service.repositories.referred
     return service
 
 
-def open_home(settings: Settings, folder: Path, *, create: bool) -> Dock:
+def open_home(settings: Settings, folder: Path, *, create: bool) -> LocalDock:
     """The dock in ``folder``, or in the database and the object store that the settings name.
 
     Raises:
@@ -281,8 +279,7 @@ def open_home(settings: Settings, folder: Path, *, create: bool) -> Dock:
             "a dock lies in a folder, or its records in --database and its bytes in --objects; give both or neither"
         )
     if not settings.database:
-        return open_dock(folder, create=create)
-    from learndock.dock.storage.postgres import open_server_dock
+        return open_local_dock(folder, create=create)
     from learndock.dock.storage.s3 import object_store
 
     store = object_store(
@@ -294,13 +291,13 @@ def open_home(settings: Settings, folder: Path, *, create: bool) -> Dock:
     return open_server_dock(folder, settings.database, store, create=create)
 
 
-def open_database(settings: Settings, dock: Dock) -> Database:
+def open_database(settings: Settings, dock: LocalDock) -> Database:
     """The service's own tables, brought to their present form.
 
     Raises:
         DockError: the service was here before, and its database is gone.
     """
-    file, mark = dock.folder / DATABASE, dock.folder / MARK
+    file, mark = dock.folder / DATABASE, dock.folder / SERVED
     if mark.exists() and not settings.database and not file.exists():
         raise DockError(
             f"{file}: is missing, and only it knows who may see what; restore it with `learndock restore`, or "
@@ -308,17 +305,17 @@ def open_database(settings: Settings, dock: Dock) -> Database:
         )
     database = Database(settings.database or f"sqlite:///{file.absolute()}")
     database.migrate()
-    _mark(dock._home, mark, "elsewhere" if settings.database else "here")
+    _mark(dock.storage, mark, "elsewhere" if settings.database else "here")
     return database
 
 
-def _mark(home: Home, mark: Path, where: str) -> None:
+def _mark(storage: DockLayout, mark: Path, where: str) -> None:
     source = json.dumps({"format": 1, "database": where}).encode() + b"\n"
     if mark.exists() and mark.read_bytes() == source:
         return
     # All who write it hold the lock: what is unfinished then was left by one who was killed.
-    with home.locked():
-        for left in home.folder.glob(f".{mark.name}.*.part"):
+    with storage.locked():
+        for left in storage.folder.glob(f".{mark.name}.*.part"):
             left.unlink(missing_ok=True)
         with atomic_write(mark) as out:
             out.write(source)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row, and_, delete, exists, select
 
-from learndock.dock.storage.gc import Collected
+from learndock.dock.protocol import GcResult
 from learndock.errors import LearndockError, NotFound
 from learndock.files import CHUNK
 from learndock.service.principal import Principal
@@ -65,7 +65,7 @@ class Upkeep:
                 log.error("cannot be finished", extra={"error": f"{name}: {error}"})
         return done
 
-    def collect(self) -> Collected:
+    def collect(self) -> GcResult:
         """Throw away expired uploads, and blobs that neither a learnware, nor a commit, nor a lease refers to.
 
         Also empty repositories whose first learnware never came: its uploads are gone by now.
@@ -73,13 +73,13 @@ class Upkeep:
         service = self._service
         service.uploads.expire()
         self._forget_begun()
-        found = service.dock.collect()
+        found = service.dock.gc()
         now = time.time()
         # A row without its blob may be one whose blob is on its way: only those whose lease is over may go.
         over = and_(blobs.c.lease < now, ~exists().where(tree.c.sha256 == blobs.c.sha256))
         with service.database.read() as connection:
             rows = list(connection.execute(select(blobs.c.sha256).where(over)).scalars())
-        gone = [s for s in rows if not service.home.blobs.has(s)]
+        gone = [s for s in rows if not service.storage.blobs.has(s)]
         with service.database.write() as connection:
             for start in range(0, len(gone), 500):
                 connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone[start : start + 500]), over))
@@ -100,7 +100,7 @@ class Upkeep:
 
     def scrub(self, *, wait: Callable[[float], object] = lambda _: None, seconds: float = 0.0) -> set[str]:
         """Hash every blob once, spread over ``seconds``; returns those whose bytes are others. ``wait`` sleeps."""
-        store = self._service.home.blobs
+        store = self._service.storage.blobs
         digests = list(store.digests())
         found: set[str] = set()
         for sha256 in digests:
@@ -116,7 +116,7 @@ class Upkeep:
 
     def _sound(self, sha256: str) -> bool:
         hasher = hashlib.sha256()
-        with self._service.home.errors(), self._service.home.blobs.open(sha256) as stream:
+        with self._service.storage.errors(), self._service.storage.blobs.open(sha256) as stream:
             while piece := stream.read(CHUNK):
                 hasher.update(piece)
                 self.scrubbed += len(piece)

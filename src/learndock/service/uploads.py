@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, or_, select, update
 
-from learndock.dock.storage.layout import Home
+from learndock.dock.storage.layout import DockLayout
 from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, Unavailable, UsageError
 from learndock.files import CHUNK
 from learndock.service.database import Database
@@ -55,8 +55,8 @@ class Upload:
 class Uploads:
     """The uploads of a service, and the blobs that come of them."""
 
-    def __init__(self, database: Database, home: Home, folder: Path, settings: Settings) -> None:
-        self._database, self._home, self._store, self._settings = database, home, home.blobs, settings
+    def __init__(self, database: Database, storage: DockLayout, folder: Path, settings: Settings) -> None:
+        self._database, self._storage, self._store, self._settings = database, storage, storage.blobs, settings
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self._busy: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Uploads:
         self._check(sha256, size, part_size)
         now = time.time()
         expires = now + self._settings.upload_hours * 3600
-        with self._home.sparing(), self._database.write() as connection:
+        with self._storage.collection_lock(), self._database.write() as connection:
             stored = self._holds(connection, who, sha256, size)
             if stored:
                 self._lease(connection, who, sha256, expires)
@@ -394,7 +394,7 @@ class Uploads:
             )
         # The lease is there before the blob, so that no collection finds it alone; and comes before or after a
         # collection, not in its midst, for one that nobody referred to may be on its list.
-        with self._home.sparing(), self._database.write() as connection:
+        with self._storage.collection_lock(), self._database.write() as connection:
             self._lease(connection, who, blob.sha256, upload.expires, blob)
         if not file.exists():
             file.touch()

@@ -22,7 +22,7 @@ from learndock.data import Examples, Schema
 from learndock.data.choose import few_shot
 from learndock.data.images import Image
 from learndock.data.metrics import score
-from learndock.dock import Dock, open_dock
+from learndock.dock import LocalDock, open_dock
 from learndock.errors import Corrupt, NotFound, PackageError, SpecError
 from learndock.package import Learnware, open_learnware, pack
 from learndock.package.extras import need
@@ -176,7 +176,7 @@ def _pack_owner(out: Path, owner: Owner, task: TourTask, place: str, say: Callab
     say(f"{place} {owner.name:32s} {manifest.format:13s} {owner.quality}")
 
 
-def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> Dock:
+def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> LocalDock:
     # Made anew: its learnwares may have been packed anew, and a dock keeps its word about names
     shutil.rmtree(out / "dock", ignore_errors=True)
     dock = open_dock(out / "dock")
@@ -188,7 +188,7 @@ def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> Dock:
     return dock
 
 
-def _visit(out: Path, dock: Dock, tasks: dict[str, TourTask], user: User, progress: Progress | None) -> Visit:
+def _visit(out: Path, dock: LocalDock, tasks: dict[str, TourTask], user: User, progress: Progress | None) -> Visit:
     if user.task == NOTHING:
         return _visit_of_nothing(dock, tasks["tweet_sentiment"], user)
     task = tasks[user.task]
@@ -228,7 +228,7 @@ def _draw(learnware: Learnware, task: TourTask) -> tuple[tuple[Image, str, str],
     return tuple((i, labels[t], own[s]) for i, t, s in zip(few.inputs, few.targets, said, strict=True))
 
 
-def _choose(dock: Dock, user: User, found: Identification) -> Match | None:
+def _choose(dock: LocalDock, user: User, found: Identification) -> Match | None:
     """The best match; for who wants to tune it, the best one of a format with gradients."""
     if not found.fits:
         return None
@@ -236,7 +236,7 @@ def _choose(dock: Dock, user: User, found: Identification) -> Match | None:
     return next((m for m in found.matches if not user.tune or formats[m.id] == "transformers"), None)
 
 
-def _visit_of_nothing(dock: Dock, task: TourTask, user: User) -> Visit:
+def _visit_of_nothing(dock: LocalDock, task: TourTask, user: User) -> Visit:
     """Real texts with labels drawn by a coin: the honest answer is that nothing fits."""
     _, examples = user_part(task)
     generator = np.random.Generator(np.random.Philox(key=[SEED, 72]))
@@ -248,7 +248,7 @@ def _visit_of_nothing(dock: Dock, task: TourTask, user: User) -> Visit:
     return Visit(user, spec, identify(dock, spec), "accuracy")
 
 
-def _scores(out: Path, dock: Dock, task: TourTask) -> dict[str, float]:
+def _scores(out: Path, dock: LocalDock, task: TourTask) -> dict[str, float]:
     """Test score of every docked learnware with the task's labels: what identification could have picked."""
     found = {}
     for record in dock.records():

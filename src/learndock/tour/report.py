@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from learndock.dock import Dock
+from learndock.dock import LocalDock
 from learndock.files import atomic_write
 from learndock.search.ranking import trust
 from learndock.spec.spec import unit
@@ -62,7 +62,9 @@ _LEAD = (
 )
 
 
-def write_report(path: Path, dock: Dock, visits: Sequence[Visit], tasks: dict[str, TourTask], seconds: float) -> None:
+def write_report(
+    path: Path, dock: LocalDock, visits: Sequence[Visit], tasks: dict[str, TourTask], seconds: float
+) -> None:
     """Write the page, whole or not at all."""
     first = visits[0].spec.space_id
     read = [v for v in visits if v.spec.space_id == first]
@@ -90,7 +92,7 @@ def write_report(path: Path, dock: Dock, visits: Sequence[Visit], tasks: dict[st
         stream.write("\n".join(parts).encode())
 
 
-def _images(dock: Dock, visits: Sequence[Visit]) -> list[str]:
+def _images(dock: LocalDock, visits: Sequence[Visit]) -> list[str]:
     """The same map for users with images: their learnwares live in a space of their own."""
     maps = [f"<h3>{what}</h3>{_map(dock, visits, what)}" for what in ("score", "domain", "behaviour")]
     return ["<h2>The same for images</h2>", *maps]
@@ -112,7 +114,7 @@ def _drawn(visit: Visit) -> str:
     )
 
 
-def _map(dock: Dock, visits: Sequence[Visit], what: str) -> str:
+def _map(dock: LocalDock, visits: Sequence[Visit], what: str) -> str:
     """A heat map, users in rows and learnwares in columns."""
     table = dock.vectors(visits[0].spec.space_id)
     domain = np.stack([unit(r) for r in table.domain])

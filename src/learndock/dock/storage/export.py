@@ -13,7 +13,7 @@ from typing import IO
 
 from learndock.dock.storage import lookup
 from learndock.dock.storage.blobs import copy_checked
-from learndock.dock.storage.layout import Home
+from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.leases import leased
 from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import sha256_bytes, storage_errors, sync_folder
@@ -38,7 +38,7 @@ class Found:
 Reading = Callable[[], contextlib.AbstractContextManager[Found]]
 
 
-def export(home: Home, which: str, out: Path, *, progress: Progress | None = None) -> Path:
+def export(storage: DockLayout, which: str, out: Path, *, progress: Progress | None = None) -> Path:
     """Write the learnware as the folder ``out``, which must be empty or not exist; returns ``out``.
 
     Raises:
@@ -51,13 +51,13 @@ def export(home: Home, which: str, out: Path, *, progress: Progress | None = Non
 
     @contextlib.contextmanager
     def reading() -> Iterator[Found]:
-        with leased(home, which) as (row, lease):
+        with leased(storage, which) as (row, lease):
             if sha256_bytes(row.manifest) != row.digest:
                 raise Corrupt(f"{row.name}: its manifest in the database is damaged; run `learndock rebuild`")
             manifest = Manifest.from_bytes(row.manifest, where=row.name)
-            yield Found(manifest, lambda of, file: _stored(home, of.name, file), lease.touch)
+            yield Found(manifest, lambda of, file: _stored(storage, of.name, file), lease.touch)
 
-    with home.read() as records:  # before anything is made
+    with storage.read() as records:  # before anything is made
         lookup.find(records, which)
     return exported(out, reading, progress=progress)
 
@@ -120,11 +120,11 @@ def _fill(found: Found, part: Path, progress: Progress | None) -> None:
         sync_folder(folder)
 
 
-def _stored(home: Home, name: str, file: File) -> IO[bytes]:
+def _stored(storage: DockLayout, name: str, file: File) -> IO[bytes]:
     try:
-        return home.blobs.open(file.sha256)
+        return storage.blobs.open(file.sha256)
     except NotFound:
-        with home.read() as records:
+        with storage.read() as records:
             if records.row(name) is None:
                 raise NotFound(f"{name}: was removed from this dock") from None
         raise Corrupt(f"{name}: {file.path}: its bytes are missing from the dock; `learndock add` it again") from None

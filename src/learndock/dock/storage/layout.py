@@ -4,7 +4,7 @@ dock.json            {"format": 1}; its presence makes a folder a dock
 learnwares/          what was published and removed: the truth (see ``shelf``)
 blobs/               the files' bytes (see ``blobs``)
 records.sqlite       what readers ask (see ``records``); a link, so that a new one is put in place at once
-service.json         there where the dock is served: others than learnwares refer to blobs (see ``referrers``)
+service.json         there where the dock is served: the service refers to blobs too (see ``DockLayout.referred``)
 leases/              notes of those who are reading (see ``leases``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
 backup-RANDOM/       second names of blobs while a backup copies them; rubbish where nobody holds its lock
@@ -20,27 +20,28 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from learndock.dock.storage import sqlite
 from learndock.dock.storage.blobs import BlobStore, DiskBlobs
 from learndock.dock.storage.lock import write_lock
-from learndock.dock.storage.publications import Shelf
+from learndock.dock.storage.publications import Publications
 from learndock.dock.storage.records import Records
-from learndock.dock.storage.referrers import referred_by_service
 from learndock.errors import Corrupt, DockError, NotFound
 from learndock.files import atomic_write, storage_errors, sync_folder
 
 MARK = "dock.json"
 RESTORING = "restoring.json"
+#: In the folder of a dock that a service serves; the service writes it.
+SERVED = "service.json"
 FORMAT = 1
 #: Seconds after which a mark that was not finished has nobody who is writing it.
 _OLD = 3600.0
 
 
-class Home:
-    """The folder of a dock that exists; made by ``settle``."""
+class DockLayout:
+    """The folder of a dock that exists; made by ``open_layout``."""
 
     def __init__(self, folder: Path, blobs: BlobStore | None = None) -> None:
         self.folder = folder
@@ -48,8 +49,10 @@ class Home:
         self.leases = folder / "leases"
         self.lock = folder / "lock"
         self.database = folder / "records.sqlite"
-        self.shelf = Shelf(folder / "learnwares")
+        self.publications = Publications(folder / "learnwares")
         self.blobs: BlobStore = blobs or DiskBlobs(folder / "blobs", self.staging)
+        #: Returns the SHA-256 of blobs that others than learnwares need; a service that shares the dock sets it.
+        self.referrers: Callable[[], set[str]] | None = None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Records]:
@@ -66,7 +69,7 @@ class Home:
             yield held
 
     @contextlib.contextmanager
-    def sparing(self) -> Iterator[None]:
+    def collection_lock(self) -> Iterator[None]:
         """Hold collections off, or who refers to blobs anew; inside of ``locked`` where both are held.
 
         A blob that nobody refers to may be on a collection's list already; who is about to refer to it says so in
@@ -111,7 +114,7 @@ class Home:
         return [f for f in self.folder.glob("records-*.sqlite*") if not f.name.startswith(current)]
 
     @contextlib.contextmanager
-    def stash(self) -> Iterator[Path]:
+    def hard_links(self) -> Iterator[Path]:
         """A folder for second names of blobs, gone when the block ends; the caller holds the lock while it is made.
 
         A collection leaves it alone for as long as its maker lives.
@@ -127,10 +130,10 @@ class Home:
     def abandoned(self) -> list[Path]:
         """Stashes whose makers were killed, and marks that were never finished; the caller holds the lock."""
         found = []
-        for stash in self.folder.glob("backup-*"):
-            with contextlib.suppress(FileNotFoundError), write_lock(stash / "held", wait=False) as free:
+        for links in self.folder.glob("backup-*"):
+            with contextlib.suppress(FileNotFoundError), write_lock(links / "held", wait=False) as free:
                 if free:
-                    found.append(stash)
+                    found.append(links)
         # The dock's own mark is written before there is a lock: only time tells.
         over = time.time() - _OLD
         return [*found, *(f for f in self.folder.glob(".*.json.*.part") if f.stat().st_mtime < over)]
@@ -152,20 +155,32 @@ class Home:
                 "see that the dock's folder can be read and written"
             ) from None
 
+    @property
+    def served(self) -> bool:
+        """Whether a service keeps files of its own among the blobs."""
+        return (self.folder / SERVED).exists()
+
     def referred(self) -> set[str]:
-        """SHA-256 of blobs that are no learnware's and must stay all the same.
+        """Return the SHA-256 of blobs that belong to no learnware and must stay.
 
         Raises:
-            DockError: who refers to blobs cannot be known from here.
+            DockError: a service keeps files here, and ``referrers`` was not set to ask it.
         """
-        return referred_by_service(self.folder)
+        if self.referrers is not None:
+            return self.referrers()
+        if self.served:
+            raise DockError(
+                f"{self.folder}: a service keeps files of its own here, and only its tables know which are needed; "
+                "run `learndock collect`, which asks them"
+            )
+        return set()
 
     def _look_for_database(self) -> None:
         if not self.database.exists():
             raise Corrupt(f"{self.database}: is missing; make it anew with `learndock rebuild`")
 
 
-def settle(folder: Path, *, create: bool) -> Home:
+def open_layout(folder: Path, *, create: bool) -> DockLayout:
     """The home in ``folder``; a new one where there is nothing yet and ``create`` says so.
 
     Raises:
@@ -173,8 +188,8 @@ def settle(folder: Path, *, create: bool) -> Home:
         DockError: the folder holds something else, half a restored dock, or a dock of a newer learndock.
         Corrupt: its mark is damaged.
     """
-    home = Home(folder)
-    with home.errors():
+    storage = DockLayout(folder)
+    with storage.errors():
         if (folder / RESTORING).exists():
             raise DockError(f"{folder}: a restore into it did not end, or goes on; run `learndock restore` again")
         if not (folder / MARK).exists():
@@ -184,9 +199,9 @@ def settle(folder: Path, *, create: bool) -> Home:
             if not (folder / part).is_dir():
                 (folder / part).mkdir(exist_ok=True)
                 sync_folder(folder)
-        if not home.database.exists():
-            _first_database(home)
-    return home
+        if not storage.database.exists():
+            _first_database(storage)
+    return storage
 
 
 def _found(folder: Path, *, create: bool) -> None:
@@ -221,14 +236,14 @@ def _check_mark(mark: Path) -> None:
         )
 
 
-def _first_database(home: Home) -> None:
-    with home.locked():
+def _first_database(storage: DockLayout) -> None:
+    with storage.locked():
         # Where learnwares were published, an empty database would deny them: that is for ``rebuild`` to mend.
-        if home.database.exists() or not home.shelf.empty():
+        if storage.database.exists() or not storage.publications.empty():
             return
-        for stale in home.folder.glob("records-*.sqlite*"):
+        for stale in storage.folder.glob("records-*.sqlite*"):
             stale.unlink(missing_ok=True)
-        with home.replace_database():
+        with storage.replace_database():
             pass
 
 

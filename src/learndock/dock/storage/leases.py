@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from learndock.dock.storage import lookup
-from learndock.dock.storage.layout import Home
+from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.records import Row
 from learndock.errors import LearndockError, NotFound
 from learndock.package.manifest import Manifest
@@ -45,7 +45,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def leased(home: Home, which: str) -> Iterator[tuple[Row, Lease]]:
+def leased(storage: DockLayout, which: str) -> Iterator[tuple[Row, Lease]]:
     """The learnware ``which``, whose blobs stay until the block ends, whoever removes it meanwhile.
 
     Where the dock cannot be written (a full disk, a read-only one) there is no lease: reading goes on, and a removal
@@ -54,11 +54,11 @@ def leased(home: Home, which: str) -> Iterator[tuple[Row, Lease]]:
     Raises:
         NotFound: there is no such learnware.
     """
-    with home.read() as records:
+    with storage.read() as records:
         row = lookup.find(records, which)
-    path, handle = _take(home.leases, row)
+    path, handle = _take(storage.leases, row)
     try:
-        with home.read() as records:
+        with storage.read() as records:
             again = records.row(row.name)
         if again is None or again.digest != row.digest:
             raise NotFound(f"{row.name}: was removed from this dock")

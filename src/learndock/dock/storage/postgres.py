@@ -1,8 +1,8 @@
-"""The dock that has outgrown its folder: records in PostgreSQL, bytes in an S3-compatible store.
+"""Where a server-backed dock keeps its things: records in PostgreSQL, bytes in an S3-compatible store.
 
-``Records``, publishing, removing, verifying, rebuilding and collecting are those of the embedded dock; what differs is
-behind ``Link``, ``BlobStore`` and ``Shelf``, and how one writer at a time is made sure of: an advisory lock of the
-database, which it lets go when its holder's connection ends. A local folder stays for what is on its way.
+``Records``, publishing, removing, verifying, rebuilding and gc are the same as in a folder. What differs is behind
+``Connection``, ``BlobStore`` and ``Publications``, and the writer's lock: an advisory lock of the database, released
+when its holder's connection ends. A local folder holds what is being written.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndock.dock.admission import Admit, admit
-from learndock.dock.local import Dock
-from learndock.dock.storage.layout import FORMAT, MARK, Home
+from learndock.dock.storage.layout import FORMAT, MARK, DockLayout
 from learndock.dock.storage.records import Records
-from learndock.dock.storage.s3 import ObjectBlobs, ObjectShelf, object_errors
+from learndock.dock.storage.s3 import ObjectBlobs, ObjectPublications, object_errors
 from learndock.errors import Corrupt, DockError, NotFound, StorageFull, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection as SqlConnection
+    from sqlalchemy import Engine
 
 #: The writer's lock, and the collector's: numbers that nobody else in the database uses.
 LOCK, COLLECTING = 0x1EA27D0C, 0x1EA27D0D
@@ -66,26 +65,26 @@ STEPS: tuple[str, ...] = (
 )
 
 
-class PostgresLink:
-    """A ``Link`` to PostgreSQL, in autocommit but for what stands in ``transaction``."""
+class PostgresConnection:
+    """A ``Connection`` to PostgreSQL, in autocommit but for what stands in ``transaction``."""
 
-    def __init__(self, connection: Connection, *, first: Sequence[str] = ()) -> None:
+    def __init__(self, connection: SqlConnection, *, first: Sequence[str] = ()) -> None:
         self._connection = connection
         self._first = tuple(first)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
-        """See ``Link.execute``."""
+        """See ``Connection.execute``."""
         return self._connection.exec_driver_sql(statement.replace("?", "%s"), tuple(values))
 
     def executemany(self, statement: str, values: Sequence[Sequence[Any]]) -> Any:
-        """See ``Link.executemany``."""
+        """See ``Connection.executemany``."""
         if not values:
             return None
         return self._connection.exec_driver_sql(statement.replace("?", "%s"), [tuple(v) for v in values])
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """See ``Link.transaction``."""
+        """See ``Connection.transaction``."""
         self._connection.exec_driver_sql("BEGIN")
         try:
             for statement in self._first:
@@ -98,7 +97,7 @@ class PostgresLink:
             raise
 
     def outdated(self) -> bool:
-        """See ``Link.outdated``."""
+        """See ``Connection.outdated``."""
         return self.version() < len(STEPS)
 
     def version(self) -> int:
@@ -119,38 +118,36 @@ class PostgresLink:
             self._connection.exec_driver_sql(f"INSERT INTO dock_version VALUES ({len(STEPS)})")
 
     def problems(self) -> list[str]:
-        """See ``Link.problems``: PostgreSQL checks its pages by itself."""
+        """See ``Connection.problems``: PostgreSQL checks its pages by itself."""
         return []
 
 
-class ServerHome(Home):
-    """Where an outgrown dock lives; made by ``settle_server``."""
+class ServerLayout(DockLayout):
+    """Where an outgrown dock lives; made by ``open_server_layout``."""
 
     def __init__(self, folder: Path, engine: Engine, store: ObjectStore) -> None:
         staging = folder / "staging"
         super().__init__(folder, ObjectBlobs(store, staging))
         self.engine, self.store = engine, store
-        self.shelf = ObjectShelf(store)
+        self.publications = ObjectPublications(store)
         self._one_writer, self._one_collector = threading.Lock(), threading.Lock()
-        #: Set by a service that shares the database: who else refers to blobs.
-        self.referrers: Callable[[], set[str]] | None = None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Records]:
-        """See ``Home.read``."""
-        with self.errors(), self._link() as link:
-            self._look_for_tables(link)
-            yield Records(link)
+        """See ``DockLayout.read``."""
+        with self.errors(), self._opened() as opened:
+            self._look_for_tables(opened)
+            yield Records(opened)
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[bool]:
-        """See ``Home.locked``."""
+        """See ``DockLayout.locked``."""
         with self._held(LOCK, self._one_writer, wait=wait) as held:
             yield held
 
     @contextlib.contextmanager
-    def sparing(self) -> Iterator[None]:
-        """See ``Home.sparing``."""
+    def collection_lock(self) -> Iterator[None]:
+        """See ``DockLayout.collection_lock``."""
         with self._held(COLLECTING, self._one_collector, wait=True):
             yield
 
@@ -175,29 +172,31 @@ class ServerHome(Home):
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Records]:
-        """See ``Home.write``."""
-        with self.errors(), self._link() as link:
-            self._look_for_tables(link)
-            if link.outdated():
-                link.migrate()
-            yield Records(link)
+        """See ``DockLayout.write``."""
+        with self.errors(), self._opened() as opened:
+            self._look_for_tables(opened)
+            if opened.outdated():
+                opened.migrate()
+            yield Records(opened)
 
     @contextlib.contextmanager
     def replace_database(self) -> Iterator[Records]:
-        """See ``Home.replace_database``: all rows are replaced in the transaction that the block makes."""
+        """See ``DockLayout.replace_database``: all rows are replaced in the transaction that the block makes."""
         with self.errors(), self._connection() as connection:
-            link = PostgresLink(connection)
-            if link.version() == 0 or link.outdated():
-                link.migrate()
-            yield Records(PostgresLink(connection, first=[f"DELETE FROM {t}" for t in ("learnwares", "tombstones")]))
+            opened = PostgresConnection(connection)
+            if opened.version() == 0 or opened.outdated():
+                opened.migrate()
+            yield Records(
+                PostgresConnection(connection, first=[f"DELETE FROM {t}" for t in ("learnwares", "tombstones")])
+            )
 
     def old_databases(self) -> list[Path]:
-        """See ``Home.old_databases``."""
+        """See ``DockLayout.old_databases``."""
         return []
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """See ``Home.errors``; what PostgreSQL says becomes ours too.
+        """See ``DockLayout.errors``; what PostgreSQL says becomes ours too.
 
         Raises:
             Unavailable: the database does not answer.
@@ -210,22 +209,18 @@ class ServerHome(Home):
         except (exc.DBAPIError, exc.TimeoutError) as error:
             raise _translated(error) from None
 
-    def referred(self) -> set[str]:
-        """See ``Home.referred``."""
-        return self.referrers() if self.referrers is not None else super().referred()
-
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _connection(self) -> Iterator[SqlConnection]:
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.contextmanager
-    def _link(self) -> Iterator[PostgresLink]:
+    def _opened(self) -> Iterator[PostgresConnection]:
         with self._connection() as connection:
-            yield PostgresLink(connection)
+            yield PostgresConnection(connection)
 
-    def _look_for_tables(self, link: PostgresLink) -> None:
-        version = link.version()
+    def _look_for_tables(self, opened: PostgresConnection) -> None:
+        version = opened.version()
         if version == 0:
             raise Corrupt("the database has no tables of a dock; make them anew with `learndock rebuild`")
         if version > len(STEPS):
@@ -249,7 +244,7 @@ def _translated(error: Exception) -> DockError | Unavailable:
     return Unavailable(f"the database does not answer ({message[:200]}); try again in a moment")
 
 
-def settle_server(folder: Path, database: str, store: ObjectStore, *, create: bool = True) -> ServerHome:
+def open_server_layout(folder: Path, database: str, store: ObjectStore, *, create: bool = True) -> ServerLayout:
     """The home whose records are in ``database`` (a PostgreSQL URL) and whose bytes are in ``store``.
 
     Raises:
@@ -263,9 +258,9 @@ def settle_server(folder: Path, database: str, store: ObjectStore, *, create: bo
 
     url = make_url(database).set(drivername="postgresql+pg8000")
     engine = create_engine(url, pool_size=8, max_overflow=24, pool_timeout=30, pool_pre_ping=True)
-    home = ServerHome(folder, engine, store)
+    storage = ServerLayout(folder, engine, store)
     (folder / "staging").mkdir(parents=True, exist_ok=True)
-    with home.errors():
+    with storage.errors():
         try:
             with object_errors(MARK):
                 mark = bytes(obstore.get(store, MARK).bytes())
@@ -284,21 +279,8 @@ def settle_server(folder: Path, database: str, store: ObjectStore, *, create: bo
             f"{MARK}: the dock has format {found!r}, this learndock knows {FORMAT}; "
             "upgrade with `pip install --upgrade learndock`"
         )
-    with home.locked(), home._link() as link:
+    with storage.locked(), storage._opened() as opened:
         # Where learnwares were published, empty tables would deny them: that is for ``rebuild`` to mend.
-        if link.version() == 0 and home.shelf.empty():
-            link.migrate()
-    return home
-
-
-def open_server_dock(
-    folder: str | Path, database: str, store: ObjectStore, *, create: bool = True, admit: Admit = admit
-) -> Dock:
-    """Open the dock in PostgreSQL and an object store; ``folder`` is for what is on its way.
-
-    Raises:
-        NotFound, DockError, Corrupt, Unavailable: see ``settle_server``.
-    """
-    dock = Dock(settle_server(Path(folder), database, store, create=create), admit=admit)
-    dock._tidy()
-    return dock
+        if opened.version() == 0 and storage.publications.empty():
+            opened.migrate()
+    return storage

@@ -24,7 +24,7 @@ from learndock.package.manifest import Manifest, check_name
 
 
 @dataclass(frozen=True)
-class Standing:
+class Publication:
     """What the disk says of one name; ``manifest`` is its bytes, or None where the learnware was removed."""
 
     name: str
@@ -37,9 +37,9 @@ class Standing:
         """Whether the learnware is there."""
         return self.manifest is not None
 
-    def removed(self) -> Standing:
+    def removed(self) -> Publication:
         """The tombstone of this learnware."""
-        return Standing(self.name, self.sequence, self.digest, None)
+        return Publication(self.name, self.sequence, self.digest, None)
 
     def to_bytes(self) -> bytes:
         """The bytes of its file."""
@@ -58,7 +58,7 @@ def _canonical(source: Any) -> bytes:
     return (json.dumps(source, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-class Shelf:
+class Publications:
     """The files of all names, below ``root``."""
 
     def __init__(self, root: Path) -> None:
@@ -69,7 +69,7 @@ class Shelf:
         owner, _, own = check_name(name).partition("/")
         return self._root / owner / f"{own}.json"
 
-    def read(self, name: str) -> Standing | None:
+    def read(self, name: str) -> Publication | None:
         """What the disk says of ``name``; None where it was never published.
 
         Raises:
@@ -85,7 +85,7 @@ class Shelf:
             return None
 
     @contextlib.contextmanager
-    def replaced(self, standing: Standing) -> Iterator[None]:
+    def replaced(self, publication: Publication) -> Iterator[None]:
         """Publish or remove: the name's file is replaced durably before the block, or nothing happened.
 
         If the block fails, the file that was there is put back. That takes no room on the disk: it was kept
@@ -94,7 +94,7 @@ class Shelf:
         Raises:
             StorageFull: no room.
         """
-        file = self.file(standing.name)
+        file = self.file(publication.name)
         kept = file.with_name(f".{file.name}.before.part")
         with storage_errors(file):
             if not file.parent.is_dir():
@@ -105,7 +105,7 @@ class Shelf:
                 kept.hardlink_to(file)
             try:
                 with atomic_write(file) as out:
-                    out.write(standing.to_bytes())
+                    out.write(publication.to_bytes())
                 yield
             except BaseException:
                 if kept.exists():
@@ -135,20 +135,20 @@ class Shelf:
         """Whether nothing was ever published."""
         return next(self._root.glob("*/*.json"), None) is None
 
-    def manifest(self, standing: Standing) -> Manifest:
+    def manifest(self, publication: Publication) -> Manifest:
         """The manifest of a published learnware.
 
         Raises:
             Corrupt: it is not one, or it is another's.
         """
-        file = self.file(standing.name)
-        if standing.manifest is None:
+        file = self.file(publication.name)
+        if publication.manifest is None:
             raise damaged(file, "the learnware was removed")
         try:
-            manifest = Manifest.from_bytes(standing.manifest, where=str(file))
+            manifest = Manifest.from_bytes(publication.manifest, where=str(file))
         except PackageError as error:
             raise damaged(file, str(error)) from None
-        if manifest.name != standing.name:
+        if manifest.name != publication.name:
             raise damaged(file, f"its manifest is that of {manifest.name}")
         return manifest
 
@@ -157,7 +157,7 @@ class Shelf:
         return self._root.glob("*/.*.part")
 
 
-def _parse(source: bytes, name: str, file: Path) -> Standing:
+def _parse(source: bytes, name: str, file: Path) -> Publication:
     try:
         record = json.loads(source.decode("utf-8"))
         state, sequence, digest = record["state"], record["sequence"], record["digest"]
@@ -168,7 +168,7 @@ def _parse(source: bytes, name: str, file: Path) -> Standing:
         raise damaged(file, "its fields contradict each other")
     if manifest is not None and sha256_bytes(manifest) != digest:
         raise damaged(file, "its manifest does not hash to its digest")
-    return Standing(name, sequence, str(digest), manifest)
+    return Publication(name, sequence, str(digest), manifest)
 
 
 def damaged(file: Path, why: str) -> Corrupt:

@@ -18,38 +18,55 @@ from pathlib import Path
 from learndock.dock.admission import Admitted
 from learndock.dock.gate import Newcomer, check_canonical, check_newcomer
 from learndock.dock.storage import lookup
-from learndock.dock.storage.layout import Home
-from learndock.dock.storage.publications import Standing
+from learndock.dock.storage.layout import DockLayout
+from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.records import Records, Row, SpecRow, Tombstone
 from learndock.dock.storage.specs import spec_rows
-from learndock.errors import Conflict, Corrupt, LearndockError, PackageError
+from learndock.errors import Conflict, Corrupt, LearndockError, PackageError, StorageFull
 from learndock.package.formats import Progress
 from learndock.package.manifest import File
 
 
 @contextlib.contextmanager
-def writing(home: Home) -> Iterator[Records]:
+def writing(storage: DockLayout) -> Iterator[Records]:
     """The records, with the lock held and nothing left unfinished."""
-    with home.locked(), home.write() as records:
-        reconcile(home, records)
+    with storage.locked(), storage.write() as records:
+        reconcile(storage, records)
         yield records
 
 
-def reconcile(home: Home, records: Records) -> None:
+def reconcile(storage: DockLayout, records: Records) -> None:
     """Finish or forget what killed writers left, by what the disk says; the caller holds the lock."""
     for row in records.pending():
-        standing = home.shelf.read(row.name)
-        there = standing is not None and standing.published and standing.digest == row.digest
+        publication = storage.publications.read(row.name)
+        there = publication is not None and publication.published and publication.digest == row.digest
         with records.transaction():
             if row.state == "publishing" and not there:
                 records.forget(row.name)
-            elif row.state == "removing" and standing is not None and not standing.published:
-                records.bury(Tombstone(row.name, standing.digest, standing.sequence))
+            elif row.state == "removing" and publication is not None and not publication.published:
+                records.bury(Tombstone(row.name, publication.digest, publication.sequence))
             else:
                 records.publish(row.name)
 
 
-def publish(home: Home, admitted: Admitted, *, vouched: bool = False, progress: Progress | None = None) -> Row:
+def finish_pending(storage: DockLayout) -> None:
+    """Finish or forget what a killed writer left, and bring an older database to its present form.
+
+    Waits only for an outdated database. Readers do without: a damaged database or a full disk must not keep anyone
+    from reading or rebuilding.
+    """
+    with contextlib.suppress(Corrupt, StorageFull):
+        with storage.read() as records:
+            outdated = records.outdated()
+            if not outdated and not records.pending():
+                return
+        with storage.locked(wait=outdated) as held:
+            if held:
+                with storage.write() as records:
+                    reconcile(storage, records)
+
+
+def publish(storage: DockLayout, admitted: Admitted, *, vouched: bool = False, progress: Progress | None = None) -> Row:
     """Store an admitted learnware; returns its row, also where the same content is there already.
 
     ``vouched``: whoever keeps the dock answers for its specs, so the gate lets copies and hubs in.
@@ -62,25 +79,28 @@ def publish(home: Home, admitted: Admitted, *, vouched: bool = False, progress: 
     """
     manifest = admitted.manifest
     source, digest = manifest.to_bytes(), manifest.digest
-    with writing(home) as records:
-        before = _agreed(home, records, manifest.name)
+    with writing(storage) as records:
+        before = _agreed(storage, records, manifest.name)
         _refuse_other_content(manifest.name, digest, before)
         if before is not None and before.published:
             # The same again. Putting the files once more mends a blob that was damaged since.
-            _put_files(home, admitted, [], progress)
+            _put_files(storage, admitted, [], progress)
             return Row(manifest.name, digest, "published", before.sequence, source)
         row = Row(manifest.name, digest, "publishing", records.next_sequence(), source)
         new_blobs: list[str] = []
         try:
-            _put_files(home, admitted, new_blobs, progress)
-            specs = spec_rows(home.blobs, manifest)
+            _put_files(storage, admitted, new_blobs, progress)
+            specs = spec_rows(storage.blobs, manifest)
             _pass_gate(records, manifest.name, specs, vouched=vouched)
             with records.transaction():
                 records.insert(row, manifest, specs)
-            with home.shelf.replaced(Standing(row.name, row.sequence, digest, source)), records.transaction():
+            with (
+                storage.publications.replaced(Publication(row.name, row.sequence, digest, source)),
+                records.transaction(),
+            ):
                 records.publish(row.name)
         except BaseException:
-            _undo_publish(home, records, row.name, before, new_blobs)
+            _undo_publish(storage, records, row.name, before, new_blobs)
             raise
         return row
 
@@ -93,52 +113,52 @@ def _pass_gate(records: Records, name: str, specs: list[SpecRow], *, vouched: bo
             check_newcomer(newcomer, records)
 
 
-def remove(home: Home, which: str) -> Row:
+def remove(storage: DockLayout, which: str) -> Row:
     """Take a learnware out of the dock; its name keeps a tombstone. Its blobs go with ``collect``.
 
     Raises:
         NotFound: there is no such learnware.
         StorageFull: no room for the tombstone; nothing was changed.
     """
-    with writing(home) as records:
+    with writing(storage) as records:
         row = lookup.find(records, which)
-        before = _agreed(home, records, row.name)
+        before = _agreed(storage, records, row.name)
         if before is None:
             raise _disagreement(row.name)
         try:
             with records.transaction():
                 records.set_state(row.name, "removing")
-            with home.shelf.replaced(before.removed()), records.transaction():
+            with storage.publications.replaced(before.removed()), records.transaction():
                 records.bury(Tombstone(row.name, before.digest, before.sequence))
         except BaseException:
-            _undo_remove(home, records, before)
+            _undo_remove(storage, records, before)
             raise
         return row
 
 
-def _agreed(home: Home, records: Records, name: str) -> Standing | None:
+def _agreed(storage: DockLayout, records: Records, name: str) -> Publication | None:
     """What disk and database say of ``name``, where they agree.
 
     Raises:
         Corrupt: they do not; overwriting either would lose something.
     """
-    standing = home.shelf.read(name)
+    publication = storage.publications.read(name)
     row, tombstone = records.row(name), records.tombstone(name)
     known = row or tombstone
-    if (standing is None) != (known is None):
+    if (publication is None) != (known is None):
         raise _disagreement(name)
-    if standing is not None and known is not None:
-        same = standing.digest == known.digest and standing.sequence == known.sequence
-        if not same or standing.published != (row is not None):
+    if publication is not None and known is not None:
+        same = publication.digest == known.digest and publication.sequence == known.sequence
+        if not same or publication.published != (row is not None):
             raise _disagreement(name)
-    return standing
+    return publication
 
 
 def _disagreement(name: str) -> Corrupt:
     return Corrupt(f"{name}: the database and the files on disk disagree; run `learndock rebuild`")
 
 
-def _refuse_other_content(name: str, digest: str, before: Standing | None) -> None:
+def _refuse_other_content(name: str, digest: str, before: Publication | None) -> None:
     if before is None or before.digest == digest:
         return
     if before.published:
@@ -152,43 +172,45 @@ def _refuse_other_content(name: str, digest: str, before: Standing | None) -> No
     )
 
 
-def _put_files(home: Home, admitted: Admitted, new: list[str], progress: Progress | None) -> None:
+def _put_files(storage: DockLayout, admitted: Admitted, new: list[str], progress: Progress | None) -> None:
     total = sum(f.size for f in admitted.manifest.files)
     done = 0
     for file in admitted.manifest.files:
-        if _put_file(home, admitted.folder / file.path, file):
+        if _put_file(storage, admitted.folder / file.path, file):
             new.append(file.sha256)
         done += file.size
         if progress is not None:
             progress(done, total)
 
 
-def _put_file(home: Home, path: Path, file: File) -> bool:
+def _put_file(storage: DockLayout, path: Path, file: File) -> bool:
     try:
         stream = path.open("rb")
     except OSError as error:
         raise PackageError(f"{path}: cannot be read ({error.strerror})") from None
     with stream:
         try:
-            return home.blobs.put(stream, sha256=file.sha256, size=file.size)
+            return storage.blobs.put(stream, sha256=file.sha256, size=file.size)
         except Corrupt as error:
             raise PackageError(f"{error}; the folder changed while it was being added") from None
 
 
-def _undo_publish(home: Home, records: Records, name: str, before: Standing | None, new_blobs: list[str]) -> None:
+def _undo_publish(
+    storage: DockLayout, records: Records, name: str, before: Publication | None, new_blobs: list[str]
+) -> None:
     # The error that brought us here is the one to tell. What cannot be undone now, as on a full disk, is in
     # order still: the note of intent stands, and the next writer finishes or forgets it.
     with contextlib.suppress(OSError, LearndockError, sqlite3.Error):
-        if home.shelf.read(name) != before:
+        if storage.publications.read(name) != before:
             return  # it could not be put back, and must not stand for blobs that are not there
         for sha256 in new_blobs:
-            home.blobs.delete(sha256)
+            storage.blobs.delete(sha256)
         with records.transaction():
             records.forget(name)
 
 
-def _undo_remove(home: Home, records: Records, before: Standing) -> None:
+def _undo_remove(storage: DockLayout, records: Records, before: Publication) -> None:
     with contextlib.suppress(OSError, LearndockError, sqlite3.Error):
-        if home.shelf.read(before.name) == before:
+        if storage.publications.read(before.name) == before:
             with records.transaction():
                 records.publish(before.name)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from learndock.dock.storage.layout import Home
-from learndock.dock.storage.publications import Standing
+from learndock.dock.storage.layout import DockLayout
+from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.records import Row, Tombstone
 from learndock.dock.storage.specs import spec_rows
 from learndock.errors import Corrupt, SpecError
 from learndock.package.formats import Progress
 
 
-def rebuild(home: Home, *, progress: Progress | None = None) -> int:
+def rebuild(storage: DockLayout, *, progress: Progress | None = None) -> int:
     """Make the database anew, beside the present one, and put it in place at once; returns its length.
 
     Readers see the same ids in the same order with the same vectors as before.
@@ -19,31 +19,33 @@ def rebuild(home: Home, *, progress: Progress | None = None) -> int:
         Corrupt: a record or a spec on disk is damaged; the present database stays.
         StorageFull: no room; the present database stays.
     """
-    with home.locked():
-        standings = _standings(home)
-        with home.replace_database() as records, records.transaction():
-            for done, standing in enumerate(standings, start=1):
-                if standing.manifest is None:
-                    records.bury(Tombstone(standing.name, standing.digest, standing.sequence))
+    with storage.locked():
+        publications = _publications(storage)
+        with storage.replace_database() as records, records.transaction():
+            for done, publication in enumerate(publications, start=1):
+                if publication.manifest is None:
+                    records.bury(Tombstone(publication.name, publication.digest, publication.sequence))
                 else:
-                    manifest = home.shelf.manifest(standing)
-                    row = Row(standing.name, standing.digest, "published", standing.sequence, standing.manifest)
+                    manifest = storage.publications.manifest(publication)
+                    row = Row(
+                        publication.name, publication.digest, "published", publication.sequence, publication.manifest
+                    )
                     try:
-                        records.insert(row, manifest, spec_rows(home.blobs, manifest))
+                        records.insert(row, manifest, spec_rows(storage.blobs, manifest))
                     except (Corrupt, SpecError) as error:
-                        raise _stuck(home, standing, error) from None
+                        raise _stuck(storage, publication, error) from None
                 if progress is not None:
-                    progress(done, len(standings))
-    return sum(standing.published for standing in standings)
+                    progress(done, len(publications))
+    return sum(publication.published for publication in publications)
 
 
-def _standings(home: Home) -> list[Standing]:
-    found = [home.shelf.read(name) for name in home.shelf.names()]
+def _publications(storage: DockLayout) -> list[Publication]:
+    found = [storage.publications.read(name) for name in storage.publications.names()]
     return sorted((s for s in found if s is not None), key=lambda s: (s.sequence, s.name))
 
 
-def _stuck(home: Home, standing: Standing, error: Exception) -> Corrupt:
+def _stuck(storage: DockLayout, publication: Publication, error: Exception) -> Corrupt:
     return Corrupt(
-        f"{error}; the database is as it was. Move {home.shelf.file(standing.name)} away, run "
+        f"{error}; the database is as it was. Move {storage.publications.file(publication.name)} away, run "
         "`learndock rebuild`, and add the learnware again from its folder"
     )

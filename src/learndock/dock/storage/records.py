@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from learndock.dock.gate import OUTLINE
-from learndock.dock.storage.sqlite import Link
+from learndock.dock.storage.sqlite import Connection
 from learndock.errors import Corrupt
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import Array
@@ -62,7 +61,7 @@ class Tombstone:
 class Records:
     """Questions to, and changes of, an open database; one thread at a time."""
 
-    def __init__(self, database: Link) -> None:
+    def __init__(self, database: Connection) -> None:
         self._database = database
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
@@ -136,10 +135,10 @@ class Records:
         )
         return {space_id: (space, n) for space_id, space, n in found}
 
-    def outlines(self, space_id: str) -> tuple[list[str], Array]:
-        """Names of the visible learnwares of a space, and the beginning of each behaviour (see ``gate``)."""
+    def outlines(self, space_id: str, length: int) -> tuple[list[str], Array]:
+        """Names of the visible learnwares of a space, and the first ``length`` numbers of each behaviour."""
         found = self._database.execute(
-            f"SELECT name, substr(behaviour, 1, {4 * OUTLINE}) FROM specs WHERE space_id = ? "
+            f"SELECT name, substr(behaviour, 1, {4 * length}) FROM specs WHERE space_id = ? "
             f"AND name NOT IN (SELECT name FROM learnwares WHERE NOT {VISIBLE}) ORDER BY name",
             (space_id,),
         ).fetchall()

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from learndock.dock.storage.blobs import copy_checked
-from learndock.dock.storage.publications import Shelf, Standing, damaged
+from learndock.dock.storage.publications import Publication, Publications, damaged
 from learndock.errors import Corrupt, DockError, MissingExtra, NotFound, PackageError, StorageFull, UsageError
 from learndock.files import CHUNK, storage_errors
 from learndock.package.manifest import check_name
@@ -222,7 +222,7 @@ class _Object(io.RawIOBase):
         return found
 
 
-class ObjectShelf(Shelf):
+class ObjectPublications(Publications):
     """The records of all names, as objects."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -243,18 +243,18 @@ class ObjectShelf(Shelf):
             return None
 
     @contextlib.contextmanager
-    def replaced(self, standing: Standing) -> Iterator[None]:
-        """See ``Shelf.replaced``."""
+    def replaced(self, publication: Publication) -> Iterator[None]:
+        """See ``Publications.replaced``."""
         import obstore
 
-        path = self._object(standing.name)
-        before = self._read_bytes(standing.name)
+        path = self._object(publication.name)
+        before = self._read_bytes(publication.name)
         try:
-            with object_errors(standing.name):
-                obstore.put(self._store, path, standing.to_bytes())
+            with object_errors(publication.name):
+                obstore.put(self._store, path, publication.to_bytes())
             yield
         except BaseException:
-            with object_errors(standing.name):
+            with object_errors(publication.name):
                 if before is not None:
                     obstore.put(self._store, path, before)
                 else:
@@ -263,7 +263,7 @@ class ObjectShelf(Shelf):
             raise
 
     def names(self) -> Iterator[str]:
-        """See ``Shelf.names``."""
+        """See ``Publications.names``."""
         for path in sorted(_listed(self._store, "learnwares/")):
             found = PurePosixPath(path)
             name = f"{found.parent.name}/{found.name.removesuffix('.json')}"
@@ -273,11 +273,11 @@ class ObjectShelf(Shelf):
                 raise damaged(Path(path), str(error)) from None
 
     def empty(self) -> bool:
-        """See ``Shelf.empty``."""
+        """See ``Publications.empty``."""
         return next(_listed(self._store, "learnwares/"), None) is None
 
     def leftovers(self) -> Iterator[Path]:
-        """See ``Shelf.leftovers``: an object is whole or not there."""
+        """See ``Publications.leftovers``: an object is whole or not there."""
         return iter(())
 
 

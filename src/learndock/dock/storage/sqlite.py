@@ -1,7 +1,7 @@
 """Opening the dock's SQLite database, and saying in our words what goes wrong with it.
 
 A connection is opened for each operation and closed after it: that costs a fraction of a millisecond, is
-at home in any thread, and lets ``rebuild`` put a new file in place under running readers.
+at storage in any thread, and lets ``rebuild`` put a new file in place under running readers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CONSTRAINT", "SQLITE_MISM
 _NO_SHARED_MEMORY = (*_FULL, "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """An open database, as ``Records`` asks it: SQL with question marks that both kinds understand."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
@@ -49,8 +49,8 @@ class Link(Protocol):
         ...
 
 
-class SqliteLink:
-    """A ``Link`` to the file in the dock's folder."""
+class SqliteConnection:
+    """A ``Connection`` to the file in the dock's folder."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -58,15 +58,15 @@ class SqliteLink:
         self.executemany = connection.executemany
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """See ``Link.transaction``."""
+        """See ``Connection.transaction``."""
         return transaction(self._connection)
 
     def outdated(self) -> bool:
-        """See ``Link.outdated``."""
+        """See ``Connection.outdated``."""
         return outdated(self._connection)
 
     def problems(self) -> list[str]:
-        """See ``Link.problems``."""
+        """See ``Connection.problems``."""
         found = self._connection.execute("PRAGMA quick_check(20)")
         return [text for (text,) in found if text != "ok"]
 
@@ -95,29 +95,29 @@ def database_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def created(path: Path) -> Iterator[SqliteLink]:
+def created(path: Path) -> Iterator[SqliteConnection]:
     """A new, empty database in its present form at ``path``."""
     with database_errors(path), contextlib.closing(_connect(path, "rwc")) as database:
         database.execute("PRAGMA journal_mode = WAL")
         migrate(database)
-        yield SqliteLink(database)
+        yield SqliteConnection(database)
 
 
 @contextlib.contextmanager
-def opened_to_write(path: Path) -> Iterator[SqliteLink]:
+def opened_to_write(path: Path) -> Iterator[SqliteConnection]:
     """The database for writing, brought to its present form; the caller holds the dock's lock."""
     with database_errors(path), contextlib.closing(_connect(path, "rw")) as database:
         check_version(database, where=str(path))
         migrate(database)
-        yield SqliteLink(database)
+        yield SqliteConnection(database)
 
 
 @contextlib.contextmanager
-def opened_to_read(path: Path) -> Iterator[SqliteLink]:
+def opened_to_read(path: Path) -> Iterator[SqliteConnection]:
     """The database for reading, also where the disk is full or the folder may not be written."""
     with database_errors(path), contextlib.closing(_connect_reader(path)) as database:
         check_version(database, where=str(path))
-        yield SqliteLink(database)
+        yield SqliteConnection(database)
 
 
 @contextlib.contextmanager

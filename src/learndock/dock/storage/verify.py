@@ -6,15 +6,15 @@ import contextlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from learndock.dock.gate import hubs
+from learndock.dock.protocol import Problem
 from learndock.dock.storage import lookup
 from learndock.dock.storage.blobs import copy_checked
-from learndock.dock.storage.layout import Home
-from learndock.dock.storage.publications import Standing
+from learndock.dock.storage.layout import DockLayout
+from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.publish import writing
 from learndock.dock.storage.records import Records, Row, SpecRow, Tombstone
 from learndock.dock.storage.specs import spec_rows
@@ -26,25 +26,12 @@ REBUILD = "run `learndock rebuild`"
 ADD_AGAIN = "`learndock add` the learnware again to mend it"
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something that is not as it should be.
-
-    An ``error`` is not as it was published; a ``warning`` stands in the way of other learnwares (see ``gate``); an
-    ``info`` does no harm and goes with ``collect``.
-    """
-
-    severity: Literal["error", "warning", "info"]
-    about: str
-    message: str
-
-
 @dataclass(frozen=True, eq=False)
 class _Name:
     """What disk and database say of one name at one moment; ``damage`` is why the disk's word is unknown."""
 
     name: str
-    standing: Standing | None
+    publication: Publication | None
     manifest: Manifest | None
     damage: str
     row: Row | None
@@ -52,7 +39,7 @@ class _Name:
     tombstone: Tombstone | None
 
 
-def verify(home: Home, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
+def verify(storage: DockLayout, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
     """Re-hash the blobs of one learnware, or of all, and compare files, records and database.
 
     Writers wait while the lists are read, not while the bytes are hashed. Progress is in bytes.
@@ -60,56 +47,58 @@ def verify(home: Home, which: str | None = None, *, progress: Progress | None = 
     Raises:
         NotFound: there is no such learnware.
     """
-    with writing(home) as records:
-        problems = [Problem("error", str(home.database), f"{text}; {REBUILD}") for text in records.problems()]
-        known = [_look(home, records, name) for name in _names(home, records, which)]
-        orphans = _orphans(home, known) if which is None else []
+    with writing(storage) as records:
+        problems = [Problem("error", str(storage.database), f"{text}; {REBUILD}") for text in records.problems()]
+        known = [_look(storage, records, name) for name in _names(storage, records, which)]
+        orphans = _orphans(storage, known) if which is None else []
     for each in known:
         problems += _compare(each)
-    problems += _blobs(home, [each.manifest for each in known if each.manifest is not None], progress)
+    problems += _blobs(storage, [each.manifest for each in known if each.manifest is not None], progress)
     for each in known:
-        problems += _specs(home, each)
+        problems += _specs(storage, each)
     if which is None:
-        problems += _hubs(home)
+        problems += _hubs(storage)
     return problems + [Problem("info", sha256, "a blob of no learnware") for sha256 in orphans]
 
 
-def _names(home: Home, records: Records, which: str | None) -> list[str]:
+def _names(storage: DockLayout, records: Records, which: str | None) -> list[str]:
     if which is not None:
         return [lookup.find(records, which).name]
     buried = [t.name for t in records.tombstones()]
-    return sorted({*home.shelf.names(), *records.names(), *buried})
+    return sorted({*storage.publications.names(), *records.names(), *buried})
 
 
-def _look(home: Home, records: Records, name: str) -> _Name:
-    standing, manifest, damage = None, None, ""
+def _look(storage: DockLayout, records: Records, name: str) -> _Name:
+    publication, manifest, damage = None, None, ""
     try:
-        standing = home.shelf.read(name)
-        if standing is not None and standing.published:
-            manifest = home.shelf.manifest(standing)
+        publication = storage.publications.read(name)
+        if publication is not None and publication.published:
+            manifest = storage.publications.manifest(publication)
     except Corrupt as error:
         damage = str(error)
     return _Name(
-        *(name, standing, manifest, damage),
+        *(name, publication, manifest, damage),
         *(records.row(name), records.specs(name), records.tombstone(name)),
     )
 
 
-def _orphans(home: Home, known: list[_Name]) -> list[str]:
+def _orphans(storage: DockLayout, known: list[_Name]) -> list[str]:
     if any(each.damage for each in known):
         return []  # whose blobs they are cannot be told
     needed = {f.sha256 for each in known if each.manifest is not None for f in each.manifest.files}
-    with contextlib.suppress(DockError):  # its blobs are the service's to tell
-        needed |= home.referred()
-    return [sha256 for sha256 in home.blobs.digests() if sha256 not in needed]
+    try:
+        needed |= storage.referred()
+    except DockError:
+        return []  # only its service knows which blobs it needs
+    return [sha256 for sha256 in storage.blobs.digests() if sha256 not in needed]
 
 
 def _compare(each: _Name) -> Iterator[Problem]:
     if each.damage:
         yield Problem("error", each.name, each.damage)
         return
-    on_disk = each.standing is not None and (
-        each.standing.published, each.standing.sequence, each.standing.digest, each.standing.manifest or b""
+    on_disk = each.publication is not None and (
+        each.publication.published, each.publication.sequence, each.publication.digest, each.publication.manifest or b""
     )  # fmt: skip
     in_database = (
         (True, each.row.sequence, each.row.digest, each.row.manifest)
@@ -120,15 +109,15 @@ def _compare(each: _Name) -> Iterator[Problem]:
         yield Problem("error", each.name, f"the database and the record on disk disagree; {REBUILD}")
 
 
-def _blobs(home: Home, manifests: list[Manifest], progress: Progress | None) -> Iterator[Problem]:
+def _blobs(storage: DockLayout, manifests: list[Manifest], progress: Progress | None) -> Iterator[Problem]:
     total = sum(f.size for m in manifests for f in m.files)
     done = 0
     sound: dict[str, str] = {}
     for manifest in manifests:
         for file in manifest.files:
             if file.sha256 not in sound:
-                sound[file.sha256] = _blob_damage(home, file)
-            if sound[file.sha256] and _still_published(home, manifest):
+                sound[file.sha256] = _blob_damage(storage, file)
+            if sound[file.sha256] and _still_published(storage, manifest):
                 about = f"{manifest.name}: {file.path}"
                 yield Problem("error", about, f"{sound[file.sha256]}; {ADD_AGAIN}")
             done += file.size
@@ -136,9 +125,9 @@ def _blobs(home: Home, manifests: list[Manifest], progress: Progress | None) -> 
                 progress(done, total)
 
 
-def _blob_damage(home: Home, file: File) -> str:
+def _blob_damage(storage: DockLayout, file: File) -> str:
     try:
-        with home.errors(), home.blobs.open(file.sha256) as stream:
+        with storage.errors(), storage.blobs.open(file.sha256) as stream:
             copy_checked(stream, _Nowhere(), sha256=file.sha256, size=file.size, where=f"blob {file.sha256[:12]}")
     except NotFound:
         return f"blob {file.sha256[:12]} is missing"
@@ -154,17 +143,17 @@ class _Nowhere(io.BytesIO):
         return 0
 
 
-def _still_published(home: Home, manifest: Manifest) -> bool:
+def _still_published(storage: DockLayout, manifest: Manifest) -> bool:
     # It may have been removed, and its blobs collected, while others were hashed.
-    standing = home.shelf.read(manifest.name)
-    return standing is not None and standing.published
+    publication = storage.publications.read(manifest.name)
+    return publication is not None and publication.published
 
 
-def _specs(home: Home, each: _Name) -> Iterator[Problem]:
+def _specs(storage: DockLayout, each: _Name) -> Iterator[Problem]:
     if each.manifest is None or each.row is None:
         return
     try:
-        truth = spec_rows(home.blobs, each.manifest)
+        truth = spec_rows(storage.blobs, each.manifest)
     except SpecError as error:
         yield Problem("error", each.name, str(error))
         return
@@ -174,9 +163,9 @@ def _specs(home: Home, each: _Name) -> Iterator[Problem]:
         yield Problem("error", each.name, f"the database's specs are not those of its files; {REBUILD}")
 
 
-def _hubs(home: Home) -> Iterator[Problem]:
+def _hubs(storage: DockLayout) -> Iterator[Problem]:
     # A database that is damaged is told by others
-    with contextlib.suppress(Corrupt), home.read() as records:
+    with contextlib.suppress(Corrupt), storage.read() as records:
         for space_id in records.spaces():
             for name, found in hubs(space_id, records):
                 yield Problem("warning", name, f"{found.describe()}; remove it where nobody vouches for it")

@@ -149,7 +149,9 @@ async def get_file(owner: Owner, name: Name, rest: Rest, request: Request, who: 
     if content is not None:
         headers |= {"ETag": f'"{entry.oid}"', "Content-Type": "application/json"}
         return Response(content, headers=headers)
-    return await blob_response(request, service.home.blobs, entry.sha256, entry.size, etag=etag(entry), headers=headers)
+    return await blob_response(
+        request, service.storage.blobs, entry.sha256, entry.size, etag=etag(entry), headers=headers
+    )
 
 
 def split_revision(rest: str) -> tuple[str, str]:

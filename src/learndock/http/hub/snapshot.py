@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from learndock.dock.local import Record
+from learndock.dock.protocol import Record
 from learndock.errors import NotFound
 from learndock.files import sha256_bytes
 from learndock.http.hub.failures import Missing, missing

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from learndock.dock.local import Record
+from learndock.dock.protocol import Record
 from learndock.errors import NotFound
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
@@ -144,7 +144,7 @@ async def get_file(
 ) -> Response:
     """The bytes of one file; Range is understood."""
     sha256, size = await asked(service, _file, service, who, _which(owner, name, version), path)
-    return await blob_response(request, service.home.blobs, sha256, size, etag=sha256)
+    return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
 @router.get("/learnwares/{owner}/{name}/specs/{space_id}", response_class=Response)
@@ -159,7 +159,7 @@ async def get_spec(
 ) -> Response:
     """The specification of a learnware in one space, as a spec file."""
     sha256, size = await asked(service, _spec, service, who, _which(owner, name, version), space_id)
-    return await blob_response(request, service.home.blobs, sha256, size, etag=sha256)
+    return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
 async def asked(service: Service, question: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:

@@ -156,7 +156,7 @@ async def get_repository_file(
 ) -> Response:
     """The bytes of one file of a commit; Range is understood."""
     found = await run_in_threadpool(_file, service, who, f"{owner}/{name}", revision, path)
-    return await blob_response(request, service.home.blobs, found.sha256, found.size, etag=found.sha256)
+    return await blob_response(request, service.storage.blobs, found.sha256, found.size, etag=found.sha256)
 
 
 def _file(service: Service, who: Principal, name: str, revision: str, path: str) -> Entry:

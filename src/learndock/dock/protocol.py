@@ -1,0 +1,138 @@
+"""What every dock can do, in a folder or at a service, and the values that it answers with.
+
+``LocalDock`` (``local.py``) and ``RemoteDock`` (``remote/dock.py``) implement ``Dock``; ``open_dock`` chooses between
+them. What only the operator of a dock does (``rebuild``, ``gc``, verifying everything) is on ``LocalDock`` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from learndock.errors import NotFound
+from learndock.package.formats import Progress
+from learndock.package.manifest import File, Manifest, SpecFile
+from learndock.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Record:
+    """A learnware of a dock; ``sequence`` grows in the order of addition."""
+
+    name: str
+    digest: str
+    manifest: Manifest
+    sequence: int
+
+    @property
+    def id(self) -> str:
+        """``owner/name@sha256``."""
+        return f"{self.name}@{self.digest}"
+
+    def spec_file(self, space_id: str) -> tuple[SpecFile, File]:
+        """The manifest's entry of the spec in a space, and of its file.
+
+        Raises:
+            NotFound: the learnware has no spec in that space.
+        """
+        for entry in self.manifest.specs:
+            if entry.space_id == space_id:
+                return entry, next(f for f in self.manifest.files if f.path == entry.path)
+        raise NotFound(f"{self.name}: has no spec of the space {space_id[:12]}; `learndock show` lists its spaces")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that ``verify`` found.
+
+    An ``error`` is not as it was published. A ``warning`` is a spec that crowds out other learnwares (see ``gate``).
+    An ``info`` does no harm; ``gc`` deletes it.
+    """
+
+    severity: Literal["error", "warning", "info"]
+    about: str
+    message: str
+
+
+@dataclass(frozen=True)
+class GcResult:
+    """How many things ``gc`` deleted; ``leased`` blobs are being read, so a later ``gc`` deletes them."""
+
+    blobs: int
+    unfinished: int
+    leased: int = 0
+
+
+class Dock(Protocol):
+    """A dock, wherever it is; get one from ``open_dock``."""
+
+    def __len__(self) -> int:
+        """Return the number of learnwares that you may see."""
+        ...
+
+    def add(self, folder: str | Path, *, progress: Progress | None = None) -> Record:
+        """Check a learnware folder and publish it; adding the same content again returns the same record.
+
+        Progress is in bytes.
+
+        Raises:
+            PackageError, UnsafeModel, SpecError: it may not be stored; nothing was published.
+            SuspectSpec: a spec would crowd out other learnwares; nothing was published.
+            Conflict: the name is, or was, taken by other content.
+            StorageFull: no room; nothing was published.
+        """
+        ...
+
+    def records(self) -> list[Record]:
+        """Return the learnwares that you may see, in order of addition."""
+        ...
+
+    def get_record(self, which: str) -> Record:
+        """Return the learnware ``owner/name``, or ``owner/name@`` and at least 6 hexadecimal digits.
+
+        Raises:
+            UsageError: what follows the @ is not a version.
+            NotFound: there is no such learnware.
+        """
+        ...
+
+    def remove(self, which: str) -> Record:
+        """Take a learnware out; its name can never be reused for other content.
+
+        Raises:
+            NotFound: there is no such learnware.
+        """
+        ...
+
+    def get(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
+        """Write the learnware as the folder ``out``, hashing every file on the way. Progress is in bytes.
+
+        Raises:
+            NotFound: there is no such learnware.
+            UsageError: ``out`` exists and is not an empty folder.
+            Corrupt: a file is missing or damaged; ``out`` was not made.
+            StorageFull: no room at ``out``, which was not made.
+        """
+        ...
+
+    def verify(self, which: str, *, progress: Progress | None = None) -> list[Problem]:
+        """Hash the files of a learnware again. Progress is in bytes.
+
+        Raises:
+            NotFound: there is no such learnware.
+        """
+        ...
+
+    def spaces(self) -> dict[str, tuple[str, int]]:
+        """Return space id -> the space's name, and how many learnwares have a spec in it."""
+        ...
+
+    def spec(self, which: str, space_id: str) -> Spec:
+        """Return the complete spec of a learnware in one space.
+
+        Raises:
+            NotFound: there is no such learnware, or it has no spec in that space.
+            Corrupt: the stored bytes are damaged.
+        """
+        ...
