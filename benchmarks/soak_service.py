@@ -181,7 +181,7 @@ def killed_at_work(place: Path, seconds: float) -> dict[str, Any]:
         after = 0
         while after is not None:
             page = session.json("GET", f"/learnwares?limit=1000&after={after}")
-            there |= {r["name"]: r["version"] for r in page["learnwares"]}
+            there |= {r["name"]: r["digest"] for r in page["learnwares"]}
             after = page["next"]
         lost = {n for n, v in sure.items() if there.get(n) != v}
         assert not lost, f"acknowledged and lost: {lost}"

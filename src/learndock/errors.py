@@ -34,6 +34,8 @@ A message says what happened, to what, and what to try.
 
 from __future__ import annotations
 
+import re
+
 
 class LearndockError(Exception):
     """Root of all errors that learndock raises on purpose."""
@@ -179,6 +181,15 @@ STATUS: dict[type[LearndockError], tuple[int, int]] = {
     TooSlow: (46, 408),
     Unavailable: (47, 503),
 }
+
+
+def code_of(kind: type[BaseException]) -> str:
+    """Return the name of an error class in JSON: ``NotFound`` is ``not_found``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
+
+
+#: Name in JSON -> error class.
+KINDS: dict[str, type[LearndockError]] = {code_of(kind): kind for kind in STATUS}
 
 
 def exit_code(error: BaseException) -> int:

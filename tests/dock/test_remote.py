@@ -230,7 +230,7 @@ TO_WEIGHTS: dict[str, Callable[[Told, Told], Told]] = {
 #: What is done to the learnware's own answer; ``other`` is that of another learnware.
 TO_MANIFEST: dict[str, Callable[[Told, Told], Told]] = {
     "of another": lambda _, other: other,
-    "another version": lambda told, _: altered(told, lambda f: f.update(version="0" * 64)),
+    "another version": lambda told, _: altered(told, lambda f: f.update(digest="0" * 64)),
     "a file exchanged": lambda told, _: altered(told, lambda f: f["manifest"]["files"][-1].update(sha256="0" * 64)),
     "a path that leads out": lambda told, _: altered(told, lambda f: f["manifest"]["files"][0].update(path="../x")),
     "no manifest": lambda told, _: altered(told, lambda f: f.pop("manifest")),

@@ -27,7 +27,7 @@ def test_published_found_and_taken(site: Site, tmp_path: Path) -> None:
     assert site.publish(folder, ada).status == 200
     assert site.get("/api/v1/learnwares/ada/good").body["id"] == made.body["id"]
     (version,) = site.get("/api/v1/learnwares/ada/good/versions").body["versions"]
-    assert (version["version"], len(version["commits"])) == (made.body["version"], 1)
+    assert (version["digest"], len(version["commits"])) == (made.body["digest"], 1)
     file = site.get("/api/v1/learnwares/ada/good/files/model.safetensors")
     assert (file.status, file.body) == (200, (folder / "model.safetensors").read_bytes())
     part = site.get("/api/v1/learnwares/ada/good/files/model.safetensors", headers={"Range": "bytes=5-9"})

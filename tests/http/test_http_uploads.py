@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from learndock.files import sha256_bytes
-from learndock.http.limits import Turns
+from learndock.http.limits import FairQueue
 from learndock.package.manifest import Manifest
 from learndock.spec.file import spec_to_bytes
 from tests.support import models
@@ -290,7 +290,7 @@ def test_who_asks_for_too_much_at_once_waits_and_others_do_not(tmp_path: Path) -
 
 
 def test_whoever_asks_little_has_a_turn_soon() -> None:
-    turns, began = Turns(2), []
+    turns, began = FairQueue(2), []
 
     async def work(client: str) -> None:
         async with turns.turn(client):
@@ -420,7 +420,7 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(tmp_path: Path)
         first = {p: s for p, s in names.items() if p not in ("learnware.json", "specs/tiny.spec")}
         plain = site.post(f"{API}/repositories/ada/late/commits", {"title": "model", "add": first}, token=ada)
         assert plain.status == 201
-        assert (plain.body["repository"]["version"], "plain model" in plain.body["repository"]["note"]) == (None, True)
+        assert (plain.body["repository"]["digest"], "plain model" in plain.body["repository"]["note"]) == (None, True)
         site.service.dock.gc()
         assert site.get(f"{API}/repositories/ada/late/files/main/model.safetensors").status == 200, (
             "collecting keeps it"
@@ -428,11 +428,11 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(tmp_path: Path)
         assert site.get(f"{API}/learnwares/ada/late").status == 404
         manifest = {"title": "manifest", "add": {"learnware.json": names["learnware.json"]}}
         half = site.post(f"{API}/repositories/ada/late/commits", manifest, token=ada)
-        assert (half.status, half.body["repository"]["version"]) == (201, None)
+        assert (half.status, half.body["repository"]["digest"]) == (201, None)
         assert "specs/tiny.spec: missing" in half.body["repository"]["note"]
         spec = {"title": "spec", "add": {"specs/tiny.spec": names["specs/tiny.spec"]}}
         whole = site.post(f"{API}/repositories/ada/late/commits", spec, token=ada)
-        assert whole.body["repository"]["version"] == Manifest.from_folder(folder).digest
+        assert whole.body["repository"]["digest"] == Manifest.from_folder(folder).digest
         assert site.get(f"{API}/learnwares/ada/late").status == 200
         commits = site.get(f"{API}/repositories/ada/late/commits").body["commits"]
         assert [c["title"] for c in commits] == ["spec", "manifest", "model"]

@@ -154,7 +154,7 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(site: Site, tmp
     assert site.post("/api/repos/create", {"name": "later"}, token=bob).status == 200
     assert _commit(site, "bob/later", bob, _content(folder)).status == 200
     model = site.get("/api/models/bob/later").body
-    assert model["learndock"]["version"] is None
+    assert model["learndock"]["digest"] is None
     assert "a plain model" in model["learndock"]["note"]
     assert "bob/later" not in identified(site)
     for file, content in zip(late, kept, strict=True):
@@ -162,7 +162,7 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(site: Site, tmp
     assert hf(site, home, bob, "upload", "bob/later", folder).returncode == 0
     assert "bob/later" in identified(site)
     assert site.get("/api/models/bob/later").body["learndock"] == {
-        "version": site.get("/api/v1/learnwares/bob/later").body["version"],
+        "digest": site.get("/api/v1/learnwares/bob/later").body["digest"],
         "note": None,
     }
 
@@ -170,12 +170,12 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(site: Site, tmp
 def test_a_name_stands_for_one_learnware_whatever_is_committed(site: Site, tmp_path: Path) -> None:
     ada = site.token("ada")
     assert site.publish(make_learnware(tmp_path / "one", "ada/firm"), ada).status == 201
-    version = site.get("/api/v1/learnwares/ada/firm").body["version"]
+    digest = site.get("/api/v1/learnwares/ada/firm").body["digest"]
     other = make_learnware(tmp_path / "two", "ada/firm", seed=1)
     assert _commit(site, "ada/firm", ada, _content(other)).status == 200
     told = site.get("/api/models/ada/firm").body["learndock"]
-    assert (told["version"], "ada/firm" in told["note"]) == (version, True)
-    assert site.get("/api/v1/learnwares/ada/firm").body["version"] == version
+    assert (told["digest"], "ada/firm" in told["note"]) == (digest, True)
+    assert site.get("/api/v1/learnwares/ada/firm").body["digest"] == digest
 
 
 def test_what_could_run_code_is_refused_and_the_person_told(site: Site, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from learndock.files import sha256_bytes
-from learndock.http.serve import Running, start
+from learndock.http.serve import RunningServer, start
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service.principal import Principal, Scope
 from learndock.service.service import Service, open_service
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 class Site:
     """A running service, and what tests want of it."""
 
-    running: Running
+    running: RunningServer
     service: Service
     _tokens: dict[tuple[str, str], str] = field(default_factory=dict)
 

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from learndock.cli.text import one_line, plain
-
-Progress = Callable[[int, int], None]
+from learndock.progress import Progress
 
 
 def print_json(value: Any) -> None:

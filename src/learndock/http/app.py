@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 from learndock._version import VERSION
 from learndock.http import errors
 from learndock.http.hub import download, lfs, upload
-from learndock.http.limits import Turns
+from learndock.http.limits import FairQueue
 from learndock.http.metrics import Metrics
-from learndock.http.middleware import Around
+from learndock.http.middleware import stack
 from learndock.http.routes import PREFIX, identify, learnwares, operate, people, repositories, uploads
 from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep
@@ -28,9 +28,9 @@ Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may 
 """
 
 
-def around(app: FastAPI) -> ASGIApp:
-    """The application with what stands around every request, the framework's own answers too."""
-    return Around(app, settings=app.state.service.settings, metrics=app.state.metrics)
+def with_middleware(app: FastAPI) -> ASGIApp:
+    """Return the application inside its middleware, which sees the framework's own answers too."""
+    return stack(app, settings=app.state.service.settings, metrics=app.state.metrics)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -42,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
         stop = threading.Event()
         chores = threading.Thread(target=upkeep.run, args=(stop,), daemon=True)
         chores.start()
-        app.state.identifying = Turns(os.cpu_count() or 1)
+        app.state.identifying = FairQueue(os.cpu_count() or 1)
         yield
         stop.set()
         chores.join(timeout=10)

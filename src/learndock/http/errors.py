@@ -7,7 +7,6 @@ not to the client.
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -27,6 +26,7 @@ from learndock.errors import (
     Unavailable,
     UsageError,
     WeightsMissing,
+    code_of,
     http_status,
 )
 
@@ -46,11 +46,6 @@ REMEDIES: dict[type[LearndockError], str] = {
 #: 5xx whose reason is the client's to know: nothing inside is told by it.
 _TOLD = (StorageFull, Unavailable, WeightsMissing)
 _STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
-
-
-def code_of(kind: type[BaseException]) -> str:
-    """``NotFound`` -> ``not_found``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def body_of(error: LearndockError, *, message: str | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from learndock.errors import TooManyRequests
 REMEMBERED = 20_000
 
 
-class Buckets:
+class RateLimiter:
     """Token buckets of ``burst`` requests that fill at ``rate`` a second; 0 for no limit."""
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -47,7 +47,7 @@ class Buckets:
             raise error
 
 
-class Running:
+class ConcurrencyLimit:
     """Requests of one client that are being answered: at most ``limit``; 0 for no limit."""
 
     def __init__(self, limit: int) -> None:
@@ -73,7 +73,7 @@ class Running:
             del self._running[client]
 
 
-class Turns:
+class FairQueue:
     """Heavy work, ``places`` of it at a time: of one client no more stands in the queue, so that others come soon.
 
     However much one asks for, who comes next waits for ``places`` pieces of work of each other client at most.

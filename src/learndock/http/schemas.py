@@ -14,13 +14,13 @@ from learndock.service.uploads import Upload
 Sha256 = str
 
 
-class Shape(BaseModel):
+class BaseSchema(BaseModel):
     """Base of all; what is not known is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class ErrorBody(Shape):
+class ErrorBody(BaseSchema):
     """Why a request failed."""
 
     code: str
@@ -28,18 +28,18 @@ class ErrorBody(Shape):
     remedy: str
 
 
-class ErrorShape(Shape):
+class ErrorSchema(BaseSchema):
     """Every answer with a status of 400 or more."""
 
     error: ErrorBody
 
 
-class LearnwareShape(Shape):
+class LearnwareSchema(BaseSchema):
     """A published learnware; ``sequence`` grows in the order of addition."""
 
     id: str
     name: str
-    version: str
+    digest: str
     sequence: int
     format: str
     task: dict[str, Any]
@@ -50,13 +50,13 @@ class LearnwareShape(Shape):
     bytes: int
 
     @classmethod
-    def of(cls, record: Record) -> LearnwareShape:
+    def of(cls, record: Record) -> LearnwareSchema:
         """The JSON of a record."""
         manifest = record.manifest
         return cls(
             id=record.id,
             name=record.name,
-            version=record.digest,
+            digest=record.digest,
             sequence=record.sequence,
             format=manifest.format,
             task=manifest.task,
@@ -68,19 +68,19 @@ class LearnwareShape(Shape):
         )
 
 
-class RepositoryShape(Shape):
-    """Files under a name. ``version`` is what the dock has of them, ``note`` why the head is no learnware."""
+class RepositorySchema(BaseSchema):
+    """Files under a name. ``digest`` is that of the published learnware, ``note`` says why the head is not one."""
 
     name: str
     private: bool
     created: float
     changed: float
     head: str | None
-    version: str | None
+    digest: str | None
     note: str | None
 
     @classmethod
-    def of(cls, found: Repository) -> RepositoryShape:
+    def of(cls, found: Repository) -> RepositorySchema:
         """The JSON of a repository."""
         return cls(
             name=found.name,
@@ -88,23 +88,23 @@ class RepositoryShape(Shape):
             created=found.created,
             changed=found.changed,
             head=found.head,
-            version=found.digest,
+            digest=found.digest,
             note=found.note,
         )
 
 
-class CommitShape(Shape):
-    """A state of a repository; ``version`` is the learnware that it is, if it is one."""
+class CommitSchema(BaseSchema):
+    """A state of a repository; ``digest`` is that of the learnware in its files, if there is one."""
 
     id: str
     author: str
     title: str
     body: str
     created: float
-    version: str | None
+    digest: str | None
 
     @classmethod
-    def of(cls, found: Commit) -> CommitShape:
+    def of(cls, found: Commit) -> CommitSchema:
         """The JSON of a commit."""
         return cls(
             id=found.id,
@@ -112,11 +112,11 @@ class CommitShape(Shape):
             title=found.title,
             body=found.body,
             created=found.created,
-            version=found.digest,
+            digest=found.digest,
         )
 
 
-class FileShape(Shape):
+class FileSchema(BaseSchema):
     """A file of a commit."""
 
     path: str
@@ -124,12 +124,12 @@ class FileShape(Shape):
     size: int
 
     @classmethod
-    def of(cls, found: Entry) -> FileShape:
+    def of(cls, found: Entry) -> FileSchema:
         """The JSON of a file."""
         return cls(path=found.path, sha256=found.sha256, size=found.size)
 
 
-class UploadBegin(Shape):
+class UploadBegin(BaseSchema):
     """What is to be uploaded; with ``part_size`` it comes in numbered parts of that many bytes."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -137,7 +137,7 @@ class UploadBegin(Shape):
     part_size: int | None = Field(default=None, ge=1, le=1 << 40)
 
 
-class UploadShape(Shape):
+class UploadSchema(BaseSchema):
     """An upload; it goes on at ``offset``, and is over when ``stored``."""
 
     id: str
@@ -150,7 +150,7 @@ class UploadShape(Shape):
     expires: float
 
     @classmethod
-    def of(cls, found: Upload) -> UploadShape:
+    def of(cls, found: Upload) -> UploadSchema:
         """The JSON of an upload."""
         return cls(
             id=found.id,
@@ -164,7 +164,7 @@ class UploadShape(Shape):
         )
 
 
-class TokenShape(Shape):
+class TokenSchema(BaseSchema):
     """A token; ``token`` is told once, when it is made."""
 
     id: int
@@ -175,7 +175,7 @@ class TokenShape(Shape):
     token: str | None = None
 
     @classmethod
-    def of(cls, found: Token) -> TokenShape:
+    def of(cls, found: Token) -> TokenSchema:
         """The JSON of a token."""
         return cls(
             id=found.id,
@@ -189,7 +189,7 @@ class TokenShape(Shape):
 
 #: What the OpenAPI description says of failures.
 FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorShape, "description": what}
+    status: {"model": ErrorSchema, "description": what}
     for status, what in (
         (400, "The request cannot be used."),
         (401, "No token, or one that does not hold."),

@@ -8,12 +8,12 @@ import time
 import uvicorn
 
 from learndock.errors import UsageError
-from learndock.http.app import around, create_app
+from learndock.http.app import create_app, with_middleware
 from learndock.http.protocol import protocol_with
 from learndock.service.service import Service
 
 
-class Running:
+class RunningServer:
     """A server that is bound to its address; ``run`` serves until ``stop``."""
 
     def __init__(self, server: uvicorn.Server, listening: socket.socket, url: str) -> None:
@@ -40,7 +40,7 @@ class Running:
         self._server.should_exit = True
 
 
-def start(service: Service) -> Running:
+def start(service: Service) -> RunningServer:
     """Bind to the address of the settings.
 
     Raises:
@@ -61,7 +61,7 @@ def start(service: Service) -> Running:
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     url = settings.public_url.rstrip("/") or f"http://{host}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
-        around(create_app(service)),
+        with_middleware(create_app(service)),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -73,4 +73,4 @@ def start(service: Service) -> Running:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(settings.stop_seconds),
     )
-    return Running(uvicorn.Server(config), listening, url)
+    return RunningServer(uvicorn.Server(config), listening, url)

@@ -56,7 +56,9 @@ def check_path(path: str) -> str:
     parts = path.split("/")
     plain = all(_PART.fullmatch(p) and not p.endswith((" ", ".")) for p in parts)
     if not plain or len(path) > 512 or len(parts) > 8:
-        raise PackageError(f"{path!r} is not a plain file path inside a learnware")
+        raise PackageError(
+            f"{path[:100]!r} is not a plain file path; use letters, digits, ._- and spaces, at most 8 parts, and no .."
+        )
     return path
 
 

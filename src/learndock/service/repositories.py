@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from learndock.dock.storage.layout import DockLayout
-from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded, UsageError
-from learndock.package.manifest import check_name
+from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded
+from learndock.package.manifest import check_name, check_path
 from learndock.service.audit import note
 from learndock.service.database import Database
 from learndock.service.principal import Principal
@@ -34,7 +34,8 @@ MAIN = "main"
 UNCHECKED = "not yet checked"
 #: The note of an empty repository that was made for a learnware, until that is in it.
 BEGUN = "being published"
-_PART = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9._ +@=,()\[\]-]{0,126}")
+#: Files by which git clients keep their settings, in any folder.
+GIT_FILES = frozenset({".gitattributes", ".gitignore"})
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -90,15 +91,16 @@ class Changes:
 
 
 def check_file_path(path: str) -> str:
-    """Return ``path`` if it is a plain relative path: no ``..``, no root, no odd characters.
+    """Return ``path`` if a learnware may hold such a file (see ``check_path``), or if it is one of git's own.
 
     Raises:
         PackageError: it is not.
     """
-    found = path.split("/")
-    plain = all(_PART.fullmatch(p) and p not in (".", "..", ".git") and not p.endswith((" ", ".")) for p in found)
-    if not plain or len(path) > 512 or len(found) > 16:
-        raise PackageError(f"{path[:100]!r} is not a plain file path; use letters, digits and ._-, and no ..")
+    folder, _, name = path.rpartition("/")
+    if name not in GIT_FILES:
+        return check_path(path)
+    if folder:
+        check_path(folder)
     return path
 
 
@@ -455,18 +457,6 @@ def _insert_tree(connection: Connection, commit: str, files: Iterable[tuple[str,
     rows = [{"commit": commit, "path": p, "sha256": sha256, "size": size} for p, (sha256, size) in files]
     if rows:
         connection.execute(insert(tree), rows)
-
-
-def check_repository_name(name: str) -> str:
-    """Return ``name`` if it is ``owner/name``.
-
-    Raises:
-        UsageError: it is not.
-    """
-    try:
-        return check_name(name)
-    except PackageError as error:
-        raise UsageError(str(error)) from None
 
 
 def _to_repository(row: Row[Any]) -> Repository:

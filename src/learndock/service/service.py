@@ -41,7 +41,7 @@ from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.referrers import DATABASE
-from learndock.service.repositories import Changes, Commit, Repositories, Repository, check_file_path
+from learndock.service.repositories import GIT_FILES, Changes, Commit, Repositories, Repository, check_file_path
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
 from learndock.settings import Settings
@@ -322,7 +322,7 @@ def _mark(storage: DockLayout, mark: Path, where: str) -> None:
 
 
 def _of_git(path: str) -> bool:
-    return path.rpartition("/")[2] in (".gitattributes", ".gitignore")
+    return path.rpartition("/")[2] in GIT_FILES
 
 
 def _signing_key(database: Database) -> bytes:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.errors import SpaceError, UsageError
+from learndock.progress import Progress as Progress
 from learndock.spaces.images import read_image_encoder
 from learndock.spaces.prompts import PromptEncoder, read_format
 from learndock.spaces.space import Space
 from learndock.spaces.text import read_text_encoder
 
-Progress = Callable[[int, int], None]
 Float = NDArray[np.float32]
 
 #: One run of the graph: enough tokens to fill the processor, few enough to stay in its cache, and inputs of similar

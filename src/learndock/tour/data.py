@@ -13,7 +13,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +23,11 @@ import numpy as np
 from learndock.data import Examples, Schema, read_examples
 from learndock.errors import SchemaError
 from learndock.files import atomic_write, sha256_bytes, sha256_file, storage_errors
+from learndock.progress import Progress
 from learndock.tour import diagnoses, sentiment
 from learndock.tour.fetch import Package, fetch
 
 #: Called with (done, total) while the data is made.
-Progress = Callable[[int, int], None]
 
 RATINGS = Package(
     "vaderSentiment",

@@ -26,6 +26,7 @@ from learndock.dock import LocalDock, open_dock
 from learndock.errors import Corrupt, NotFound, PackageError, SpecError
 from learndock.package import Learnware, open_learnware, pack
 from learndock.package.extras import need
+from learndock.progress import Progress
 from learndock.reuse import evaluate, finetune, predict
 from learndock.search import Identification, Match, identify
 from learndock.spaces import Space, default_space, get_space
@@ -44,7 +45,6 @@ OWNER_EXAMPLES = {"text": 256, "image": 128}
 DRAWN = 24
 NOTHING = "coin_toss"
 
-Progress = Callable[[int, int], None]
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 
 

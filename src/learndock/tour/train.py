@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.data import Examples, Schema
+from learndock.progress import Progress
 from learndock.spaces import Space
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

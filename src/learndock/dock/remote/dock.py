@@ -39,7 +39,7 @@ class RemoteDock:
         self.admit = admit
 
     def __len__(self) -> int:
-        return sum(len(page) for page in self._pages(whole=False))
+        return sum(len(page) for page in self._pages(include_manifest=False))
 
     def add(self, folder: str | Path, *, progress: Progress | None = None, private: bool = False) -> Record:
         """Check a learnware folder here, send it, and publish it (see ``Dock.add``).
@@ -74,12 +74,12 @@ class RemoteDock:
 
     def records(self) -> list[Record]:
         """See ``Dock.records``."""
-        return [self._record(found) for page in self._pages(whole=True) for found in page]
+        return [self._record(found) for page in self._pages(include_manifest=True) for found in page]
 
     def get_record(self, which: str) -> Record:
         """See ``Dock.get_record``; the error suggests no names."""
         name, version = meant.parse(which)
-        query = f"?{urlencode({'version': version})}" if version else ""
+        query = f"?{urlencode({'digest': version})}" if version else ""
         found = self._record(self.session.json("GET", f"/learnwares/{quote(name)}{query}"))
         if found.name.casefold() != name.casefold() or not found.digest.startswith(version):
             raise Corrupt(f"{self.url}: answered with {found.id} for {which}; do not trust this dock")
@@ -150,13 +150,13 @@ class RemoteDock:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _open(self, manifest: Manifest, file: File) -> IO[bytes]:
-        path = f"/learnwares/{quote(manifest.name)}/files/{quote(file.path)}?version={manifest.digest}"
+        path = f"/learnwares/{quote(manifest.name)}/files/{quote(file.path)}?digest={manifest.digest}"
         return Download(self.session, path, file.size)  # type: ignore[return-value]
 
-    def _pages(self, *, whole: bool) -> Iterator[list[Any]]:
+    def _pages(self, *, include_manifest: bool) -> Iterator[list[Any]]:
         after: Any = 0
         while after is not None:
-            query = urlencode({"after": after, "limit": PAGE, "whole": str(whole).lower()})
+            query = urlencode({"after": after, "limit": PAGE, "include_manifest": str(include_manifest).lower()})
             page = self.session.json("GET", f"/learnwares?{query}")
             try:
                 found, following = list(page["learnwares"]), page["next"]
@@ -169,7 +169,7 @@ class RemoteDock:
 
     def _record(self, found: Any) -> Record:
         try:
-            named, digest, sequence = str(found["name"]), str(found["version"]), found["sequence"]
+            named, digest, sequence = str(found["name"]), str(found["digest"]), found["sequence"]
             manifest = Manifest.from_bytes(canonical(found["manifest"]), where=f"{self.url}: {named[:100]}")
         except (KeyError, TypeError, ValueError):
             raise self._strange() from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import ssl
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from learndock._version import VERSION
 from learndock.dock.remote.credentials import base_url
-from learndock.errors import STATUS, LearndockError, ServiceError, Unavailable, UsageError
+from learndock.errors import KINDS, LearndockError, ServiceError, Unavailable, UsageError
 
 API = "/api/v1"
 SECONDS = 60.0
@@ -24,9 +23,6 @@ SECONDS = 60.0
 PIECE = 1 << 18
 #: JSON answers are small; whoever sends more is no dock.
 MAX_JSON = 256 << 20
-
-#: Code in an answer -> the error that it was (``not_found`` -> ``NotFound``).
-_KINDS = {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower(): kind for kind in STATUS}
 
 
 class Session:
@@ -119,7 +115,7 @@ class Session:
         source = answer.read(1 << 20)
         try:
             told = json.loads(source)["error"]
-            kind, message = _KINDS[told["code"]], f"{told['message']}; {told['remedy']}"
+            kind, message = KINDS[told["code"]], f"{told['message']}; {told['remedy']}"
         except (ValueError, KeyError, TypeError):
             return ServiceError(
                 f"{self.url}: answered with status {answer.status}, not as a learndock does; check the address"

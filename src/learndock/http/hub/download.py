@@ -189,7 +189,7 @@ def _model(snapshot: Snapshot, *, blobs: bool) -> dict[str, Any]:
         "tags": _tags(snapshot),
         "siblings": files,
         "learndock": {
-            "version": None if snapshot.record is None else snapshot.record.digest,
+            "digest": None if snapshot.record is None else snapshot.record.digest,
             "note": snapshot.note,
         },
     }

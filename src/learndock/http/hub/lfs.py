@@ -16,6 +16,7 @@ from learndock.http.hub.download import Name, Owner, Rest
 from learndock.http.hub.failures import HubRoute, missing
 from learndock.http.principal import ServiceOf, Writer
 from learndock.http.routes.uploads import ANY, UploadId
+from learndock.http.threads import in_threads
 from learndock.service.principal import Principal
 from learndock.service.service import Service
 from learndock.service.uploads import Upload
@@ -29,7 +30,7 @@ STALE_SECONDS = 60.0
 WITHOUT_XET = "HF_HUB_DISABLE_XET=1"
 LFS_JSON = "application/vnd.git-lfs+json"
 
-_Shape = TypeVar("_Shape", bound=BaseModel)
+_Body = TypeVar("_Body", bound=BaseModel)
 Text = Annotated[str, Query(max_length=128)]
 
 
@@ -82,13 +83,8 @@ async def put(
         # Sent again from its beginning, as this protocol does: what came before does not count.
         await run_in_threadpool(service.uploads.restart, who, found)
         taking = service.uploads.receive(who, found, offset=0)
-    receiver = await run_in_threadpool(taking.__enter__)
-    try:
+    async with in_threads(taking) as receiver:
         await bodies.receive(request, service.settings, receiver)
-    except BaseException as error:
-        await run_in_threadpool(taking.__exit__, type(error), error, error.__traceback__)
-        raise
-    await run_in_threadpool(taking.__exit__, None, None, None)
     if not part:
         done = await run_in_threadpool(service.uploads.finish, who, found)
         if not done.stored:
@@ -143,7 +139,7 @@ def no_xet(what: str) -> Response:
 # -- inside -----------------------------------------------------------------------------------------------
 
 
-def _read(kind: type[_Shape], source: bytes) -> _Shape:
+def _read(kind: type[_Body], source: bytes) -> _Body:
     """Bodies come as a JSON type of their own, which FastAPI takes for none."""
     try:
         return kind.model_validate_json(source)

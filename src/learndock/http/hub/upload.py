@@ -167,7 +167,7 @@ async def commit(
         "commitUrl": f"{root}/{done.repository.name}/commit/{done.commit.id}",
         "hookOutput": "",
         "learndock": {
-            "version": None if done.record is None else done.record.digest,
+            "digest": None if done.record is None else done.record.digest,
             "note": done.repository.note,
         },
     }

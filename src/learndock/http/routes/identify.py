@@ -12,7 +12,7 @@ from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import asked
-from learndock.http.schemas import FAILURES, Shape
+from learndock.http.schemas import FAILURES, BaseSchema
 from learndock.search.filters import Filters
 from learndock.service.principal import Principal
 from learndock.service.service import Service
@@ -22,7 +22,7 @@ router = APIRouter(prefix=PREFIX, tags=["identify"], responses=FAILURES)
 LIMIT = 8 << 20
 
 
-class MatchShape(Shape):
+class MatchSchema(BaseSchema):
     """One learnware beside the task (see the library's ``Match``)."""
 
     id: str
@@ -36,17 +36,17 @@ class MatchShape(Shape):
     p_value: float | None
 
 
-class Answer(Shape):
+class IdentificationSchema(BaseSchema):
     """Where ``fits`` is false, nothing here fits, and ``closest`` is no answer."""
 
     fits: bool
     p_value_any: float | None
     searched: int
-    matches: list[MatchShape]
-    closest: list[MatchShape]
+    matches: list[MatchSchema]
+    closest: list[MatchSchema]
 
 
-class SpaceShape(Shape):
+class SpaceSchema(BaseSchema):
     """A space, and how many learnwares that you may see have a spec in it."""
 
     id: str
@@ -54,10 +54,10 @@ class SpaceShape(Shape):
     learnwares: int
 
 
-class Spaces(Shape):
+class Spaces(BaseSchema):
     """The spaces of this dock."""
 
-    spaces: list[SpaceShape]
+    spaces: list[SpaceSchema]
 
 
 @router.post(
@@ -80,7 +80,7 @@ async def identify(
     base: Annotated[str | None, Query(max_length=200)] = None,
     owner: Annotated[str | None, Query(max_length=96)] = None,
     seed: Annotated[int, Query(ge=0, lt=1 << 63, description="Of what is drawn to tell chance.")] = 0,
-) -> Answer:
+) -> IdentificationSchema:
     """Rank the learnwares that you may see for a task spec, sent as the bytes of its file."""
     source = await bodies.whole(request, service.settings, limit=LIMIT)
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
@@ -93,14 +93,16 @@ async def identify(
 async def list_spaces(who: Anyone, service: ServiceOf) -> Spaces:
     """The spaces in which there are specs."""
     found = await asked(service, service.catalogue.spaces, who)
-    return Spaces(spaces=[SpaceShape(id=i, name=name, learnwares=n) for i, (name, n) in found.items()])
+    return Spaces(spaces=[SpaceSchema(id=i, name=name, learnwares=n) for i, (name, n) in found.items()])
 
 
-def _identify(service: Service, who: Principal, source: bytes, top: int, filters: Filters, seed: int) -> Answer:
+def _identify(
+    service: Service, who: Principal, source: bytes, top: int, filters: Filters, seed: int
+) -> IdentificationSchema:
     from learndock.spec.file import check_shape, spec_from_bytes
 
     if service.catalogue.due:
         service.catalogue.look()
     spec = check_shape(spec_from_bytes(source, where="the task spec"), where="the task spec")
     found = service.catalogue.identify(who, spec, top=top, filters=filters, seed=seed)
-    return Answer.model_validate(found.to_dict())
+    return IdentificationSchema.model_validate(found.to_dict())

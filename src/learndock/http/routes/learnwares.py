@@ -16,7 +16,7 @@ from learndock.errors import NotFound
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
-from learndock.http.schemas import FAILURES, LearnwareShape, Shape
+from learndock.http.schemas import FAILURES, BaseSchema, LearnwareSchema
 from learndock.package.manifest import MANIFEST
 from learndock.search.filters import Filters
 from learndock.service.service import Service
@@ -24,55 +24,55 @@ from learndock.service.service import Service
 router = APIRouter(prefix=PREFIX, tags=["learnwares"], responses=FAILURES)
 Owner = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
 Name = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
-Version = Annotated[
-    str | None, Query(pattern=r"^[0-9a-f]{6,64}$", description="At least 6 digits of the version that is meant.")
+Digest = Annotated[
+    str | None, Query(pattern=r"^[0-9a-f]{6,64}$", description="At least 6 digits of the SHA-256 of its manifest.")
 ]
 JSON = "application/json"
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Page(Shape):
+class Page(BaseSchema):
     """Learnwares in order of addition; ``next`` is the ``after`` of the next page, or null."""
 
-    learnwares: list[LearnwareShape]
+    learnwares: list[LearnwareSchema]
     next: int | None
 
 
-class VersionShape(Shape):
-    """A version, and the commits of its repository whose files are it."""
+class VersionSchema(BaseSchema):
+    """A version by its digest, and the commits of its repository that have exactly its files."""
 
-    version: str
+    digest: str
     commits: list[str]
 
 
-class Versions(Shape):
+class Versions(BaseSchema):
     """The versions of a learnware."""
 
-    versions: list[VersionShape]
+    versions: list[VersionSchema]
 
 
-class Submission(Shape):
+class Submission(BaseSchema):
     """The manifest of a learnware whose files are uploaded; ``private`` counts where its repository is new."""
 
     manifest: dict[str, Any]
     private: bool = Field(default=False)
 
 
-class Whole(LearnwareShape):
+class LearnwareWithManifest(LearnwareSchema):
     """A learnware with its manifest."""
 
     manifest: dict[str, Any]
 
 
-class WholePage(Shape):
+class PageWithManifests(BaseSchema):
     """Learnwares with their manifests in order of addition; ``next`` is the ``after`` of the next page, or null."""
 
-    learnwares: list[Whole]
+    learnwares: list[LearnwareWithManifest]
     next: int | None
 
 
-@router.get("/learnwares", response_model=Page | WholePage)
+@router.get("/learnwares", response_model=Page | PageWithManifests)
 async def list_learnwares(
     who: Anyone,
     service: ServiceOf,
@@ -83,7 +83,7 @@ async def list_learnwares(
     license: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
     base: Annotated[str | None, Query(max_length=200)] = None,
     owner: Annotated[str | None, Query(max_length=96)] = None,
-    whole: Annotated[bool, Query(description="With manifests.")] = False,
+    include_manifest: Annotated[bool, Query(description="Add each learnware's manifest.")] = False,
 ) -> Response:
     """The learnwares that you may see."""
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
@@ -91,27 +91,27 @@ async def list_learnwares(
     start = bisect.bisect_right(found, after, key=lambda r: r.sequence)
     page = found[start : start + limit]
     more = page[-1].sequence if start + limit < len(found) else None
-    if whole:
-        body = ",".join(_whole(r) for r in page)
+    if include_manifest:
+        body = ",".join(_with_manifest(r) for r in page)
         return Response(f'{{"learnwares":[{body}],"next":{"null" if more is None else more}}}', media_type=JSON)
-    return json_response(Page(learnwares=[LearnwareShape.of(r) for r in page], next=more))
+    return json_response(Page(learnwares=[LearnwareSchema.of(r) for r in page], next=more))
 
 
 @router.post("/learnwares", status_code=201)
-def publish(asked: Submission, who: Writer, service: ServiceOf, response: Response) -> LearnwareShape:
+def publish(asked: Submission, who: Writer, service: ServiceOf, response: Response) -> LearnwareSchema:
     """Publish a learnware: all of it, or nothing. 200 where this very content was there already."""
     from learndock.spec.spec import canonical
 
     record, new = service.add(who, canonical(asked.manifest), private=asked.private)
     response.status_code = 201 if new else 200
-    return LearnwareShape.of(record)
+    return LearnwareSchema.of(record)
 
 
-@router.get("/learnwares/{owner}/{name}", response_model=Whole)
-async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, version: Version = None) -> Response:
+@router.get("/learnwares/{owner}/{name}", response_model=LearnwareWithManifest)
+async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, digest: Digest = None) -> Response:
     """One learnware with its manifest."""
-    record = await asked(service, service.catalogue.record, who, _which(owner, name, version))
-    return Response(_whole(record), media_type=JSON)
+    record = await asked(service, service.catalogue.record, who, _which(owner, name, digest))
+    return Response(_with_manifest(record), media_type=JSON)
 
 
 @router.get("/learnwares/{owner}/{name}/versions")
@@ -121,9 +121,9 @@ def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> 
     try:
         repository = service.repositories.get(who, record.name)
     except NotFound:  # added to the folder by hand
-        return Versions(versions=[VersionShape(version=record.digest, commits=[])])
+        return Versions(versions=[VersionSchema(digest=record.digest, commits=[])])
     found = [c.id for c in service.repositories.commits(repository, limit=1000) if c.digest == record.digest]
-    return Versions(versions=[VersionShape(version=record.digest, commits=found)])
+    return Versions(versions=[VersionSchema(digest=record.digest, commits=found)])
 
 
 @router.delete("/learnwares/{owner}/{name}", status_code=204)
@@ -140,10 +140,10 @@ async def get_file(
     request: Request,
     who: Anyone,
     service: ServiceOf,
-    version: Version = None,
+    digest: Digest = None,
 ) -> Response:
     """The bytes of one file; Range is understood."""
-    sha256, size = await asked(service, _file, service, who, _which(owner, name, version), path)
+    sha256, size = await asked(service, _file, service, who, _which(owner, name, digest), path)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
@@ -155,10 +155,10 @@ async def get_spec(
     request: Request,
     who: Anyone,
     service: ServiceOf,
-    version: Version = None,
+    digest: Digest = None,
 ) -> Response:
     """The specification of a learnware in one space, as a spec file."""
-    sha256, size = await asked(service, _spec, service, who, _which(owner, name, version), space_id)
+    sha256, size = await asked(service, _spec, service, who, _which(owner, name, digest), space_id)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
@@ -172,18 +172,18 @@ async def asked(service: Service, question: Callable[P, T], *values: P.args, **n
     return question(*values, **named)
 
 
-def json_response(shape: Shape) -> Response:
-    """The JSON of a shape that is right: checked once more by the framework, it would take twice the time."""
-    return Response(shape.model_dump_json(), media_type=JSON)
+def json_response(answer: BaseSchema) -> Response:
+    """Return a valid answer as JSON. FastAPI would validate it a second time, which doubles the time."""
+    return Response(answer.model_dump_json(), media_type=JSON)
 
 
-def _whole(record: Record) -> str:
-    """The JSON of ``Whole``, put together: to take the manifest apart and check it again takes five times as long."""
-    return f'{LearnwareShape.of(record).model_dump_json()[:-1]},"manifest":{record.manifest.model_dump_json()}}}'
+def _with_manifest(record: Record) -> str:
+    """Return the JSON of a ``LearnwareWithManifest``; validating the manifest again would take five times as long."""
+    return f'{LearnwareSchema.of(record).model_dump_json()[:-1]},"manifest":{record.manifest.model_dump_json()}}}'
 
 
-def _which(owner: str, name: str, version: str | None) -> str:
-    return f"{owner}/{name}" + (f"@{version}" if version else "")
+def _which(owner: str, name: str, digest: str | None) -> str:
+    return f"{owner}/{name}" + (f"@{digest}" if digest else "")
 
 
 def _file(service: Service, who: Any, which: str, path: str) -> tuple[str, int]:

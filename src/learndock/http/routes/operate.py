@@ -10,20 +10,20 @@ from learndock._version import VERSION
 from learndock.http.metrics import Metrics
 from learndock.http.principal import ServiceOf
 from learndock.http.routes import PREFIX
-from learndock.http.schemas import FAILURES, Shape
+from learndock.http.schemas import FAILURES, BaseSchema
 from learndock.service.upkeep import Upkeep
 
 router = APIRouter(prefix=PREFIX, tags=["operating"], responses=FAILURES)
 
 
-class Health(Shape):
+class Health(BaseSchema):
     """It answers."""
 
     status: Literal["ok"]
     version: str
 
 
-class Ready(Shape):
+class Ready(BaseSchema):
     """It can work: the databases answer. ``damaged`` counts blobs that the last scrub found to be others."""
 
     status: Literal["ready"]

@@ -10,7 +10,7 @@ from pydantic import Field
 from learndock.http.principal import Admin, Anyone, Reader, ServiceOf
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Owner
-from learndock.http.schemas import FAILURES, Shape, TokenShape
+from learndock.http.schemas import FAILURES, BaseSchema, TokenSchema
 from learndock.service.audit import entries
 from learndock.service.people import Owner as OwnerRow
 
@@ -20,24 +20,24 @@ TokenName = Annotated[str, Field(max_length=96)]
 Days = Annotated[float | None, Field(default=None, gt=0, le=3650)]
 
 
-class OrganisationShape(Shape):
+class OrganisationSchema(BaseSchema):
     """An organisation, and what somebody is in it."""
 
     name: str
     role: str
 
 
-class WhoAmI(Shape):
+class WhoAmI(BaseSchema):
     """The one behind the token; all but ``known`` is null for nobody."""
 
     known: bool
     name: str | None
     scope: ScopeName | None
     operator: bool
-    organisations: list[OrganisationShape]
+    organisations: list[OrganisationSchema]
 
 
-class TokenRequest(Shape):
+class TokenRequest(BaseSchema):
     """A token to be; by default it expires when the service's settings say."""
 
     name: TokenName
@@ -45,7 +45,7 @@ class TokenRequest(Shape):
     days: Days
 
 
-class Exchange(Shape):
+class Exchange(BaseSchema):
     """The secret of a link, for a token."""
 
     link: str = Field(max_length=200)
@@ -54,13 +54,13 @@ class Exchange(Shape):
     days: Days
 
 
-class Tokens(Shape):
+class Tokens(BaseSchema):
     """Your tokens, without their secrets."""
 
-    tokens: list[TokenShape]
+    tokens: list[TokenSchema]
 
 
-class OwnerShape(Shape):
+class OwnerSchema(BaseSchema):
     """A user or an organisation; ``quota`` in bytes, null for the service's."""
 
     name: str
@@ -70,18 +70,18 @@ class OwnerShape(Shape):
     created: float
 
     @classmethod
-    def of(cls, found: OwnerRow) -> OwnerShape:
+    def of(cls, found: OwnerRow) -> OwnerSchema:
         """The JSON of a user or an organisation."""
         return cls(name=found.name, kind=found.kind, operator=found.operator, quota=found.quota, created=found.created)
 
 
-class Owners(Shape):
+class Owners(BaseSchema):
     """Users and organisations, by name."""
 
-    owners: list[OwnerShape]
+    owners: list[OwnerSchema]
 
 
-class UserRequest(Shape):
+class UserRequest(BaseSchema):
     """A user to be."""
 
     name: str = Field(max_length=96)
@@ -89,38 +89,38 @@ class UserRequest(Shape):
     quota: int | None = Field(default=None, ge=0, le=1 << 62)
 
 
-class Invited(Shape):
+class Invited(BaseSchema):
     """A user, and the secret that they exchange for a token within an hour: `learndock login --link`."""
 
     user: str
     link: str
 
 
-class OrganisationRequest(Shape):
+class OrganisationRequest(BaseSchema):
     """An organisation to be; you will administer it."""
 
     name: str = Field(max_length=96)
 
 
-class MemberRequest(Shape):
+class MemberRequest(BaseSchema):
     """What somebody is in an organisation; null for nothing any more."""
 
     role: Literal["member", "admin"] | None
 
 
-class Members(Shape):
+class Members(BaseSchema):
     """Who belongs to an organisation."""
 
-    members: list[OrganisationShape]
+    members: list[OrganisationSchema]
 
 
-class QuotaRequest(Shape):
+class QuotaRequest(BaseSchema):
     """Bytes that an owner may keep; null for the service's."""
 
     quota: int | None = Field(ge=0, le=1 << 62)
 
 
-class AuditEntry(Shape):
+class AuditEntry(BaseSchema):
     """One change."""
 
     id: int
@@ -131,7 +131,7 @@ class AuditEntry(Shape):
     what: str
 
 
-class Audit(Shape):
+class Audit(BaseSchema):
     """Changes, newest first."""
 
     entries: list[AuditEntry]
@@ -146,26 +146,26 @@ def whoami(who: Anyone, service: ServiceOf) -> WhoAmI:
         name=who.name or None,
         scope=who.scope,
         operator=who.operator,
-        organisations=[OrganisationShape(name=n, role=r) for n, r in found],
+        organisations=[OrganisationSchema(name=n, role=r) for n, r in found],
     )
 
 
 @router.post("/tokens/exchange", status_code=201)
-def exchange(asked: Exchange, service: ServiceOf) -> TokenShape:
+def exchange(asked: Exchange, service: ServiceOf) -> TokenSchema:
     """A token for the secret of a link, which is spent by it."""
-    return TokenShape.of(service.people.exchange(asked.link, name=asked.name, scope=asked.scope, days=asked.days))
+    return TokenSchema.of(service.people.exchange(asked.link, name=asked.name, scope=asked.scope, days=asked.days))
 
 
 @router.get("/tokens")
 def list_tokens(who: Reader, service: ServiceOf) -> Tokens:
     """Your tokens."""
-    return Tokens(tokens=[TokenShape.of(t) for t in service.people.tokens(who)])
+    return Tokens(tokens=[TokenSchema.of(t) for t in service.people.tokens(who)])
 
 
 @router.post("/tokens", status_code=201)
-def make_token(asked: TokenRequest, who: Admin, service: ServiceOf) -> TokenShape:
+def make_token(asked: TokenRequest, who: Admin, service: ServiceOf) -> TokenSchema:
     """A new token of yours."""
-    return TokenShape.of(service.people.make_token(who, name=asked.name, scope=asked.scope, days=asked.days))
+    return TokenSchema.of(service.people.make_token(who, name=asked.name, scope=asked.scope, days=asked.days))
 
 
 @router.delete("/tokens/{token}", status_code=204)
@@ -177,7 +177,7 @@ def revoke_token(token: Annotated[int, Path(ge=1, le=1 << 62)], who: Admin, serv
 @router.get("/users")
 def list_users(who: Admin, service: ServiceOf) -> Owners:
     """All users and organisations (operators)."""
-    return Owners(owners=[OwnerShape.of(o) for o in service.people.users(who)])
+    return Owners(owners=[OwnerSchema.of(o) for o in service.people.users(who)])
 
 
 @router.post("/users", status_code=201)
@@ -200,21 +200,21 @@ def remove_user(name: Owner, who: Admin, service: ServiceOf) -> None:
 
 
 @router.put("/users/{name}/quota")
-def set_quota(name: Owner, asked: QuotaRequest, who: Admin, service: ServiceOf) -> OwnerShape:
+def set_quota(name: Owner, asked: QuotaRequest, who: Admin, service: ServiceOf) -> OwnerSchema:
     """Allow an owner some bytes (operators)."""
-    return OwnerShape.of(service.people.set_quota(who, name, asked.quota))
+    return OwnerSchema.of(service.people.set_quota(who, name, asked.quota))
 
 
 @router.post("/organisations", status_code=201)
-def add_organisation(asked: OrganisationRequest, who: Admin, service: ServiceOf) -> OwnerShape:
+def add_organisation(asked: OrganisationRequest, who: Admin, service: ServiceOf) -> OwnerSchema:
     """A new organisation, which you administer."""
-    return OwnerShape.of(service.people.add_organisation(who, asked.name))
+    return OwnerSchema.of(service.people.add_organisation(who, asked.name))
 
 
 @router.get("/organisations/{name}/members")
 def list_members(name: Owner, who: Reader, service: ServiceOf) -> Members:
     """Who belongs to an organisation of yours."""
-    return Members(members=[OrganisationShape(name=n, role=r) for n, r in service.people.members(who, name)])
+    return Members(members=[OrganisationSchema(name=n, role=r) for n, r in service.people.members(who, name)])
 
 
 @router.put("/organisations/{name}/members/{member}", status_code=204)

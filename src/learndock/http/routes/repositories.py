@@ -12,7 +12,7 @@ from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Name, Owner
-from learndock.http.schemas import FAILURES, CommitShape, FileShape, RepositoryShape, Shape
+from learndock.http.schemas import FAILURES, BaseSchema, CommitSchema, FileSchema, RepositorySchema
 from learndock.service.principal import Principal
 from learndock.service.repositories import Changes, Entry
 from learndock.service.service import Service
@@ -21,27 +21,27 @@ router = APIRouter(prefix=PREFIX, tags=["repositories"], responses=FAILURES)
 Revision = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
-class RepositoryPage(Shape):
+class RepositoryPage(BaseSchema):
     """Repositories by name; ``next`` is the ``after`` of the next page, or null."""
 
-    repositories: list[RepositoryShape]
+    repositories: list[RepositorySchema]
     next: str | None
 
 
-class Creation(Shape):
+class Creation(BaseSchema):
     """A repository to be."""
 
     name: str = Field(max_length=200)
     private: bool = False
 
 
-class Privacy(Shape):
+class Privacy(BaseSchema):
     """Whether only the owner may see it."""
 
     private: bool
 
 
-class CommitRequest(Shape):
+class CommitRequest(BaseSchema):
     """What a commit changes: path -> SHA-256 of an uploaded file, and what goes."""
 
     title: str = Field(max_length=500)
@@ -51,24 +51,24 @@ class CommitRequest(Shape):
     delete: list[str] = Field(default_factory=list, max_length=10_000)
 
 
-class CommittedShape(Shape):
+class CommittedSchema(BaseSchema):
     """A commit, and the repository as it is with it."""
 
-    commit: CommitShape
-    repository: RepositoryShape
+    commit: CommitSchema
+    repository: RepositorySchema
 
 
-class Commits(Shape):
+class Commits(BaseSchema):
     """Commits, newest first."""
 
-    commits: list[CommitShape]
+    commits: list[CommitSchema]
 
 
-class Tree(Shape):
+class Tree(BaseSchema):
     """The files of a commit."""
 
     commit: str
-    files: list[FileShape]
+    files: list[FileSchema]
 
 
 @router.get("/repositories")
@@ -84,26 +84,26 @@ def list_repositories(
     found = service.repositories.find(who, owner=owner, search=search, after=after, limit=limit + 1)
     page = found[:limit]
     return RepositoryPage(
-        repositories=[RepositoryShape.of(r) for r in page], next=page[-1].name if len(found) > limit else None
+        repositories=[RepositorySchema.of(r) for r in page], next=page[-1].name if len(found) > limit else None
     )
 
 
 @router.post("/repositories", status_code=201)
-def create_repository(asked: Creation, who: Writer, service: ServiceOf) -> RepositoryShape:
+def create_repository(asked: Creation, who: Writer, service: ServiceOf) -> RepositorySchema:
     """A new, empty repository."""
-    return RepositoryShape.of(service.repositories.create(who, asked.name, private=asked.private))
+    return RepositorySchema.of(service.repositories.create(who, asked.name, private=asked.private))
 
 
 @router.get("/repositories/{owner}/{name}")
-def get_repository(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> RepositoryShape:
+def get_repository(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> RepositorySchema:
     """One repository."""
-    return RepositoryShape.of(service.repositories.get(who, f"{owner}/{name}"))
+    return RepositorySchema.of(service.repositories.get(who, f"{owner}/{name}"))
 
 
 @router.patch("/repositories/{owner}/{name}")
-def set_privacy(owner: Owner, name: Name, asked: Privacy, who: Writer, service: ServiceOf) -> RepositoryShape:
+def set_privacy(owner: Owner, name: Name, asked: Privacy, who: Writer, service: ServiceOf) -> RepositorySchema:
     """Show a repository to all, or to its owner alone."""
-    return RepositoryShape.of(service.repositories.set_private(who, f"{owner}/{name}", asked.private))
+    return RepositorySchema.of(service.repositories.set_private(who, f"{owner}/{name}", asked.private))
 
 
 @router.delete("/repositories/{owner}/{name}", status_code=204)
@@ -113,7 +113,7 @@ def delete_repository(owner: Owner, name: Name, who: Writer, service: ServiceOf)
 
 
 @router.post("/repositories/{owner}/{name}/commits", status_code=201)
-def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service: ServiceOf) -> CommittedShape:
+def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service: ServiceOf) -> CommittedSchema:
     """Put a new state on top: all of it, or nothing. Where its files are a learnware, it is published."""
     add = {path: service.uploads.blob(who, sha256) for path, sha256 in asked.add.items()}
     done = service.commit(
@@ -124,7 +124,7 @@ def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service:
         body=asked.body,
         parent=asked.parent,
     )
-    return CommittedShape(commit=CommitShape.of(done.commit), repository=RepositoryShape.of(done.repository))
+    return CommittedSchema(commit=CommitSchema.of(done.commit), repository=RepositorySchema.of(done.repository))
 
 
 @router.get("/repositories/{owner}/{name}/commits")
@@ -133,7 +133,7 @@ def list_commits(
 ) -> Commits:
     """Commits, newest first."""
     repository = service.repositories.get(who, f"{owner}/{name}")
-    return Commits(commits=[CommitShape.of(c) for c in service.repositories.commits(repository, limit=limit)])
+    return Commits(commits=[CommitSchema.of(c) for c in service.repositories.commits(repository, limit=limit)])
 
 
 @router.get("/repositories/{owner}/{name}/tree/{revision}")
@@ -141,7 +141,7 @@ def get_tree(owner: Owner, name: Name, revision: Revision, who: Anyone, service:
     """The files of a commit: ``main``, or at least 7 digits of its id."""
     repository = service.repositories.get(who, f"{owner}/{name}")
     found = service.repositories.resolve(repository, revision)
-    return Tree(commit=found.id, files=[FileShape.of(e) for e in service.repositories.tree(found).values()])
+    return Tree(commit=found.id, files=[FileSchema.of(e) for e in service.repositories.tree(found).values()])
 
 
 @router.get("/repositories/{owner}/{name}/files/{revision}/{path:path}", response_class=Response)

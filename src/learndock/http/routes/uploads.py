@@ -10,7 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from learndock.http import bodies
 from learndock.http.principal import ServiceOf, Writer
 from learndock.http.routes import PREFIX
-from learndock.http.schemas import FAILURES, Shape, UploadBegin, UploadShape
+from learndock.http.schemas import FAILURES, BaseSchema, UploadBegin, UploadSchema
+from learndock.http.threads import in_threads
 
 router = APIRouter(prefix=PREFIX, tags=["uploads"], responses=FAILURES)
 #: What an upload was announced with is its limit, not the one of requests.
@@ -18,10 +19,10 @@ ANY = 1 << 62
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Unfinished(Shape):
+class Unfinished(BaseSchema):
     """Uploads of yours that came in one stream and not to their end, the one that got furthest first."""
 
-    uploads: list[UploadShape]
+    uploads: list[UploadSchema]
 
 
 @router.get("/uploads")
@@ -33,20 +34,20 @@ async def find_uploads(
 ) -> Unfinished:
     """What of a file is on its way here already: an upload that broke off goes on."""
     found = await run_in_threadpool(service.uploads.unfinished, who, sha256, size)
-    return Unfinished(uploads=[UploadShape.of(u) for u in found if u.part_size is None])
+    return Unfinished(uploads=[UploadSchema.of(u) for u in found if u.part_size is None])
 
 
 @router.post("/uploads", status_code=201)
-async def begin_upload(asked: UploadBegin, who: Writer, service: ServiceOf) -> UploadShape:
+async def begin_upload(asked: UploadBegin, who: Writer, service: ServiceOf) -> UploadSchema:
     """Announce a file by its SHA-256 and size. Where you have it here already, it is stored at once."""
     found = await run_in_threadpool(service.uploads.begin, who, asked.sha256, asked.size, part_size=asked.part_size)
-    return UploadShape.of(found)
+    return UploadSchema.of(found)
 
 
 @router.get("/uploads/{upload}")
-async def get_upload(upload: UploadId, who: Writer, service: ServiceOf) -> UploadShape:
+async def get_upload(upload: UploadId, who: Writer, service: ServiceOf) -> UploadSchema:
     """Where an upload goes on."""
-    return UploadShape.of(await run_in_threadpool(service.uploads.find, who, upload))
+    return UploadSchema.of(await run_in_threadpool(service.uploads.find, who, upload))
 
 
 @router.patch(
@@ -62,16 +63,12 @@ async def send_bytes(
     who: Writer,
     service: ServiceOf,
     upload_offset: Annotated[int, Header(ge=0, le=1 << 62, description="Where these bytes belong.")],
-) -> UploadShape:
+) -> UploadSchema:
     """Send the bytes from the offset on. What arrives stays, also where the connection breaks off."""
     found = await run_in_threadpool(service.uploads.find, who, upload)
-    taking = service.uploads.receive(who, found, offset=upload_offset)
-    receiver = await run_in_threadpool(taking.__enter__)
-    try:
+    async with in_threads(service.uploads.receive(who, found, offset=upload_offset)) as receiver:
         await bodies.receive(request, service.settings, receiver)
-    finally:
-        await run_in_threadpool(taking.__exit__, None, None, None)
-    return UploadShape.of(await run_in_threadpool(service.uploads.finish, who, found))
+    return UploadSchema.of(await run_in_threadpool(service.uploads.finish, who, found))
 
 
 @router.put(
@@ -87,25 +84,19 @@ async def send_part(
     request: Request,
     who: Writer,
     service: ServiceOf,
-) -> UploadShape:
+) -> UploadSchema:
     """Send one numbered part, whole."""
     found = await run_in_threadpool(service.uploads.find, who, upload)
-    taking = service.uploads.receive_part(who, found, number)
-    receiver = await run_in_threadpool(taking.__enter__)
-    try:
+    async with in_threads(service.uploads.receive_part(who, found, number)) as receiver:
         await bodies.receive(request, service.settings, receiver)
-    except BaseException as error:
-        await run_in_threadpool(taking.__exit__, type(error), error, error.__traceback__)
-        raise
-    await run_in_threadpool(taking.__exit__, None, None, None)
-    return UploadShape.of(await run_in_threadpool(service.uploads.find, who, upload))
+    return UploadSchema.of(await run_in_threadpool(service.uploads.find, who, upload))
 
 
 @router.post("/uploads/{upload}/complete")
-async def complete_upload(upload: UploadId, who: Writer, service: ServiceOf) -> UploadShape:
+async def complete_upload(upload: UploadId, who: Writer, service: ServiceOf) -> UploadSchema:
     """Store an upload whose parts are all there."""
     found = await run_in_threadpool(service.uploads.find, who, upload)
-    return UploadShape.of(await run_in_threadpool(service.uploads.complete, who, found))
+    return UploadSchema.of(await run_in_threadpool(service.uploads.complete, who, found))
 
 
 @router.delete("/uploads/{upload}", status_code=204)

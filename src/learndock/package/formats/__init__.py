@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
+from learndock.progress import Progress as Progress
 
 #: Called with (done, total) while something long runs.
-Progress = Callable[[int, int], None]
 
 
 class Model(Protocol):
