@@ -26,6 +26,7 @@ from sklearn.datasets import load_sample_images
 
 from learndock import Examples, Schema, get_space, make_spec
 from learndock.data.images import Image
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spec import spec_to_bytes
 
 TASK, MODEL, SIDE = 40, 256, 320
@@ -66,7 +67,7 @@ def main() -> None:
     given = parser.parse_args()
     space = get_space(given.space)
     start = time.perf_counter()
-    _ = space.helper
+    _ = load_helper(space)
     found: dict[str, Any] = {
         "space": space.name,
         "machine": {"cores": os.cpu_count(), "processor": platform.processor(), "load": os.getloadavg()[0]},

@@ -165,7 +165,8 @@ IMPORT = "import time; s = time.perf_counter(); import learndock; print(time.per
 COLD = """
 import sys, time; s = time.perf_counter()
 from learndock import get_space
-get_space(sys.argv[1]).helper.features(["a good film"])
+from learndock.spaces.onnx_helper import load_helper
+load_helper(get_space(sys.argv[1])).features(["a good film"])
 print(time.perf_counter() - s)
 """
 PEAK = """

@@ -26,6 +26,7 @@ from learndock import Examples, Schema, Spec, get_space, make_spec, read_example
 from learndock.data.choose import few_shot
 from learndock.data.metrics import score
 from learndock.search.ranking import rank
+from learndock.spaces.onnx_helper import load_helper
 
 OWNER_TRAINING = 800
 OWNER_EXAMPLES = 384
@@ -46,8 +47,8 @@ class Learnware:
 def pair_features(space: Any, inputs: list[Any]) -> NDArray[np.float32]:
     """Sentence features; for pairs u, v, |u - v| and u * v side by side."""
     if not isinstance(inputs[0], tuple):
-        return space.helper.features(inputs)
-    u, v = (space.helper.features([pair[side] for pair in inputs]) for side in (0, 1))
+        return load_helper(space).features(inputs)
+    u, v = (load_helper(space).features([pair[side] for pair in inputs]) for side in (0, 1))
     return np.hstack([u, v, np.abs(u - v), u * v])
 
 

@@ -21,6 +21,7 @@ from learndock.bench.responses import respond
 from learndock.bench.size import Size
 from learndock.bench.tasks import Task, load_tasks
 from learndock.spaces import Space
+from learndock.spaces.onnx_helper import load_helper
 
 QUALITIES = ("good", "little", "noisy60")
 SIZE = Size(pool_shots=48, spec=256, fit=600, network_fit=0, test=50)
@@ -82,7 +83,7 @@ def _answers(task: Task, space: Space, kept: Cache, owners: int) -> Arrays:
     whole = [*task.fit.inputs, *task.spec.inputs]
     texts = list(dict.fromkeys(side for one in whole for side in (one if isinstance(one, tuple) else (one,))))
     key = {"space": dict(space.describe("one-pass")), "task": task.digest}
-    features.remember(texts, kept.get("features", key, lambda: {"x": space.helper.features(texts)})["x"])
+    features.remember(texts, kept.get("features", key, lambda: {"x": load_helper(space).features(texts)})["x"])
     found: Arrays = {}
     for owner in range(owners):
         for quality in QUALITIES:

@@ -16,9 +16,9 @@ import learndock
 from learndock import errors
 
 PACKAGE = Path(learndock.__file__).parent
-#: In the order in which data flows; a room knows those before it. The first seven are below all rooms.
+#: In the order in which data flows; a room knows those before it. The first eight are below all rooms.
 ROOMS = (
-    "errors", "_version", "files", "progress", "settings", "strict_json", "tensor_file",
+    "errors", "_version", "files", "notebook", "progress", "settings", "strict_json", "tensor_file",
     "data", "spaces", "spec", "package", "dock", "index", "search", "reuse", "tour", "demo", "bench",
     "service", "http", "cli",
 )  # fmt: skip
@@ -85,7 +85,8 @@ def test_rooms_know_only_earlier_rooms() -> None:
 
 def test_the_ground_floor_knows_no_room() -> None:
     grounds = {
-        "errors": set(), "_version": set(), "files": {"errors"}, "progress": set(), "settings": {"errors"},
+        "errors": set(), "_version": set(), "files": {"errors"}, "notebook": set(), "progress": set(),
+        "settings": {"errors"},
         "strict_json": set(),
         "tensor_file": {"errors", "strict_json"},
     }  # fmt: skip

@@ -5,7 +5,8 @@
     for match in learndock.identify(dock, spec).matches:
         print(match.name, match.score)
 
-Importing this does no work: each name below is loaded from its room when it is first used.
+This module is the public face: what a program needs is here, and every type or error that a public function takes,
+returns or raises. Importing it does no work. Each name is loaded from its room when it is first used.
 """
 
 from __future__ import annotations
@@ -18,33 +19,149 @@ from learndock import _version
 __version__ = _version.VERSION
 
 if TYPE_CHECKING:
-    from learndock.data import Examples, Schema, read_examples
-    from learndock.dock import Dock, Record, open_dock
-    from learndock.errors import LearndockError
-    from learndock.package import Learnware, open_learnware, pack
-    from learndock.reuse import evaluate, finetune, predict, try_matches
-    from learndock.search import Identification, Match, identify
-    from learndock.spaces import Space, get_space, list_spaces
+    from learndock.data import (
+        Examples,
+        Image,
+        Prompt,
+        ReadOptions,
+        Schema,
+        read_examples,
+    )
+    from learndock.dock import (
+        Dock,
+        GcResult,
+        LocalDock,
+        Problem,
+        Record,
+        SpecTable,
+        open_dock,
+    )
+    from learndock.errors import (
+        Conflict,
+        Corrupt,
+        DataError,
+        DockError,
+        Forbidden,
+        InputError,
+        LearndockError,
+        MissingExtra,
+        ModelError,
+        NotFound,
+        PackageError,
+        QuotaExceeded,
+        SchemaError,
+        ServiceError,
+        SpaceError,
+        SpaceMismatch,
+        SpecError,
+        StorageFull,
+        SuspectSpec,
+        TooLarge,
+        TooManyRequests,
+        TooSlow,
+        Unauthorized,
+        Unavailable,
+        UnsafeModel,
+        UsageError,
+        WeightsChanged,
+        WeightsMissing,
+    )
+    from learndock.package import (
+        Base,
+        File,
+        GenerativeModel,
+        Learnware,
+        Manifest,
+        Model,
+        Packed,
+        SpecFile,
+        open_learnware,
+        pack,
+    )
+    from learndock.reuse import (
+        Evaluation,
+        Trial,
+        evaluate,
+        finetune,
+        generate,
+        load_generative_model,
+        load_generative_models,
+        merge_adapters,
+        predict,
+        try_matches,
+        write_predictions,
+    )
+    from learndock.search import Filters, Identification, Match, identify
+    from learndock.spaces import FileSource, Space, get_space, list_spaces
     from learndock.spec import Spec, make_spec, read_spec, similarity, write_spec
 
 __all__ = [
+    "Base",
+    "Conflict",
+    "Corrupt",
+    "DataError",
     "Dock",
+    "DockError",
+    "Evaluation",
     "Examples",
+    "File",
+    "FileSource",
+    "Filters",
+    "Forbidden",
+    "GcResult",
+    "GenerativeModel",
     "Identification",
+    "Image",
+    "InputError",
     "LearndockError",
     "Learnware",
+    "LocalDock",
+    "Manifest",
     "Match",
+    "MissingExtra",
+    "Model",
+    "ModelError",
+    "NotFound",
+    "PackageError",
+    "Packed",
+    "Problem",
+    "Prompt",
+    "QuotaExceeded",
+    "ReadOptions",
     "Record",
     "Schema",
+    "SchemaError",
+    "ServiceError",
     "Space",
+    "SpaceError",
+    "SpaceMismatch",
     "Spec",
+    "SpecError",
+    "SpecFile",
+    "SpecTable",
+    "StorageFull",
+    "SuspectSpec",
+    "TooLarge",
+    "TooManyRequests",
+    "TooSlow",
+    "Trial",
+    "Unauthorized",
+    "Unavailable",
+    "UnsafeModel",
+    "UsageError",
+    "WeightsChanged",
+    "WeightsMissing",
     "__version__",
     "evaluate",
     "finetune",
+    "generate",
     "get_space",
     "identify",
     "list_spaces",
+    "load_generative_model",
+    "load_generative_models",
     "make_spec",
+    "merge_adapters",
     "open_dock",
     "open_learnware",
     "pack",
@@ -53,18 +170,102 @@ __all__ = [
     "read_spec",
     "similarity",
     "try_matches",
+    "write_predictions",
     "write_spec",
 ]
 
 _ROOMS = {
-    "learndock.data": ("Examples", "Schema", "read_examples"),
-    "learndock.dock": ("Dock", "Record", "open_dock"),
-    "learndock.errors": ("LearndockError",),
-    "learndock.package": ("Learnware", "open_learnware", "pack"),
-    "learndock.reuse": ("evaluate", "finetune", "predict", "try_matches"),
-    "learndock.search": ("Identification", "Match", "identify"),
-    "learndock.spaces": ("Space", "get_space", "list_spaces"),
-    "learndock.spec": ("Spec", "make_spec", "read_spec", "similarity", "write_spec"),
+    "learndock.data": (
+        "Examples",
+        "Image",
+        "Prompt",
+        "ReadOptions",
+        "Schema",
+        "read_examples",
+    ),
+    "learndock.dock": (
+        "Dock",
+        "GcResult",
+        "LocalDock",
+        "Problem",
+        "Record",
+        "SpecTable",
+        "open_dock",
+    ),
+    "learndock.errors": (
+        "Conflict",
+        "Corrupt",
+        "DataError",
+        "DockError",
+        "Forbidden",
+        "InputError",
+        "LearndockError",
+        "MissingExtra",
+        "ModelError",
+        "NotFound",
+        "PackageError",
+        "QuotaExceeded",
+        "SchemaError",
+        "ServiceError",
+        "SpaceError",
+        "SpaceMismatch",
+        "SpecError",
+        "StorageFull",
+        "SuspectSpec",
+        "TooLarge",
+        "TooManyRequests",
+        "TooSlow",
+        "Unauthorized",
+        "Unavailable",
+        "UnsafeModel",
+        "UsageError",
+        "WeightsChanged",
+        "WeightsMissing",
+    ),
+    "learndock.package": (
+        "Base",
+        "File",
+        "GenerativeModel",
+        "Learnware",
+        "Manifest",
+        "Model",
+        "Packed",
+        "SpecFile",
+        "open_learnware",
+        "pack",
+    ),
+    "learndock.reuse": (
+        "Evaluation",
+        "Trial",
+        "evaluate",
+        "finetune",
+        "generate",
+        "load_generative_model",
+        "load_generative_models",
+        "merge_adapters",
+        "predict",
+        "try_matches",
+        "write_predictions",
+    ),
+    "learndock.search": (
+        "Filters",
+        "Identification",
+        "Match",
+        "identify",
+    ),
+    "learndock.spaces": (
+        "FileSource",
+        "Space",
+        "get_space",
+        "list_spaces",
+    ),
+    "learndock.spec": (
+        "Spec",
+        "make_spec",
+        "read_spec",
+        "similarity",
+        "write_spec",
+    ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -78,4 +279,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

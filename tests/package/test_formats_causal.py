@@ -401,5 +401,5 @@ def test_a_classifier_does_not_write(tmp_path: Path) -> None:
 
     models.write_bert(tmp_path / "m")
     manifest = Manifest(name="a/b", format="transformers", task=models.SENTIMENT.to_dict(), files=())
-    with pytest.raises(UsageError, match="writes nothing; use `learndock predict`"):
+    with pytest.raises(UsageError, match="does not generate text; use `learndock predict`"):
         load_generative_model(Learnware(tmp_path / "m", manifest))

@@ -448,7 +448,7 @@ def test_packed_docked_fetched_and_opened_by_timm(folder: Path, tmp_path: Path) 
     network = timm().create_model(f"local-dir:{got}", pretrained=True)
     tensors = load_file(folder / "model.safetensors")
     assert all(np.array_equal(value.numpy(), tensors[name]) for name, value in network.state_dict().items())
-    learndock.finetune(learnware, examples(8, schema=THREE), THREE, tmp_path / "new", name="eve/three")
+    learndock.finetune(learnware, examples(8, schema=THREE), tmp_path / "new", name="eve/three")
     new = learndock.open_learnware(tmp_path / "new")
     assert (new.manifest.format, new.schema.labels) == ("timm", THREE.labels)
 

@@ -157,7 +157,8 @@ def test_tuning_makes_a_learnware_of_the_users_task(place: Path, tmp_path: Path)
     examples = Examples(inputs, np.arange(24) % 3, THREE)
     seen: list[tuple[int, int]] = []
     manifest = finetune(
-        open_learnware(place / "sklearn"), examples, THREE, tmp_path / "mine", name="me/levels", space=models.space(),
+        open_learnware(place / "sklearn"), examples, tmp_path / "mine", name="me/levels", schema=THREE,
+        space=models.space(),
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     found = open_learnware(tmp_path / "mine")
@@ -178,9 +179,9 @@ def test_tuning_an_adapter_keeps_its_base(tmp_path: Path, monkeypatch: pytest.Mo
     second = finetune(
         open_learnware(tmp_path / "l"),
         models.sentiment(16),
-        models.SENTIMENT,
         tmp_path / "mine",
         name="me/adapter",
+        schema=models.SENTIMENT,
         space=models.space(),
     )
     assert second.base == first.manifest.base
@@ -190,14 +191,14 @@ def test_tuning_an_adapter_keeps_its_base(tmp_path: Path, monkeypatch: pytest.Mo
 def test_tuning_that_is_refused_writes_nothing(place: Path, learnware: Learnware, tmp_path: Path) -> None:
     few = models.sentiment(8)
     with pytest.raises(ModelError, match="no gradients"):
-        finetune(learnware, few, models.SENTIMENT, tmp_path / "out", name="me/x")
+        finetune(learnware, few, tmp_path / "out", name="me/x", schema=models.SENTIMENT)
     with pytest.raises(DataError, match="needs examples with labels"):
-        finetune(learnware, Examples(["a"]), models.SENTIMENT, tmp_path / "out", name="me/x")
+        finetune(learnware, Examples(["a"]), tmp_path / "out", name="me/x", schema=models.SENTIMENT)
     with pytest.raises(UsageError, match="make it first"):
-        finetune(learnware, few, models.SENTIMENT, tmp_path / "no" / "out", name="me/x")
+        finetune(learnware, few, tmp_path / "no" / "out", name="me/x", schema=models.SENTIMENT)
     (tmp_path / "taken").mkdir()
     with pytest.raises(UsageError, match="exists"):
-        finetune(learnware, few, models.SENTIMENT, tmp_path / "taken", name="me/x")
+        finetune(learnware, few, tmp_path / "taken", name="me/x", schema=models.SENTIMENT)
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
 
 
@@ -206,7 +207,7 @@ def test_a_poisoned_learnware_is_not_tuned(place: Path, tmp_path: Path) -> None:
     learnware = open_learnware(folder)
     (folder / "model.skops").write_bytes(models.payload(tmp_path / "canary"))
     with pytest.raises((UnsafeModel, ModelError)):
-        finetune(learnware, models.sentiment(8), models.SENTIMENT, tmp_path / "out", name="me/x")
+        finetune(learnware, models.sentiment(8), tmp_path / "out", name="me/x", schema=models.SENTIMENT)
     with pytest.raises((UnsafeModel, ModelError)):
         predict(learnware, ["good"])
     assert not (tmp_path / "canary").exists()

@@ -26,6 +26,7 @@ from learndock.spaces.authoring.torch_helper import (
     space_torch_helper,
     target_layers,
 )
+from learndock.spaces.onnx_helper import load_helper
 
 TEXTS = ["good film", "the nurse wrote down the temperature twice", "no", "a very long, cold day and the rain " * 4]
 MASKED = Recipe(rank=4, max_tokens=64, pooling="mask", template="{text} It was <mask>.")
@@ -37,7 +38,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 def graph_gradients(space: Space, texts: list[Any], directions: np.ndarray) -> np.ndarray:
     found = np.full((len(texts), space.size), np.nan, np.float32)
-    for batch in space.helper.gradients(texts, directions[:, None, :]):
+    for batch in load_helper(space).gradients(texts, directions[:, None, :]):
         found[batch.rows] = batch.gradients
     return found
 
@@ -57,7 +58,7 @@ def test_gradients_are_those_of_a_lora_at_zero(tiny_space: Space, tiny_encoder: 
     found = graph_gradients(tiny_space, texts, directions)
     assert np.isfinite(found).all()
     assert relative(found[singles], expected) < 1e-5
-    assert relative(tiny_space.helper.features([texts[i] for i in singles]), reference.features(TEXTS)) < 1e-5
+    assert relative(load_helper(tiny_space).features([texts[i] for i in singles]), reference.features(TEXTS)) < 1e-5
 
 
 def test_the_mask_of_a_template_is_read_as_torch_reads_it(tiny_masked_space: Space, tiny_masked_encoder: Path) -> None:
@@ -68,7 +69,7 @@ def test_the_mask_of_a_template_is_read_as_torch_reads_it(tiny_masked_space: Spa
     directions = np.random.default_rng(1).normal(size=(3, 32)).astype(np.float32)
     expected = np.stack([reference.gradient(t, d) for t, d in zip(texts, directions, strict=True)])
     assert relative(graph_gradients(tiny_masked_space, texts, directions), expected) < 1e-5
-    assert relative(tiny_masked_space.helper.features(texts), reference.features(texts)) < 1e-5
+    assert relative(load_helper(tiny_masked_space).features(texts), reference.features(texts)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["tiny_space", "tiny_masked_space", "minilm"])
@@ -193,7 +194,7 @@ def test_the_public_mean_is_the_mean_of_the_words(tiny_space: Space) -> None:
     vocabulary = Tokenizer.from_buffer(tiny_space.read("tokenizer.json")).get_vocab()
     words = [w for w in vocabulary if w.isalpha() and len(w) > 2]
     assert len(words) > 50
-    np.testing.assert_allclose(tiny_space.center, tiny_space.helper.features(words).mean(0), atol=1e-6)
+    np.testing.assert_allclose(tiny_space.center, load_helper(tiny_space).features(words).mean(0), atol=1e-6)
 
 
 def test_a_folder_that_exists_is_left_alone(tiny_encoder: Path, tmp_path: Path) -> None:

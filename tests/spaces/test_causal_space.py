@@ -12,7 +12,7 @@ from learndock.errors import DataError, SpaceError, WeightsChanged, WeightsMissi
 from learndock.spaces import Space, get_space
 from learndock.spaces.authoring.author import MAX_ERROR, check_space, example_batch, space_in_torch
 from learndock.spaces.authoring.causal_helper import CausalHelper, CausalRecipe, _wrap, is_causal, load_causal_helper
-from learndock.spaces.helper import read_encoder
+from learndock.spaces.onnx_helper import load_helper, read_encoder
 from learndock.spaces.prompts import PromptEncoder, prompt_format, read_format
 from tests.support.causal import write_causal
 
@@ -137,7 +137,9 @@ def test_graph_and_torch_agree_on_shapes_that_were_not_traced(tiny_causal_space:
 
 
 def test_features_are_of_the_prompt_alone(tiny_causal_space: Space) -> None:
-    features = tiny_causal_space.helper.features([ASKED[0], ASKED[0].prompt, "who painted the ceiling?", ASKED[1]])
+    features = load_helper(tiny_causal_space).features(
+        [ASKED[0], ASKED[0].prompt, "who painted the ceiling?", ASKED[1]]
+    )
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(features[0], features[1], atol=1e-6)
     np.testing.assert_allclose(features[1], features[2], atol=1e-6)

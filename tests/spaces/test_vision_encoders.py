@@ -10,6 +10,7 @@ import pytest
 
 from learndock.data import Examples, Image, Schema
 from learndock.errors import SpaceError
+from learndock.spaces.onnx_helper import load_helper
 from tests.support.tiny import write_byte_pairs
 
 torch = pytest.importorskip("torch")
@@ -90,7 +91,7 @@ def test_a_clip_becomes_a_space_whose_head_are_phrases(clip: Path, tmp_path: Pat
     descriptions = ["good film", "a very long cold day and the rain", "no"]
     arrays = helper.descriptions.encoder.pad_batch(helper.descriptions.encoder(descriptions))
     read = helper.descriptions.features(*(torch.from_numpy(arrays[name]) for name in TorchHelper.names))
-    np.testing.assert_allclose(space.helper.description_prototypes(descriptions), read.numpy(), atol=2e-5)
+    np.testing.assert_allclose(load_helper(space).description_prototypes(descriptions), read.numpy(), atol=2e-5)
     generator = np.random.default_rng(0)
     targets = np.arange(16) % 2
     pixels = (generator.integers(0, 90, (16, 20, 24, 3)) + 160 * targets[:, None, None, None]).astype(np.uint8)
@@ -103,7 +104,7 @@ def test_a_clip_becomes_a_space_whose_head_are_phrases(clip: Path, tmp_path: Pat
     graph = space.folder / "descriptions.onnx"
     graph.write_bytes(graph.read_bytes() + b" ")
     with pytest.raises(WeightsChanged, match=r"descriptions\.onnx"):
-        _ = read_space(space.folder).helper
+        _ = load_helper(read_space(space.folder))
 
 
 @pytest.mark.parametrize("kind", ["ViT", "Dinov2", "ConvNext"])

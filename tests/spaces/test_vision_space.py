@@ -17,6 +17,7 @@ import pytest
 from learndock.data import Examples, Image, Schema
 from learndock.errors import SpaceError, UsageError, WeightsChanged, WeightsMissing
 from learndock.spaces import Space, get_space
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import read_space
 
 NAME = "efficientnet-lite0"
@@ -135,8 +136,8 @@ def test_features_move_as_the_gradient_says(lite0: Space) -> None:
     helper: Any = space_in_torch(lite0)
     image = digits(1).inputs
     direction = np.random.default_rng(0).normal(size=(1, 1, 1280)).astype(np.float32)
-    (batch,) = lite0.helper.gradients(image, direction)
-    pixels = torch.from_numpy(lite0.helper.encoder.pad_batch(lite0.helper.encoder(image))["pixels"])  # type: ignore[attr-defined]
+    (batch,) = load_helper(lite0).gradients(image, direction)
+    pixels = torch.from_numpy(load_helper(lite0).encoder.pad_batch(load_helper(lite0).encoder(image))["pixels"])  # type: ignore[attr-defined]
     step, start = 1e-3, 0
     moved = []
     for rows, columns in helper.shapes:
@@ -157,7 +158,7 @@ def test_a_pillow_that_resizes_otherwise_is_refused(lite0: Space, tmp_path: Path
     described["description"]["encoder"]["check"] = "0" * 64
     (copy / "space.json").write_text(json.dumps(described))
     with pytest.raises(SpaceError, match="resizes images differently here"):
-        _ = read_space(copy).helper
+        _ = load_helper(read_space(copy))
 
 
 # --- specs ---------------------------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ def test_images_by_class_find_a_pipeline_on_features_without_torch(lite0: Space,
         (tmp_path / "images" / ("zero", "one")[target] / f"{i}.png").write_bytes(image.data)
     (tmp_path / "model").mkdir()
     names = np.array(["zero", "one"])[examples.targets]
-    model = make_pipeline(LogisticRegression(C=10)).fit(lite0.helper.features(examples.inputs), names)
+    model = make_pipeline(LogisticRegression(C=10)).fit(load_helper(lite0).features(examples.inputs), names)
     skops.dump(model, tmp_path / "model" / "model.skops")
     (tmp_path / "model" / "features.json").write_text(json.dumps({"space": NAME}))
     ran = subprocess.run(

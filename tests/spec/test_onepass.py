@@ -16,6 +16,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces import Space
 from learndock.spaces.authoring.torch_helper import Recipe
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spec import make_spec, similarity, spec_from_bytes, spec_to_bytes
 from learndock.spec.onepass import balanced_weights, centre_within, contribute, indicators, stratified_groups
 from learndock.spec.sketch import space_sketch
@@ -417,4 +418,4 @@ def test_the_domain_is_of_all_examples_also_of_those_without_a_direction(tiny_sp
     # Five of one label and one of the other: most groups hold one label and say nothing of behaviour
     few = Examples(inputs, np.array([0, 0, 0, 0, 0, 1]), SENTIMENT)
     found = contribute(tiny_space, SENTIMENT, inputs, indicators(SENTIMENT, few.targets), head="descriptions")  # type: ignore[arg-type]
-    assert np.allclose(found.features, tiny_space.helper.features(inputs), atol=1e-5)
+    assert np.allclose(found.features, load_helper(tiny_space).features(inputs), atol=1e-5)

@@ -14,6 +14,7 @@ from learndock.data.schema import Schema
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.spaces import Space
 from learndock.spaces.heads import description_prototypes
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spec import make_spec, similarity
 from learndock.spec.onepass import indicators
 from learndock.spec.paper import PaperSettings, fit, steps
@@ -45,12 +46,12 @@ def test_the_same_for_a_seed_to_the_last_bit(tiny_space: Space) -> None:
 def test_one_step_goes_where_the_gradient_points(tiny_space: Space) -> None:
     """Against the plain gradient of the loss, from the exported graph: cross-entropy weights are labels less p."""
     found = fitted(tiny_space, steps=1, batch=6)
-    prototypes = description_prototypes(tiny_space.helper, SENTIMENT)
-    logits = 20.0 * tiny_space.helper.features(INPUTS) @ prototypes.points.T
+    prototypes = description_prototypes(load_helper(tiny_space), SENTIMENT)
+    logits = 20.0 * load_helper(tiny_space).features(INPUTS) @ prototypes.points.T
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     directions = prototypes.direct(np.eye(2)[LABELS] - p)
     gradient = np.zeros(768)
-    for batch in tiny_space.helper.gradients(INPUTS, directions[:, None, :]):
+    for batch in load_helper(tiny_space).gradients(INPUTS, directions[:, None, :]):
         gradient += batch.gradients.sum(0)
     # Adam's first step is the sign of the gradient
     clear = np.abs(gradient) > 1e-4 * np.abs(gradient).max()
@@ -72,7 +73,7 @@ def test_the_loss_falls(kind: str, tiny_space: Space) -> None:
     vector = fitted(tiny_space, targets, asked, steps=40, batch=6, learning_rate=1e-3)
     helper = space_torch_helper(tiny_space)
     *batch, _ = example_batch(TextAuthored(helper), INPUTS, 0)
-    points = torch.from_numpy(description_prototypes(tiny_space.helper, asked).points[None].repeat(6, 0))
+    points = torch.from_numpy(description_prototypes(load_helper(tiny_space), asked).points[None].repeat(6, 0))
     soft_labels = torch.from_numpy(indicators(asked, targets).astype(np.float32))
     ends = np.cumsum([rows * columns for rows, columns in helper.shapes])[:-1]
     B = [torch.from_numpy(p.reshape(s)) for p, s in zip(np.split(vector, ends), helper.shapes, strict=True)]

@@ -12,6 +12,7 @@ from learndock.bench.experiments import Finding
 from learndock.bench.methods import DEFAULT, METHODS
 from learndock.bench.pool import Bench, examples_of
 from learndock.bench.tasks import Task
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spec import make_spec
 
 LEARNWARES = 100
@@ -28,7 +29,7 @@ def measure(bench: Bench, kinds: Sequence[str], run: Run) -> dict[str, float]:
         make_spec(few, task.schema, space=bench.space)
         found["spec"].append(time.perf_counter() - start)
         start = time.perf_counter()
-        bench.space.helper.features(list(few.inputs))
+        load_helper(bench.space).features(list(few.inputs))
         found["features"].append(time.perf_counter() - start)
         for kind in kinds:
             found[kind].append(run(kind, task, list(few.inputs)))

@@ -17,6 +17,7 @@ from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, applicable,
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
 from learndock.search.ranking import p_value_of_best, trust
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spec.sketch import fold
 from learndock.spec.spec import Spec
 
@@ -368,7 +369,7 @@ def _test_features(bench: Bench, task: str, count: int) -> NDArray[np.float32]:
     inputs = list(bench.tasks[task].test.inputs[: bench.size.cross_test])
     digest = bench.tasks[task].digest
     key = {"space": dict(bench.space.describe("one-pass")), "task": digest, "count": len(inputs)}
-    return bench.cache.get("tested", key, lambda: {"x": bench.space.helper.features(inputs)})["x"][:count]
+    return bench.cache.get("tested", key, lambda: {"x": load_helper(bench.space).features(inputs)})["x"][:count]
 
 
 def _unit(rows: NDArray[Any]) -> Float:

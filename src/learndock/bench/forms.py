@@ -24,7 +24,7 @@ from learndock.bench.tasks import spread
 from learndock.data import Schema
 from learndock.data.examples import Input
 from learndock.spaces.heads import description_prototypes
-from learndock.spaces.helper import batches
+from learndock.spaces.onnx_helper import batches, load_helper
 from learndock.spec import make_spec
 from learndock.spec.onepass import balanced_weights, centre_within, indicators, stratified_groups
 from learndock.spec.spec import identity
@@ -81,7 +81,7 @@ def directions_of(bench: Bench, schema: Schema, targets: NDArray[Any], seed: int
     """What recipe ``one-pass`` differentiates along, ``(n, width)``."""
     soft_labels = indicators(schema, targets)
     weights = centre_within(balanced_weights(schema, soft_labels), stratified_groups(schema, soft_labels, seed))
-    return description_prototypes(bench.space.helper, schema).direct(weights)
+    return description_prototypes(load_helper(bench.space), schema).direct(weights)
 
 
 def forms(bench: Bench, report: Report) -> Finding:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from learndock.data import Examples, Schema
 from learndock.data.examples import Input
 from learndock.data.images import Image
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
 
 Float = NDArray[np.float64]
@@ -155,7 +156,7 @@ class Features:
         """One feature an input, ``(n, width)``."""
         new = list({_key(i): i for i in inputs if _key(i) not in self.known}.values())
         if new:
-            self.remember(new, self.space.helper.features(new))
+            self.remember(new, load_helper(self.space).features(new))
         return np.stack([self.known[_key(i)] for i in inputs])
 
     def __call__(self, inputs: Sequence[Input]) -> Float:

@@ -26,6 +26,7 @@ from learndock.data.examples import Input
 from learndock.data.metrics import score
 from learndock.data.prompts import Asked, Prompt
 from learndock.spaces.helper import Progress
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space, get_space
 from learndock.spec.sketch import count_sketch
 from learndock.spec.spec import identity
@@ -50,7 +51,7 @@ class Network:
         torch.manual_seed(seed)
         weights = space.find("model.safetensors")
         assert weights is not None
-        self.schema, self.encoder = schema, space.helper.encoder  # type: ignore[attr-defined]
+        self.schema, self.encoder = schema, load_helper(space).encoder
         self.folder = weights.parent
         self.body = AutoModel.from_pretrained(self.folder)
         width = self.body.config.hidden_size
@@ -134,7 +135,7 @@ class Network:
         """Probabilities or values, and the features of unit length as codes."""
         import torch
 
-        from learndock.spaces.helper import batches
+        from learndock.spaces.onnx_helper import batches
 
         self.body.eval()
         encoded = self._encode(inputs)
@@ -235,7 +236,7 @@ def _read(bench: Bench, name: str, inputs: Sequence[Input]) -> NDArray[np.float3
     texts = [str(t) for t in adapt(inputs, "")]
     given: list[Any] = [Asked(Prompt.of(t), ()) for t in texts] if space.input == "generation" else list(texts)
     key = {"space": identity(space.describe("one-pass")), "inputs": repr(texts)}
-    return bench.cache.get("larger", key, lambda: {"x": space.helper.features(given)})["x"]
+    return bench.cache.get("larger", key, lambda: {"x": load_helper(space).features(given)})["x"]
 
 
 def references(size: Size) -> dict[str, Reference]:

@@ -29,6 +29,7 @@ from learndock.data.images import Image
 from learndock.data.metrics import score
 from learndock.data.schema import Schema
 from learndock.spaces.helper import Progress
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
 from learndock.spec.spec import Spec
 
@@ -173,7 +174,7 @@ def _encode(features: Features, tasks: Sequence[Task], cache: Cache, size: Size,
         if features.knows(known):
             continue  # another question of the same inputs came first
         key = {"space": dict(features.space.describe("one-pass")), "task": t.digest, "inputs": len(known)}
-        found = cache.get("features", key, lambda known=known: {"x": features.space.helper.features(known)})  # type: ignore[misc]
+        found = cache.get("features", key, lambda known=known: {"x": load_helper(features.space).features(known)})  # type: ignore[misc]
         features.remember(known, found["x"])
     report("features", len(tasks), len(tasks))
 

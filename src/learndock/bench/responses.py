@@ -26,6 +26,7 @@ from learndock.data.examples import Input
 from learndock.files import sha256_bytes
 from learndock.spaces.heads import description_prototypes, head_for
 from learndock.spaces.helper import Progress
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
 from learndock.spec.make import assemble, gather
 from learndock.spec.onepass import Contributions, balanced_weights, centre_within, indicators, stratified_groups
@@ -108,7 +109,7 @@ def respond(
     """Run the helper over ``examples``, or read what it said before."""
     if not space.reads_descriptions:
         asked = {"space": identity(space.describe("one-pass")), "inputs": repr(list(examples.inputs))}
-        features = cache.get("passed", asked, lambda: {"features": space.helper.features(list(examples.inputs))})
+        features = cache.get("passed", asked, lambda: {"features": load_helper(space).features(list(examples.inputs))})
         return Passes(cache, space, list(examples.inputs), features["features"])
     key = {
         "space": identity(space.describe("one-pass")),
@@ -120,7 +121,7 @@ def respond(
 
 
 def _run(space: Space, schema: Schema, examples: Examples, progress: Progress | None) -> Arrays:
-    helper, sketch = space.helper, space_sketch(space)
+    helper, sketch = load_helper(space), space_sketch(space)
     points = description_prototypes(helper, schema).points
     n, columns = len(examples), len(points) - 1
     directions = np.broadcast_to(points[:-1], (n, columns, points.shape[1]))

@@ -260,12 +260,10 @@ def finetune(
 
     with learnware(which, dock) as opened:
         examples = read_data(data, read_schema(schema), reading)
-        assert examples.schema is not None
         with show.progress("tuning") as bar:
             manifest = tune(
                 opened,
                 examples,
-                examples.schema,
                 out,
                 name=name,
                 space=space,

@@ -5,6 +5,7 @@ from learndock.data.examples import Examples, Input
 from learndock.data.images import Image, decode
 from learndock.data.metrics import higher_is_better, score
 from learndock.data.options import ReadOptions
+from learndock.data.prompts import Prompt
 from learndock.data.read import read_examples
 from learndock.data.schema import Schema
 
@@ -12,6 +13,7 @@ __all__ = [
     "Examples",
     "Image",
     "Input",
+    "Prompt",
     "ReadOptions",
     "Schema",
     "decode",

@@ -82,23 +82,37 @@ def read_examples(
     limit: int | None = None,
     **more: Unpack[ReadKeywords],
 ) -> Examples:
-    """Read the examples of ``path``: csv, tsv or jsonl (each also ``.gz``), parquet, a saved dataset, or images.
+    """Read a file of examples: csv, tsv or jsonl (each also ``.gz``), parquet, a saved dataset, or images.
 
-    Inputs are ``str``, or ``(str, str)`` where the column ``text_pair`` exists and is not empty throughout; or
-    ``Image`` where ``image`` names a column of them, where there is no column ``text`` but one called ``image`` or
-    ``img``, and in a folder of images by class. Cells hold an image's bytes, or its path beside the file. Every
-    image is read to its end here, so that a bad one is found with its row.
-    Targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, None without ``labels``;
-    with ``labels=None`` they are read where the column is there. Without a ``schema`` one is made from the labels
-    and comes back in ``Examples.schema``.
-    Where there is no column ``text`` but ``prompt`` or ``messages``, or the schema's type is generation, inputs are
-    ``Prompt`` and targets completions (see ``read_prompts``).
-    ``text``, ``text_pair``, ``label`` and ``image`` name the columns; ``limit`` stops after that many rows.
+    Inputs are texts (``str``), or pairs of texts (``(str, str)``) where the column ``text_pair`` exists and is not
+    always empty; or ``Image``, where ``image`` names a column, where there is a column ``image`` or ``img`` but no
+    column ``text``, and in a folder of images by class. A cell holds an image's bytes, or its path relative to the
+    file. Every image is decoded here, so a broken one is reported with its row. Inputs are ``Prompt`` and targets
+    completions where there is a column ``prompt`` or ``messages`` but no column ``text``, or where the schema's type
+    is generation.
+
+    Args:
+        path: the file or folder.
+        options: how to read it; by default the file itself decides.
+        schema: the task. By default it is inferred from the labels, and comes back in ``Examples.schema``.
+        labels: True: labels are required. False: they are not read. None: they are read where the column exists.
+        limit: read at most this many rows.
+        **more: single fields of ``ReadOptions``, such as ``text="comment", label="category"``.
+
+    Returns:
+        The examples; targets are ``(n,)``: int64 indices into ``schema.labels``, float64 for regression, texts for
+        generation, None without labels.
 
     Raises:
         DataError: the file, or a row of it, cannot be used; the message names file, row and remedy.
-        UsageError: options that make no sense.
-        MissingExtra: parquet or a saved dataset, and pyarrow is not installed; images without Pillow.
+        UsageError: options that contradict each other.
+        MissingExtra: parquet or a saved dataset without pyarrow; images without Pillow.
+
+    Example:
+        >>> learndock.read_examples("few.csv")
+        <Examples: 16 texts, negative 8, positive 8, from few.csv>
+        >>> learndock.read_examples("few.csv", labels=False, limit=2).inputs[0]
+        'a fine film'
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; it must be at least 1")

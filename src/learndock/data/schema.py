@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from learndock.errors import SchemaError
+from learndock.notebook import html_table
 
 TaskType = Literal["classification", "regression", "generation"]
 
@@ -25,12 +26,21 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Schema:
-    """A task in words.
+    """A task in words: its type, its labels and what they mean, and the metric it is scored by.
 
-    ``labels`` are the names of the classes, in the order of their indices; for regression they are the two
-    ends of the scale (low, high), as numbers in text, or empty where the scale has no known ends; generation, where
-    completions are free text, has none (where they are few, they are the labels of a classification).
-    ``descriptions`` say what each label means, one for one; where the author gave none they are the labels.
+    ``labels`` are the names of the classes, in the order of their indices. For regression they are the two ends of
+    the scale (low, high), as numbers in text, or empty where the scale has no known ends. Generation, where
+    completions are free text, has none; where the possible completions are few, use classification.
+    ``descriptions`` say what each label means, one for each label; by default they are the labels.
+
+    Raises:
+        SchemaError: a field contradicts another.
+
+    Example:
+        >>> learndock.Schema(
+        ...     "classification", ("neg", "pos"), ("negative film review", "positive film review"), "accuracy"
+        ... )
+        <Schema: classification of neg, pos; accuracy>
     """
 
     type: TaskType
@@ -61,6 +71,14 @@ class Schema:
             raise SchemaError(
                 f"regression takes the two ends of its scale as labels, or none; found {list(self.labels)!r}"
             )
+
+    def __repr__(self) -> str:
+        labels = " of " + ", ".join(self.labels) if self.labels else ""
+        return f"<Schema: {self.type}{labels}; {self.metric}>"
+
+    def _repr_html_(self) -> str:
+        rows = zip(self.labels, self.descriptions, strict=True)
+        return html_table(("label", "meaning"), rows, caption=f"{self.type}, scored by {self.metric}")
 
     @property
     def classes(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.dock.admission import Admit, admit
-from learndock.dock.protocol import GcResult, Problem, Record
+from learndock.dock.protocol import GcResult, Problem, Record, records_table
 from learndock.dock.storage import lookup
 from learndock.dock.storage.export import export
 from learndock.dock.storage.gc import gc
@@ -62,6 +62,13 @@ class LocalDock:
     def __len__(self) -> int:
         with self.storage.read() as records:
             return records.count()
+
+    def __repr__(self) -> str:
+        count = len(self)
+        return f"<LocalDock {self.folder}: {count} learnware{'' if count == 1 else 's'}>"
+
+    def _repr_html_(self) -> str:
+        return records_table(self.records(), str(self.folder))
 
     def add(self, folder: str | Path, *, vouched: bool = False, progress: Progress | None = None) -> Record:
         """See ``Dock.add``; with ``vouched`` the gate admits specs that copy another's or are hubs (see ``gate``)."""

@@ -30,6 +30,13 @@ def open_dock(path: str | Path | None = None, *, create: bool = True, admit: Adm
     Raises:
         NotFound: there is no dock, and ``create`` is False.
         DockError: the folder holds something else, or a dock of a newer learndock.
+
+    Example:
+        >>> dock = learndock.open_dock("my-dock")
+        >>> dock
+        <LocalDock my-dock: 1 learnware>
+        >>> dock.records()
+        [<Record me/reviews@...: sklearn, classification>]
     """
     named = os.environ.get("LEARNDOCK_DOCK") if path is None else path
     if isinstance(named, str) and is_address(named):

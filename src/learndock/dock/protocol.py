@@ -6,11 +6,13 @@ them. What only the operator of a dock does (``rebuild``, ``gc``, verifying ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from learndock.errors import NotFound
+from learndock.notebook import html_table
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.spec.spec import Spec
@@ -24,6 +26,23 @@ class Record:
     digest: str
     manifest: Manifest
     sequence: int
+
+    def __repr__(self) -> str:
+        return f"<Record {self.name}@{self.digest[:12]}: {self.manifest.format}, {self.manifest.task['type']}>"
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        rows = [
+            ("id", self.id),
+            ("format", manifest.format),
+            ("task", manifest.task["type"]),
+            ("labels", ", ".join(manifest.task_schema.labels) or "-"),
+            ("license", manifest.license or "-"),
+            ("base", manifest.base.name if manifest.base else "-"),
+            ("specs", ", ".join(entry.space for entry in manifest.specs) or "-"),
+            ("size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"),
+        ]
+        return html_table(("learnware", ""), rows, caption=manifest.description)
 
     @property
     def id(self) -> str:
@@ -40,6 +59,21 @@ class Record:
             if entry.space_id == space_id:
                 return entry, next(f for f in self.manifest.files if f.path == entry.path)
         raise NotFound(f"{self.name}: has no spec of the space {space_id[:12]}; `learndock show` lists its spaces")
+
+
+#: How many learnwares a notebook shows.
+SHOWN = 50
+
+
+def records_table(records: Sequence[Record], where: str) -> str:
+    """Return the first ``SHOWN`` learnwares of the dock ``where`` as an HTML table."""
+    rows = [
+        (r.name, r.manifest.format, r.manifest.task["type"], r.manifest.license or "-", r.manifest.description)
+        for r in records[:SHOWN]
+    ]
+    more = "" if len(records) <= SHOWN else f", the first {SHOWN}"
+    head = ("learnware", "format", "task", "license", "description")
+    return html_table(head, rows, caption=f"{where}: {len(records)} learnware{'' if len(records) == 1 else 's'}{more}")
 
 
 @dataclass(frozen=True)

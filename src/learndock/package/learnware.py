@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from learndock.data.schema import Schema
 from learndock.errors import Corrupt, NotFound, PackageError
 from learndock.files import sha256_file
+from learndock.notebook import html_table
 from learndock.package.formats import Model
 from learndock.package.formats.registry import get_format
 from learndock.package.manifest import MANIFEST, File, Manifest
@@ -26,10 +27,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learnware:
-    """A learnware folder and its manifest."""
+    """A learnware on disk: its folder and its manifest; get one with ``open_learnware``."""
 
     folder: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        schema = self.schema
+        labels = f" of {', '.join(schema.labels)}" if schema.labels else ""
+        return f"<Learnware {self.manifest.name}: {self.manifest.format}, {schema.type}{labels}>"
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        rows = [
+            ("name", manifest.name),
+            ("format", manifest.format),
+            ("task", manifest.task["type"]),
+            ("labels", ", ".join(self.schema.labels)),
+            ("license", manifest.license or "-"),
+            ("base", manifest.base.name if manifest.base else "-"),
+            ("specs", ", ".join(entry.space for entry in manifest.specs) or "-"),
+            ("size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB in {len(manifest.files)} files"),
+            ("folder", str(self.folder)),
+        ]
+        return html_table(("learnware", ""), rows, caption=manifest.description)
 
     @property
     def schema(self) -> Schema:
@@ -70,14 +91,20 @@ class Learnware:
         raise NotFound(f"{self.manifest.name}: no spec for the space {space}; it has {there}")
 
 
-def open_learnware(folder: str | Path, verify: bool = True) -> Learnware:
-    """Open a learnware folder; ``verify`` compares every file with the manifest first.
+def open_learnware(folder: str | Path, *, verify: bool = True) -> Learnware:
+    """Open a learnware folder, after comparing it with its manifest.
 
-    Without ``verify`` only names and sizes are compared.
+    Args:
+        folder: as ``pack`` or ``Dock.get`` made it.
+        verify: hash every file; without it only names and sizes are compared.
 
     Raises:
-        PackageError: no manifest, a file is missing, or one is not listed.
+        PackageError: there is no manifest, a file is missing, or a file is not listed.
         Corrupt: a file is not the one that was packed.
+
+    Example:
+        >>> learndock.open_learnware("learnware")
+        <Learnware me/reviews: sklearn, classification of negative, positive>
     """
     folder = Path(folder)
     manifest = Manifest.from_folder(folder)

@@ -129,6 +129,15 @@ def pack(
         UsageError: ``out`` is taken by something else, or ``mapping`` does not fit.
         DataError: there are no examples.
         StorageFull: the disk is full; nothing was changed.
+
+    Example:
+        >>> packed = learndock.pack(
+        ...     "model", "packed", name="me/reviews", examples=learndock.read_examples("few.csv"), license="Apache-2.0"
+        ... )
+        >>> packed.score
+        1.0
+        >>> packed.manifest.license
+        'Apache-2.0'
     """
     model_dir, out = Path(model_dir), Path(out)
     schema = schema or examples.schema

@@ -62,6 +62,12 @@ def write_predictions(
         DataError: ``source`` cannot be read again.
         MissingExtra: parquet, and pyarrow is not installed.
         StorageFull: the disk is full.
+
+    Example:
+        >>> learnware, texts = learndock.open_learnware("learnware"), ["a fine film", "what a waste of time"]
+        >>> learndock.write_predictions("out.csv", learnware, texts, learndock.predict(learnware, texts))
+        >>> print(pathlib.Path("out.csv").read_text().splitlines()[0])
+        row,prediction,probability_negative,probability_positive
     """
     path = check_suffix(path)
     if len(inputs) != len(predictions) or (rows and len(rows) != len(inputs)):

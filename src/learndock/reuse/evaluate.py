@@ -12,6 +12,7 @@ from learndock.data.examples import Examples
 from learndock.data.metrics import score
 from learndock.data.schema import Schema
 from learndock.errors import DataError, UsageError
+from learndock.notebook import html_table, number
 from learndock.package.formats import Progress
 from learndock.package.learnware import Learnware
 from learndock.reuse.predict import predict
@@ -19,11 +20,12 @@ from learndock.reuse.predict import predict
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A score with what it is made of.
+    """The score of a learnware on labelled examples, and what it is made of.
 
-    ``confusion`` is ``(classes, classes)``: rows are the true labels, columns the predicted ones, both in the
-    order of ``labels``; it is None for regression, where ``counts`` and ``recall`` are empty too. A class
-    without examples has the recall None.
+    ``score`` is in ``metric`` over ``n`` examples. ``labels`` are the user's; ``counts`` says how many examples each
+    has and ``recall`` which share of them was recognised (None for a class without examples). ``confusion`` is
+    ``(classes, classes)``: rows are true labels, columns predicted ones, both in the order of ``labels``. For
+    regression and generation there is the score alone.
     """
 
     score: float
@@ -34,6 +36,22 @@ class Evaluation:
     recall: Mapping[str, float | None] | None = None
     confusion: NDArray[np.int64] | None = None
 
+    def __repr__(self) -> str:
+        recalls = "".join(f", {label} {number(value)}" for label, value in (self.recall or {}).items())
+        return (
+            f"<Evaluation: {self.metric} {self.score:.3f} on {self.n} examples{recalls and '; recall' + recalls[1:]}>"
+        )
+
+    def _repr_html_(self) -> str:
+        said = f"{self.metric} {self.score:.3f} on {self.n} examples"
+        if self.confusion is None or not self.recall:
+            return html_table((self.metric, "examples"), [(number(self.score, ".3f"), self.n)])
+        rows = [
+            (label, *(int(n) for n in row), number(self.recall[label]))
+            for label, row in zip(self.labels, self.confusion, strict=True)
+        ]
+        return html_table(("true / predicted", *self.labels, "recall"), rows, caption=said)
+
 
 def evaluate(
     learnware: Learnware,
@@ -43,15 +61,26 @@ def evaluate(
     mapping: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Run a learnware on labelled examples and score it in the user's ``schema`` (default: the examples').
+    """Run a learnware on labelled examples and score it in the user's own labels.
 
-    Labels are matched by name, upper and lower case being the same; ``mapping`` gives the user's label for a
-    label of the learnware. Several of its labels may become one of the user's: their probabilities add up.
+    Labels are matched by name without regard to case. Several of the learnware's labels may become one of the user's:
+    their probabilities add up.
+
+    Args:
+        learnware: see ``open_learnware``.
+        examples: inputs with labels.
+        schema: the user's task; by default the one of ``examples``.
+        mapping: the user's label for a label of the learnware, as ``{"neg": "negative"}``.
+        progress: called with (inputs done, inputs in all).
 
     Raises:
         UsageError: the labels do not match, or no schema is known; the message lists both sides and what to do.
         DataError: the examples have no labels.
         UnsafeModel, ModelError, MissingExtra: see ``predict``.
+
+    Example:
+        >>> learndock.evaluate(learndock.open_learnware("learnware"), learndock.read_examples("few.csv"))
+        <Evaluation: accuracy 1.000 on 16 examples; recall negative 1.00, positive 1.00>
     """
     if examples.targets is None or not len(examples):
         raise DataError(f"{examples.source}: evaluating needs examples with labels")
@@ -59,7 +88,7 @@ def evaluate(
     if schema is None:
         raise UsageError(f"{examples.source}: no schema is known; pass one")
     table = match_labels(learnware.schema, schema, mapping or {})
-    predictions = predict(learnware, examples.inputs, progress)
+    predictions = predict(learnware, examples.inputs, progress=progress)
     if schema.type in ("regression", "generation"):
         value = score(schema, predictions, examples.targets)
         return Evaluation(value, schema.metric, len(examples))
@@ -81,7 +110,7 @@ def evaluate(
 
 
 def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDArray[np.float64]:
-    """Which of the user's labels each of the learnware's is: ``(own, wanted)`` of 0 and 1.
+    """Return which of the user's labels each label of the learnware is: ``(own, wanted)`` of 0 and 1.
 
     Raises:
         UsageError: the types differ, a mapping names an unknown label, or some label has no counterpart.
@@ -94,12 +123,12 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
     given = {_plain(theirs): _plain(yours) for theirs, yours in mapping.items()}
     unknown = sorted(set(given) - {_plain(v) for v in own.labels}) + sorted(set(given.values()) - set(columns))
     if unknown:
-        raise UsageError(f"--map names {', '.join(unknown)}, which is no label here; {_both(own, wanted)}")
+        raise UsageError(f"--map names {', '.join(unknown)}, which is not a label here; {_both(own, wanted)}")
     table = np.zeros((own.classes, wanted.classes))
     for row, label in enumerate(own.labels):
         column = columns.get(given.get(_plain(label), _plain(label)))
         if column is None:
-            raise UsageError(f"the learnware's label {label} is none of the task's; {_remedy(own, wanted)}")
+            raise UsageError(f"the learnware's label {label} is not a label of the task; {_remedy(own, wanted)}")
         table[row, column] = 1.0
     without = [label for label, used in zip(wanted.labels, table.sum(axis=0).tolist(), strict=True) if not used]
     if without:
@@ -108,7 +137,7 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
 
 
 def rename_labels(own: Schema, mapping: Mapping[str, str]) -> Schema:
-    """The schema of a learnware under the user's names for its labels; several labels may become one."""
+    """Return the schema of a learnware under the user's names for its labels; several labels may become one."""
     if own.type != "classification" or not mapping:
         return own
     given = {_plain(theirs): yours for theirs, yours in mapping.items()}

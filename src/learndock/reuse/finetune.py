@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def finetune(
     learnware: Learnware,
     examples: Examples,
-    target_schema: Schema,
     out: str | Path,
     *,
     name: str,
+    schema: Schema | None = None,
     space: Space | str | None = None,
     recipe: str = "one-pass",
     description: str = "",
@@ -35,16 +35,40 @@ def finetune(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Tune the learnware's model on ``examples`` and pack it as ``out``; return the new manifest.
+    """Tune a learnware's model on ``examples`` and pack the result as the new learnware ``out``.
 
-    ``target_schema`` may have other labels than the learnware: the model then gets a new output layer. The
-    new learnware's spec is made on the same examples, from what the tuned model predicts for them.
+    The model gets a new output layer where ``schema`` has other labels than the learnware. The new learnware's
+    specification is made on the same examples, from what the tuned model predicts for them.
+
+    Args:
+        learnware: what to start from; its format must be one that can be tuned.
+        examples: inputs with labels.
+        out: folder of the new learnware; its parent folder must exist.
+        name: ``owner/name`` of the new learnware.
+        schema: the task; by default the one of ``examples``. Its labels may differ from the learnware's.
+        space: space of the new specification; by default the built-in one for these inputs.
+        recipe: ``"one-pass"`` or ``"paper"``.
+        description: a sentence for the card; by default it names the learnware that was tuned.
+        license: by default the license of ``learnware``.
+        seed: of initialisation and order.
+        progress: called with (steps done, steps in all).
+
+    Returns:
+        The manifest of the new learnware.
 
     Raises:
-        ModelError: the model cannot be tuned, or not with these examples; the message says what can.
-        UsageError: ``out`` exists.
+        ModelError: the model cannot be tuned, or not on these examples; the message says what can.
+        UsageError: ``out`` exists, or no schema is known.
         DataError: the examples have no labels.
+        PackageError: ``name`` is not ``owner/name``, or the format is not installed.
         UnsafeModel, MissingExtra, StorageFull
+
+    Example:
+        >>> mine = learndock.finetune(
+        ...     learndock.open_learnware("learnware"), learndock.read_examples("few.csv"), "mine", name="me/mine"
+        ... )
+        >>> mine.name
+        'me/mine'
     """
     check_name(name)
     out = Path(out)
@@ -52,6 +76,9 @@ def finetune(
         raise UsageError(f"{out}: exists; choose another folder, or remove it")
     if examples.targets is None or not len(examples):
         raise DataError(f"{examples.source}: tuning needs examples with labels")
+    schema = schema or examples.schema
+    if schema is None:
+        raise UsageError(f"{examples.source}: no schema is known; pass one")
     found = get_format(learnware.manifest.format)
     check_files(learnware.folder)
     if not out.resolve().parent.is_dir():
@@ -63,7 +90,7 @@ def finetune(
             learnware.schema,
             learnware.settings,
             examples,
-            target_schema,
+            schema,
             tuned,
             seed=seed,
             progress=progress,
@@ -73,7 +100,7 @@ def finetune(
             tuned,
             out,
             name=name,
-            schema=target_schema,
+            schema=schema,
             examples=examples,
             space=space,
             recipe=recipe,

@@ -14,27 +14,38 @@ from learndock.package.safety import check_files
 
 
 def load_generative_model(learnware: Learnware) -> GenerativeModel:
-    """Load a learnware that is a generative model.
+    """Load a learnware that is a generative model: a language model, an adapter of one, or a GGUF file.
 
     Raises:
-        UsageError: it classifies, or puts out numbers.
+        UsageError: the learnware classifies, or predicts numbers.
         UnsafeModel, ModelError, MissingExtra: see ``Learnware.load``.
+
+    Example:
+        >>> learndock.load_generative_model(learndock.open_learnware("learnware"))
+        Traceback (most recent call last):
+        learndock.errors.UsageError: me/reviews: a model of the format sklearn does not generate text; ...
     """
     form = learnware.manifest.format
     if form not in GENERATIVE:
         get_format(form)
         raise UsageError(
-            f"{learnware.manifest.name}: a model of the format {form} writes nothing; use `learndock predict`"
+            f"{learnware.manifest.name}: a model of the format {form} does not generate text; use `learndock predict`"
         )
     return cast(GenerativeModel, learnware.load())
 
 
 def load_generative_models(learnwares: Mapping[str, Learnware]) -> dict[str, GenerativeModel]:
-    """Load adapters of one base, by name: the base is loaded once, and a switch between them copies nothing.
+    """Load adapters of one base, by name. The base is loaded once, and switching between adapters copies nothing.
 
     Raises:
         UsageError: none is given, or one is not an adapter of a language model.
         ModelError: their bases differ, or one does not fit.
+
+    Example:
+        >>> opened = {name: learndock.open_learnware(name) for name in ("one", "two")}  # doctest: +SKIP
+        >>> models = learndock.load_generative_models(opened)  # doctest: +SKIP
+        >>> "".join(learndock.generate(models["one"], "What is the capital of Peru?"))  # doctest: +SKIP
+        'Lima'
     """
     require_adapters(learnwares)
     for found in learnwares.values():
@@ -50,18 +61,29 @@ def require_adapters(learnwares: Mapping[str, Learnware]) -> None:
         UsageError: no learnware, or one that is not an adapter of a language model.
     """
     if not learnwares:
-        raise UsageError("no learnware is given")
+        raise UsageError("no learnware is given; name at least one adapter")
     other = [name for name, found in learnwares.items() if found.manifest.format != ADAPTER]
     if other:
         raise UsageError(f"{', '.join(other)}: not an adapter of a language model; only these share a base")
 
 
-def generate(model: GenerativeModel, prompt: str | Prompt, *, max_tokens: int) -> Iterator[str]:
-    """Yield what a model writes after ``prompt``, piece by piece.
+def generate(model: GenerativeModel, prompt: str | Prompt, *, max_tokens: int = 128) -> Iterator[str]:
+    """Generate the completion of a prompt, piece by piece.
+
+    Args:
+        model: see ``load_generative_model``.
+        prompt: a text, which becomes one turn of the user, or a conversation.
+        max_tokens: longest completion, in tokens of the model.
 
     Raises:
         UsageError: the prompt is empty.
-        ModelError: the model writes nothing.
+        ModelError: the model generates nothing.
+
+    Example:
+        >>> model = learndock.load_generative_model(learndock.open_learnware("adapter"))  # doctest: +SKIP
+        >>> for piece in learndock.generate(model, "What is the capital of Peru?"):  # doctest: +SKIP
+        ...     print(piece, end="", flush=True)
+        Lima
     """
     text = prompt if isinstance(prompt, str) else prompt.text
     if not text.strip():

@@ -30,15 +30,28 @@ _BESIDE = ("prompt.json", "tokenizer.json", "tokenizer_config.json")
 def merge_adapters(
     learnwares: Mapping[str, Learnware], out: str | Path, *, weights: Sequence[float] | None = None
 ) -> Path:
-    """Write the adapter that adds ``sum_i w_i s_i B_i A_i`` to the base as the folder ``out``; it can be packed.
+    """Merge adapters of one base and write the result as the folder ``out``, which can be packed.
 
-    ``weights`` are as many as learnwares; default: each the same, summing to one. Adapters may differ in rank, alpha,
-    rsLoRA, and in the layers that they change.
+    The merged adapter adds ``sum_i w_i s_i B_i A_i`` to the base, exactly; ranks add up. The adapters may differ in
+    rank, alpha, rsLoRA, and in the layers that they change.
+
+    Args:
+        learnwares: two or more adapters of one language model, by any name.
+        out: the folder to write; its parent folder must exist.
+        weights: w_i, in the order of ``learnwares``; by default all equal with the sum 1.
+
+    Returns:
+        ``out``.
 
     Raises:
-        UsageError: ``out`` exists, fewer than two learnwares, weights that are not finite or not as many.
+        UsageError: ``out`` exists; fewer than two learnwares; weights that are not finite, or not as many.
         ModelError: bases, tokenizers or prompt formats differ, or an adapter adds more than ``B A`` (DoRA, biases).
         StorageFull
+
+    Example:
+        >>> opened = {name: learndock.open_learnware(name) for name in ("one", "two")}  # doctest: +SKIP
+        >>> learndock.merge_adapters(opened, "merged", weights=[0.7, 0.3])  # doctest: +SKIP
+        PosixPath('merged')
     """
     out = Path(out)
     if out.exists():

@@ -1,10 +1,11 @@
-"""Try the first few matches on the user's own examples: what a specification cannot know, they can.
+"""Run the first few matches on the user's own examples, and order them by what was seen.
 
-A specification finds the learnwares of the right question among thousands without looking at any of them; which of the
-few in front answers best, the user's examples say once the models are run on them, here. Neither knows all: sixteen
-examples a class are a noisy test, and the score of the specs saw as little. So trials are ordered by both,
+A specification finds the learnwares of the right task among thousands without looking at the user's examples. Which
+of the first few answers best, the examples say once the models run on them, on the user's machine. Each alone is
+noisy: 16 examples per class are a small test, and the score of the specifications is made from the same few examples.
+So trials are ordered by both,
 
-    accuracy on the examples + WEIGHT * score of the specs
+    accuracy on the examples + WEIGHT * score of the specifications
 
 (docs/research-log.md, section 24, has what each part brings).
 """
@@ -15,12 +16,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from learndock.data.examples import Examples
 from learndock.data.metrics import sign
 from learndock.data.schema import Schema
+from learndock.dock import Dock
 from learndock.errors import DataError, LearndockError, NotFound, PackageError, UsageError
+from learndock.notebook import html_table, number
 from learndock.package.learnware import open_learnware
 from learndock.reuse.evaluate import evaluate
 from learndock.search.ranking import Match
@@ -31,19 +34,12 @@ MOST = 5
 WEIGHT = 1.0
 
 
-class Source(Protocol):
-    """Where learnwares come from: a ``Dock``, in a folder or at a service."""
-
-    def get(self, which: str, out: str | Path) -> Path:
-        """Write the learnware ``which`` as a folder, every file checked."""
-
-
 @dataclass(frozen=True)
 class Trial:
     """A match that was run on the user's examples.
 
-    ``score`` is in the metric of the user's schema over ``n`` examples; None where the learnware could not be tried,
-    and ``why`` says what stood in the way: labels that are not the user's, an extra that is not installed.
+    ``score`` is in the metric of the user's schema over ``n`` examples. It is None where the learnware could not be
+    tried; ``why`` then says what prevented it: labels that differ from the user's, or an extra that is not installed.
     """
 
     match: Match
@@ -51,13 +47,21 @@ class Trial:
     n: int
     why: str | None = None
 
+    def __repr__(self) -> str:
+        said = f"not tried ({self.why})" if self.score is None else f"{self.score:.3f} on {self.n} examples"
+        return f"<Trial {self.match.name}: {said}>"
+
+    def _repr_html_(self) -> str:
+        row = (self.match.name, number(self.score, ".3f"), self.n, number(self.match.score), self.why or "")
+        return html_table(("learnware", "score on your examples", "examples", "score of the specs", "not tried"), [row])
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return {"id": self.match.id, "name": self.match.name, "score": self.score, "n": self.n, "why": self.why}
 
 
 def try_matches(
-    dock: Source,
+    dock: Dock,
     matches: Sequence[Match],
     examples: Examples,
     schema: Schema | None = None,
@@ -66,13 +70,33 @@ def try_matches(
     most: int = MOST,
     report: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Trial, ...]:
-    """Run the first ``most`` of ``matches`` on the user's labelled examples; the best comes first, untried ones last.
+    """Run the first ``most`` of ``matches`` on the user's labelled examples, here; return them ordered, best first.
 
-    Models are fetched from ``dock`` into a temporary folder and leave it afterwards; examples go nowhere. ``schema``
-    is the examples' own where none is given; ``mapping`` is that of ``evaluate``.
+    Models are fetched from ``dock`` into a temporary folder, which is deleted afterwards. The examples are sent
+    nowhere.
+
+    Args:
+        dock: where the learnwares are fetched from: a folder or a service.
+        matches: as in ``Identification.matches``.
+        examples: inputs with labels.
+        schema: the user's task; by default the one of ``examples``.
+        mapping: the user's label for a label of a learnware, see ``evaluate``.
+        most: how many matches to fetch and run.
+        report: called with (what is done now, matches done, matches in all).
+
+    Returns:
+        One trial per match that was chosen; those that could not be tried come last.
 
     Raises:
-        DataError: the examples have no labels, or no schema.
+        DataError: the examples have no labels, or no schema is known.
+        Corrupt, ServiceError: a learnware could not be fetched.
+
+    Example:
+        >>> few = learndock.read_examples("few.csv")
+        >>> dock = learndock.open_dock("my-dock")
+        >>> found = learndock.identify(dock, learndock.make_spec(few))
+        >>> learndock.try_matches(dock, found.matches, few)
+        (<Trial me/reviews: 1.000 on 16 examples>,)
     """
     schema = schema or examples.schema
     if schema is None:
@@ -88,7 +112,7 @@ def try_matches(
     return tuple(sorted(found, key=lambda t: -worth(schema, t.score, t.match.score)))
 
 
-def _try(dock: Source, match: Match, examples: Examples, schema: Schema, mapping: Mapping[str, str]) -> Trial:
+def _try(dock: Dock, match: Match, examples: Examples, schema: Schema, mapping: Mapping[str, str]) -> Trial:
     with tempfile.TemporaryDirectory(prefix="learndock-") as folder:
         try:
             learnware = open_learnware(dock.get(match.id, Path(folder) / "learnware"), verify=False)
@@ -102,5 +126,5 @@ def _first_sentence(error: LearndockError) -> str:
 
 
 def worth(schema: Schema, score: float | None, similarity: float) -> float:
-    """What trials are ordered by: ``score`` on the examples (None: not tried, behind all others) and the specs'."""
+    """Return the value that trials are ordered by; ``score`` None (not tried) comes behind all others."""
     return similarity - 1000 if score is None else sign(schema.metric) * score + WEIGHT * similarity

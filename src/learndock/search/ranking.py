@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from learndock.dock import LocalDock
 from learndock.errors import SpaceMismatch, UsageError
 from learndock.index import ExactIndex, Index
+from learndock.notebook import html_table, number
 from learndock.search import consensus
 from learndock.search.filters import EVERY, Filters
 from learndock.spec import Spec
@@ -62,8 +63,18 @@ class Match:
     interval: tuple[float, float] | None
     p_value: float | None
 
+    def __repr__(self) -> str:
+        interval = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
+        return (
+            f"<Match {self.name}: score {self.score:.2f}{interval}, domain {self.domain:+.2f}, "
+            f"behaviour {self.behaviour:+.2f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return _matches_table([self], "")
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """Return the JSON form."""
         return asdict(self)
 
 
@@ -81,6 +92,18 @@ class Identification:
     p_value_any: float | None
     searched: int
 
+    def __repr__(self) -> str:
+        if not self.fits:
+            return f"<Identification: nothing fits among {self.searched} learnwares>"
+        return (
+            f"<Identification: {len(self.matches)} matches among {self.searched} learnwares, first {self.matches[0]!r}>"
+        )
+
+    def _repr_html_(self) -> str:
+        chance = "" if self.p_value_any is None else f" (p = {self.p_value_any:.2g})"
+        said = "Matches" if self.fits else "Nothing here fits; these are only the closest,"
+        return _matches_table(self.matches, f"{said} among {self.searched} learnwares{chance}")
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; the closest stand apart from matches, so that nobody takes them for an answer."""
         ranked = [m.to_dict() for m in self.matches]
@@ -91,6 +114,19 @@ class Identification:
             "matches": ranked if self.fits else [],
             "closest": [] if self.fits else ranked,
         }
+
+
+def _matches_table(matches: Sequence[Match], caption: str) -> str:
+    head = ("", "learnware", "score", "90% interval", "domain", "behaviour", "reliability", "p-value")
+    rows = [
+        (
+            place, m.name, number(m.score),
+            "-" if m.interval is None else f"{m.interval[0]:.2f} to {m.interval[1]:.2f}",
+            number(m.domain, "+.2f"), number(m.behaviour, "+.2f"), number(m.reliability), number(m.p_value, ".2g"),
+        )
+        for place, m in enumerate(matches, 1)
+    ]  # fmt: skip
+    return html_table(head, rows, caption=caption)
 
 
 def trust(reliability: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.spaces.helper import Float, Helper
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
 
 HeadName = Literal["descriptions", "means", "completions"]
@@ -122,6 +123,6 @@ def make_prototypes(
 ) -> Prototypes:
     """The prototypes of ``head``, whichever recipe asks; ``means`` runs the helper where features are not ``known``."""
     if head == "descriptions":
-        return description_prototypes(space.helper, schema)
-    features = space.helper.features(inputs) if known is None else known
+        return description_prototypes(load_helper(space), schema)
+    features = load_helper(space).features(inputs) if known is None else known
     return mean_prototypes(features, soft_labels, space.whitening)

@@ -19,17 +19,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
 from learndock.errors import SpaceError
+from learndock.notebook import html_table
 from learndock.spaces.weights import FileSource, locate, read_checked
-
-if TYPE_CHECKING:
-    from learndock.spaces.helper import Helper
 
 DEFAULT = "minilm-l6"
 #: What is used where nobody names a space, by what the inputs are.
@@ -37,20 +35,17 @@ DEFAULTS = {"text": DEFAULT, "image": "efficientnet-lite0", "generation": "smoll
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
 MAX_SPACE_BYTES = 4 << 20
-#: Files whose hash is checked when the helper reads them.
-_LOADED = frozenset({"center.safetensors", "features.onnx", "gradients.onnx", "model.safetensors", "tokenizer.json"})
 #: Names of spaces and of their files: they become paths where a space is installed.
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """A published space.
+    """A published space; get one with ``get_space``.
 
-    ``description`` holds what is hashed; ``external`` names the tensors of ``model.safetensors`` that each
-    graph takes (a graph says so itself, this only saves parsing it); ``sources`` says for each file that
-    does not lie in the folder where it may be found; ``about`` is for people (license,
-    where the helper comes from).
+    ``description`` holds what is hashed into the space's id. ``external`` names the tensors of ``model.safetensors``
+    that each graph takes (the graph says so too; this saves parsing it). ``sources`` says where each file that is not
+    in the folder may be found. ``about`` is for people: the license, and where the helper comes from.
     """
 
     name: str
@@ -59,6 +54,20 @@ class Space:
     external: Mapping[str, tuple[str, ...]]
     sources: Mapping[str, tuple[FileSource, ...]]
     about: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Space {self.name}: {self.input}, {self.size} numbers in B>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("name", self.name),
+            ("inputs", self.input),
+            ("width of the features", self.width),
+            ("numbers in B", self.size),
+            ("installed", "yes" if self.present() else "its weights are not on this machine"),
+            *((str(key), str(value)) for key, value in self.about.items()),
+        ]
+        return html_table(("space", ""), rows)
 
     def describe(self, recipe: str) -> dict[str, Any]:
         """The description of specs made here by ``recipe``; its hash is their space id."""
@@ -120,22 +129,6 @@ class Space:
         center: NDArray[np.float32] = load(self.read("center.safetensors"))["center"]
         return center
 
-    @cached_property
-    def helper(self) -> Helper:
-        """The helper, loaded and checked at first use.
-
-        Raises:
-            WeightsMissing, WeightsChanged, SpaceError
-        """
-        from learndock.spaces.helper import load_helper
-
-        _ = self.center  # read last of all files, so its hash is checked here, before any data is read
-        for file in self.files:
-            # What the loader does not need is checked all the same: a space is the published one, or it is not
-            if file not in _LOADED and self.find(file) is not None:
-                self.read(file)
-        return load_helper(self)
-
 
 def search_path() -> list[Path]:
     """Folders that hold installed spaces, nearest first."""
@@ -149,7 +142,15 @@ def user_spaces() -> Path:
 
 
 def list_spaces() -> list[Space]:
-    """All installed spaces, built-in ones among them; the nearest of a name wins."""
+    """Return all installed spaces, the built-in ones included; of two with one name, the nearest in the search path.
+
+    Raises:
+        SpaceError: the folder of a space is broken.
+
+    Example:
+        >>> sorted(space.name for space in learndock.list_spaces())
+        ['efficientnet-lite0', 'minilm-l6', 'smollm2-135m']
+    """
     found: dict[str, Space] = {}
     for root in search_path():
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
@@ -164,12 +165,16 @@ def default_space(kind: str) -> str:
 
 
 def get_space(name: str | Path | Space = DEFAULT) -> Space:
-    """A space by name, or by the folder it lies in.
+    """Return a space by its name or by its folder.
 
-    Named again it is the same object, so that a helper is loaded once a process.
+    The same name gives the same object again, so a helper is loaded once per process.
 
     Raises:
-        SpaceError: no such space, or its folder is broken.
+        SpaceError: there is no such space, or its folder is broken.
+
+    Example:
+        >>> learndock.get_space("minilm-l6")
+        <Space minilm-l6: text, 110592 numbers in B>
     """
     if isinstance(name, Space):
         return name

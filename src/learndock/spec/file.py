@@ -162,20 +162,30 @@ def check_shape(spec: Spec, *, where: str = "spec") -> Spec:
 
 
 def write_spec(spec: Spec, path: str | Path) -> None:
-    """Write a spec file, whole or not at all.
+    """Write a spec as one safetensors file; it appears completely, or not at all.
 
     Raises:
-        StorageFull: no room; the old file, if any, is untouched.
+        StorageFull: the disk is full; an existing file is unchanged.
+
+    Example:
+        >>> spec = learndock.make_spec(learndock.read_examples("few.csv"))
+        >>> learndock.write_spec(spec, "task.spec")
+        >>> learndock.read_spec("task.spec")
+        <Spec: task, 16 examples, space minilm-l6, p-value 0.009>
     """
     with atomic_write(path) as stream:
         stream.write(spec_to_bytes(spec))
 
 
 def read_spec(path: str | Path) -> Spec:
-    """Read and check a spec file.
+    """Read a spec file and check it against the space that it describes.
 
     Raises:
-        SpecError: no such file, or not a sound spec.
+        SpecError: there is no such file, or it is not a sound spec.
+
+    Example:
+        >>> learndock.read_spec("learnware/specs/minilm-l6.spec").kind
+        'model'
     """
     path = Path(path)
     try:

@@ -27,6 +27,7 @@ from learndock.data.prompts import Asked
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError
 from learndock.spaces.helper import Float
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
 from learndock.spec.onepass import GROUPS, SoftLabels, balanced_weights, centre_within, stratified_groups
 
@@ -120,9 +121,8 @@ def chosen(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any]) -> li
 
 def cut(space: Space, inputs: Sequence[Asked]) -> dict[str, int]:
     """How many prompts lost their beginning, and examples some completion's end, to the space's limits."""
-    from learndock.spaces.helper import read_encoder
     from learndock.spaces.prompts import PromptEncoder
 
-    encoder = getattr(space.helper, "encoder", None) or read_encoder(space)
+    encoder = load_helper(space).encoder
     assert isinstance(encoder, PromptEncoder)
     return encoder.cut(inputs)

@@ -16,6 +16,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space, default_space, get_space
 from learndock.spec import generation, statistics
 from learndock.spec.onepass import Contributions, SoftLabels, contribute, indicators, sum_groups
@@ -41,24 +42,39 @@ def make_spec(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Spec:
-    """Make the specification of a task (from labels) or of a model (from ``predictions`` on ``examples``).
+    """Make the specification of a task (from labels) or of a model (from its ``predictions`` on ``examples``).
+
+    The one-pass recipe sums, over the examples, the gradients of the helper's outputs in its LoRA matrices B at
+    B = 0, weighted by label-centred, class-balanced weights (docs/evidence.md has what that finds). The recipe of the
+    papers trains B instead: Section 3 of "A Study on PAVE Specification for Learnware" (ICLR 2026), arXiv 2505.13425.
 
     Args:
         examples: inputs; with targets where no ``predictions`` are given.
-        schema: what the labels mean; default ``examples.schema``.
-        space: name, folder or ``Space``; default: the built-in one for such inputs.
+        schema: what the labels mean; by default ``examples.schema``.
+        space: name, folder or ``Space``; by default the built-in one for such inputs.
         predictions: ``(n, classes)`` probabilities, ``(n,)`` class indices or values, or for generation ``(n,)``
-            texts that the model wrote; makes a *model* spec.
-        recipe: ``"one-pass"`` or ``"paper"`` (needs torch; ``settings`` are those of ``PaperSettings``).
-        head: ``"descriptions"`` or ``"means"``; default: descriptions where the schema has words and
-            the helper reads them.
-        full: keep the whole parameter vector beside its sketch.
+            generated texts; with them the spec is of a model.
+        recipe: ``"one-pass"`` or ``"paper"`` (which needs torch; ``settings`` are those of ``PaperSettings``).
+        head: ``"descriptions"`` or ``"means"``: whether a label is represented by its description, or by the mean of
+            its examples. By default descriptions, where the schema has words and the helper reads them.
+        full: also keep the entire parameter vector, not only its sketch.
+        seed: of what is drawn: groups of examples, contrasts, the order of the paper's recipe.
+        progress: called with (steps done, steps in all).
 
     Raises:
         DataError: too few examples, one class only, targets that are not finite.
         ModelError: predictions of the wrong shape, not finite, or all equal.
-        UsageError: unknown recipe or settings; neither targets nor predictions.
+        UsageError: an unknown recipe or setting; neither targets nor predictions.
+        SpaceError: there is no such space.
         WeightsMissing, WeightsChanged, MissingExtra
+
+    Example:
+        >>> examples = learndock.read_examples("few.csv")
+        >>> learndock.make_spec(examples)
+        <Spec: task, 16 examples, space minilm-l6, p-value 0.009>
+        >>> probabilities = learndock.predict(learndock.open_learnware("learnware"), examples.inputs)
+        >>> learndock.make_spec(examples, predictions=probabilities).kind
+        'model'
     """
     schema = schema or examples.schema
     if schema is None:
@@ -234,7 +250,7 @@ def _paper(
             head=common.head, settings=chosen, seed=common.seed, progress=progress,
         )  # fmt: skip
     behaviour = space_sketch(space)(vector[None])[0]
-    features = space.helper.features(common.inputs)
+    features = load_helper(space).features(common.inputs)
     spec = _assemble(
         space, "paper", common.kind, common.schema, len(common.examples), features, behaviour, vector if full else None
     )

@@ -26,6 +26,7 @@ from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.spaces.heads import HeadName, make_prototypes
 from learndock.spaces.helper import Float, Progress
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
 from learndock.spec.sketch import space_sketch
 
@@ -137,7 +138,7 @@ def sum_groups(
     progress: Progress | None = None,
 ) -> Contributions:
     """What examples of ``groups`` ``(n,)`` add along ``directions`` ``(n, m)``."""
-    helper, sketch = space.helper, space_sketch(space)
+    helper, sketch = load_helper(space), space_sketch(space)
     n, count = len(inputs), int(groups.max()) + 1
     features = np.zeros((n, space.width), np.float32)
     sums = np.zeros((count, space.size), np.float32)

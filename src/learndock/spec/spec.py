@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import SpaceMismatch, SpecError
+from learndock.notebook import html_table
 from learndock.spec.statistics import pack_bits, unpack_bits
 
 Kind = Literal["model", "task"]
@@ -42,7 +43,7 @@ def identity(description: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Spec:
-    """One specification.
+    """A specification: the numbers that stand for a model's or a task's behaviour; make one with ``make_spec``.
 
     ``space`` describes everything that must be equal for two specs to be comparable; its hash is
     ``space_id``. ``domain`` is ``(feature width,)``, ``behaviour`` ``(sketch size,)``, both float32 of unit
@@ -92,8 +93,28 @@ class Spec:
         except UnicodeEncodeError as error:
             raise SpecError(f"a description holds text that is not Unicode ({error.reason})") from None
 
+    def __repr__(self) -> str:
+        evidence = "" if self.p_value is None else f", p-value {self.p_value:.2g}"
+        return f"<Spec: {self.kind}, {self.n} examples, space {self._space_name()}{evidence}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("kind", self.kind),
+            ("space", self._space_name()),
+            ("recipe", self.space.get("recipe", "")),
+            ("labels", ", ".join(map(str, self.schema.get("labels", ())))),
+            ("examples", self.n),
+            ("p-value", "-" if self.p_value is None else f"{self.p_value:.2g}"),
+            ("reliability", f"{self.reliability:.2f}"),
+            ("privacy", "no guarantee" if self.privacy is None else str(dict(self.privacy))),
+        ]
+        return html_table(("specification", ""), rows)
+
+    def _space_name(self) -> str:
+        return str(self.space.get("name", self.space_id[:12]))
+
     def canonical(self) -> Spec:
-        """The spec as its file will give it back: parts rounded to what the file keeps."""
+        """Return the spec as its file will give it back: parts rounded to what the file keeps."""
         return replace(
             self,
             n=coarse(self.n),
@@ -169,10 +190,17 @@ def require_same_space(one: Spec, other: Spec) -> None:
 
 
 def similarity(one: Spec, other: Spec) -> tuple[float, float]:
-    """Cosines of the two parts, (domain, behaviour).
+    """Return the cosines (domain, behaviour) of two specs of one space, each in [-1, 1].
 
     Raises:
-        SpaceMismatch: the specs cannot be compared.
+        SpaceMismatch: the specs are of different spaces; the message says what differs.
+
+    Example:
+        >>> task = learndock.make_spec(learndock.read_examples("few.csv"))
+        >>> model = learndock.open_learnware("learnware").spec()
+        >>> domain, behaviour = learndock.similarity(task, model)
+        >>> domain > 0.9, behaviour > 0.5
+        (True, True)
     """
     require_same_space(one, other)
     return float(one.unit_domain @ other.unit_domain), float(one.unit_behaviour @ other.unit_behaviour)

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,13 @@ from learndock.progress import Progress
 from learndock.reuse import evaluate, finetune, predict
 from learndock.search import Identification, Match, identify
 from learndock.spaces import Space, default_space, get_space
-from learndock.spec import Spec, make_spec
+from learndock.spec import make_spec
 from learndock.spec.spec import identity
 from learndock.tour.data import TourTask, load_tour_data
 from learndock.tour.images import load_image_tasks
 from learndock.tour.report import write_report
 from learndock.tour.train import OWNERS, Owner, degrade, from_scratch, train_model
+from learndock.tour.visit import User, Visit
 
 SHOTS = 16
 SEED = 7
@@ -48,15 +48,6 @@ NOTHING = "coin_toss"
 Bar = Callable[[str], AbstractContextManager[Progress | None]]
 
 
-@dataclass(frozen=True)
-class User:
-    """One user of the tour: a task, and what is told about it."""
-
-    task: str
-    story: str
-    tune: bool = False
-
-
 USERS = (
     User("tumour_site", "A registry wants tumours sorted by organ."),
     User("tumour_nature", "The same diagnoses, another question: malignant or benign?"),
@@ -66,27 +57,6 @@ USERS = (
     User("digit_loop", "A toy maker sorts handwritten digits by whether they have a closed loop (images)."),
     User(NOTHING, "Somebody's labels have nothing to do with the texts."),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Visit:
-    """What one user found, and what it was worth; ``best`` is the match that was taken.
-
-    Scores are on the user's own test examples. ``drawn`` are some of these where they are images: image, label, and
-    what ``best`` says.
-    """
-
-    user: User
-    spec: Spec
-    found: Identification
-    metric: str
-    best: Match | None = None
-    reused: float | None = None
-    tuned: float | None = None
-    scratch: float | None = None
-    others: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    drawn: tuple[tuple[Image, str, str], ...] = ()
 
 
 def take_tour(
@@ -263,7 +233,7 @@ def _tune(out: Path, chosen: Path, task: TourTask, examples: Examples, progress:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     name = f"cinema/{task.name.replace('_', '-')}"
-    finetune(open_learnware(chosen), examples, task.schema, folder, name=name, progress=progress)
+    finetune(open_learnware(chosen), examples, folder, name=name, schema=task.schema, progress=progress)
     return evaluate(open_learnware(folder), task.test, task.schema).score
 
 

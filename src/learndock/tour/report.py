@@ -6,7 +6,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from learndock.files import atomic_write
 from learndock.search.ranking import trust
 from learndock.spec.spec import unit
 from learndock.tour.data import TourTask
-
-if TYPE_CHECKING:
-    from learndock.tour.journey import Visit
+from learndock.tour.visit import Visit
 
 _STYLE = """
 :root { --ink: #1c2430; --soft: #5c6773; --line: #d9dee5; --page: #ffffff; --card: #f6f8fa; --good: #1a7f4b; }

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from learndock.data import Examples, Schema
 from learndock.progress import Progress
 from learndock.spaces import Space
+from learndock.spaces.onnx_helper import load_helper
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _train_on_features(train: Examples, space: Space, out: Path) -> None:
     assert train.targets is not None
     few = train.take(range(min(len(train), 500)))
     names = np.array(train.schema.labels)[few.targets]
-    fitted = make_pipeline(LogisticRegression(C=30.0, max_iter=400)).fit(space.helper.features(few.inputs), names)
+    fitted = make_pipeline(LogisticRegression(C=30.0, max_iter=400)).fit(load_helper(space).features(few.inputs), names)
     skops.io.dump(fitted, out / "model.skops")
     (out / "features.json").write_text(json.dumps({"space": space.name}) + "\n", encoding="utf-8")
 

@@ -38,6 +38,9 @@ class RemoteDock:
         self.session = Session(self.url, token=token or credentials.token_for(self.url))
         self.admit = admit
 
+    def __repr__(self) -> str:
+        return f"<RemoteDock {self.url}>"  # without the number of learnwares: it would ask the service
+
     def __len__(self) -> int:
         return sum(len(page) for page in self._pages(include_manifest=False))
 

@@ -19,6 +19,7 @@ from learndock.data.examples import Input
 from learndock.errors import ModelError
 from learndock.package.json_file import read_object
 from learndock.spaces.images import ImageEncoder
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import PLAIN, get_space
 from learndock.spec.spec import identity
 
@@ -71,7 +72,7 @@ def load_features(settings: Mapping[str, Any]) -> Features | None:
             f"{FILE}: the space {name} that is installed here is another than the one that this model was made on; "
             "install that one with `learndock space install`"
         )
-    helper = get_space(name).helper
+    helper = load_helper(get_space(name))
     return lambda inputs: helper.features(inputs)
 
 

@@ -24,6 +24,7 @@ from learndock.spaces.authoring.torch_helper import (
     token_axes,
 )
 from learndock.spaces.helper import Encoder
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.philox import GENERATOR
 from learndock.spaces.space import SPACE_FILE, SPACE_FORMAT, Space, read_space
 
@@ -324,7 +325,7 @@ def space_in_torch(space: Space) -> Authored:
         WeightsMissing, WeightsChanged, SpaceError: see ``torch_helper.space_torch_helper``.
     """
     if space.input == "image":
-        from learndock.spaces.authoring.vision_helper import space_vision_helper
+        from learndock.spaces.authoring.vision_space import space_vision_helper
 
         return space_vision_helper(space)
     if space.input == "generation":
@@ -488,9 +489,9 @@ def check_space(space: Space, helper: Authored) -> float:
         arrays = example_batch(helper, inputs, seed)
         f, g = (v.numpy() for v in helper.gradients(*arrays))
         found = np.zeros_like(g)
-        for batch in space.helper.gradients(inputs, arrays[-1].numpy()[:, None, :]):
+        for batch in load_helper(space).gradients(inputs, arrays[-1].numpy()[:, None, :]):
             found[batch.rows] = batch.gradients
-        features.append(float(np.abs(space.helper.features(inputs) - f).max() / np.abs(f).max()))
+        features.append(float(np.abs(load_helper(space).features(inputs) - f).max() / np.abs(f).max()))
         gradients += list(np.abs(found - g).max(1) / np.abs(g).max())
     furthest = max(gradients)
     worst = max(*features, float(np.median(gradients[1:])) if helper.kinks else furthest)

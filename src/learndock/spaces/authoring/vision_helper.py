@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from learndock.data.images import Image
 from learndock.errors import SpaceError
 from learndock.files import sha256_file
-from learndock.spaces.authoring.torch_helper import TorchHelper, require_torch, token_axes
-from learndock.spaces.authoring.vision_transformers import KIND, DescriptionTower, rebuild
+from learndock.spaces.authoring.description_tower import DescriptionTower
+from learndock.spaces.authoring.torch_helper import TorchHelper, token_axes
 from learndock.spaces.images import ImageEncoder
 from learndock.spaces.philox import shared_A, stream
-from learndock.spaces.space import Space
 
 if TYPE_CHECKING:
     import torch
@@ -205,28 +204,6 @@ def efficientnet_of(tensors: dict[str, torch.Tensor], config: dict[str, Any]) ->
         network.features, ImageEncoder(SIZE), network.targets, A, [(out, rank) for out, _ in shapes],
         WIDTH, rank, seed, tensors, config, kinks=True,
     )  # fmt: skip
-
-
-def space_vision_helper(space: Space) -> VisionHelper:
-    """The helper of a published space of images in torch, from the same checked files.
-
-    Raises:
-        MissingExtra: torch is not installed.
-        WeightsMissing, WeightsChanged: see ``Space.read``.
-        SpaceError: its architecture cannot be rebuilt here.
-    """
-    require_torch()
-    from safetensors.torch import load
-
-    config = json.loads(space.read("config.json"))
-    if config.get("model_type") == KIND:
-        head = space.description["head"]
-        tokenizer = space.read("tokenizer.json") if "encoder" in head else None
-        pad = head["encoder"]["pad"] if "encoder" in head else 0
-        return rebuild(load(space.read("model.safetensors")), config, tokenizer, pad)
-    if config.get("model_type") != EFFICIENTNET:
-        raise SpaceError(f"space {space.name}: the architecture {config.get('model_type')!r} cannot be rebuilt here")
-    return efficientnet_of(load(space.read("model.safetensors")), config)
 
 
 def synthetic_images(count: int, *, first: int = 0) -> list[Image]:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from learndock.errors import SpaceError
+from learndock.spaces.authoring.description_tower import DescriptionTower
 from learndock.spaces.authoring.torch_helper import TARGETS, Recipe, require_torch
+from learndock.spaces.authoring.vision_helper import VisionHelper
 from learndock.spaces.images import ImageEncoder
 from learndock.spaces.philox import shared_A
-from learndock.spaces.text import TextEncoder, read_text_encoder
+from learndock.spaces.text import read_text_encoder
 
 if TYPE_CHECKING:
     import torch
-
-    from learndock.spaces.authoring.vision_helper import VisionHelper
 
 KIND = "transformers"
 #: The papers' layers of CLIP: out_proj, c_fc and c_proj, as transformers calls them.
@@ -89,7 +89,7 @@ def load_vision_transformer(source: str | Path, recipe: Recipe) -> VisionHelper:
 def rebuild(
     tensors: dict[str, torch.Tensor], settings: dict[str, Any], tokenizer: bytes | None, pad: int
 ) -> VisionHelper:
-    """The helper from a space's files.
+    """Build the helper from a space's files.
 
     Raises:
         SpaceError: tensors are missing.
@@ -113,8 +113,6 @@ def vision_transformer(model: Any, settings: dict[str, Any], tokenizer: bytes | 
         SpaceError: its layers are not known here.
     """
     import torch
-
-    from learndock.spaces.authoring.vision_helper import VisionHelper
 
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -142,33 +140,6 @@ def paper_size(config: Any, rank: int = 16) -> int:
     with torch.device("meta"):
         model = AutoModel.from_config(config)
     return sum(layer.out_features * rank for _, layer in _linear(model, CLIP_TARGETS))
-
-
-@dataclass(eq=False)
-class DescriptionTower:
-    """The text tower of a CLIP: a batch of its encoder to what each description means, ``(n, width)``, unit rows."""
-
-    model: Any
-    encoder: TextEncoder
-    tokenizer: bytes
-
-    def features(
-        self, ids: torch.Tensor, mask: torch.Tensor, slots: torch.Tensor, places: torch.Tensor
-    ) -> torch.Tensor:
-        """Text embeddings; read where the last token of each text stands."""
-        import torch
-
-        ids, length = ids[slots], slots.shape[1]
-        weight = mask.to(torch.float32)
-        positions = torch.arange(length)[None, :]
-        later = (positions[:, None, :] > positions[:, :, None]).to(torch.float32)
-        bias = (later[None] + (1 - weight)[:, None, None, :]).clamp(max=1.0) * -1e4
-        hidden = self.model.text_model(input_ids=ids, attention_mask=bias, position_ids=positions).last_hidden_state
-        # Where the mask sums up to the text's length for the first time
-        ends = torch.eq(weight.cumsum(1) * weight, weight.sum(1, keepdim=True)).to(torch.float32)
-        found = self.model.text_projection((hidden * ends[..., None]).sum(1))
-        unit: torch.Tensor = found / (found * found).sum(-1, keepdim=True).sqrt()
-        return unit
 
 
 @dataclass(eq=False)
