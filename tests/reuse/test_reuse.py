@@ -111,7 +111,8 @@ def test_other_labels_need_a_mapping(learnware: Learnware) -> None:
     assert (found.score, found.metric) == (1.0, "macro_f1")
     theirs = rename_labels(learnware.schema, {"Positive": "good", "negative": "bad"})
     assert (theirs.labels, theirs.metric) == (("bad", "good"), learnware.schema.metric)
-    assert evaluate(learnware, Examples(["good", "bad"], np.array([1, 0]), theirs)).score == 1.0
+    renamed = Examples(["good", "bad"], np.array([1, 0]), theirs)
+    assert evaluate(learnware, renamed, mapping={"Positive": "good", "negative": "bad"}).score == 1.0
     with pytest.raises(UsageError, match="--map names neutral"):
         evaluate(learnware, examples, MOODS, mapping={"neutral": "good"})
     with pytest.raises(UsageError, match="never answers good"):
