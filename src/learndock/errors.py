@@ -29,16 +29,67 @@
         ├── TooSlow             the client did not keep up
         └── Unavailable         not now
 
-A message says what happened, to what, and what to try.
+An error carries fields, and nothing is ever cut out of its text again: ``message`` is what happened, ``about`` what it
+happened to (a path, a name), ``remedy`` what to try, ``retry_after`` when to try again. The edge that shows an error to
+others decides by ``about`` what they may see.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any, Self
 
 
 class LearndockError(Exception):
-    """Root of all errors that learndock raises on purpose."""
+    """Root of all errors that learndock raises on purpose.
+
+    Args:
+        message: what happened; ``{about}`` in it is replaced by ``about``, which otherwise comes first.
+        remedy: what to try.
+        about: what it happened to: a path, the name of a learnware.
+        retry_after: seconds after which the same request may be sent again.
+
+    >>> str(DataError("the file is empty", remedy="give one with rows", about="a.csv"))
+    'a.csv: the file is empty; give one with rows'
+    """
+
+    def __init__(
+        self, message: str = "", *, remedy: str = "", about: object = "", retry_after: float | None = None
+    ) -> None:
+        self.message = message
+        self.remedy = remedy
+        self.about = str(about)
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    @property
+    def what(self) -> str:
+        """What happened, to what: the text without the remedy."""
+        if "{about}" in self.message:
+            return self.message.replace("{about}", self.about)
+        return f"{self.about}: {self.message}" if self.about else self.message
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+    def changed(self, **fields: Any) -> Self:
+        """Return an error of the same kind with some fields (message, remedy, about, retry_after) changed."""
+        return type(self)(**{**self._fields(), **fields})
+
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "message": self.message,
+            "remedy": self.remedy,
+            "about": self.about,
+            "retry_after": self.retry_after,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an error crosses from the process that looks at files
+        return _remade, (type(self), self._fields())
+
+
+def _remade(kind: type[LearndockError], fields: dict[str, Any]) -> LearndockError:
+    return kind(**fields)
 
 
 class InputError(LearndockError):

@@ -51,7 +51,7 @@ def storage_errors(what: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageFull(
-                f"{what}: no room left on the disk; free some and try again (nothing was changed)"
+                "no room left on the disk", remedy="free some and try again (nothing was changed)", about=what
             ) from None
         raise
 

@@ -112,7 +112,7 @@ def load(
     values: dict[str, Any] = {}
     for name, value in _of_file(file).items():
         if name not in FIELDS:
-            raise UsageError(f'{file}: there is no setting "{name}"; docs/service.md lists them')
+            raise UsageError(f'there is no setting "{name}"', remedy="docs/service.md lists them", about=file)
         values[name] = _parsed(name, value, where=str(file))
     for name in FIELDS:
         if (value := environment.get(variable(name))) is not None:
@@ -129,7 +129,9 @@ def _of_file(file: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read as TOML ({error}); write lines such as port = 7080") from None
+        raise UsageError(
+            f"cannot be read as TOML ({error})", remedy="write lines such as port = 7080", about=file
+        ) from None
 
 
 def _parsed(name: str, value: Any, *, where: str) -> Any:
@@ -143,7 +145,7 @@ def _parsed(name: str, value: Any, *, where: str) -> Any:
         return kind(value)
     except ValueError:
         wanted = {Size: "a size such as 50GB", int: "a whole number", float: "a number"}.get(kind, "a text")
-        raise UsageError(f'{where}: "{value}" is not {wanted}') from None
+        raise UsageError(f'"{value}" is not {wanted}', about=where) from None
 
 
 def public(settings: Settings) -> dict[str, str]:

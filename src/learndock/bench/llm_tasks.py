@@ -57,7 +57,7 @@ def _rows(data: Path, name: str, part: str) -> list[dict[str, Any]]:
         if path.is_file():
             with gzip.open(path, "rt", encoding="utf-8") as stream:
                 return [json.loads(line) for line in stream]
-    raise DataError(f"{data}: has no llm/{name}.{part}.jsonl.gz, nor text/{name}.{part}.jsonl.gz")
+    raise DataError(f"has no llm/{name}.{part}.jsonl.gz, nor text/{name}.{part}.jsonl.gz", about=data)
 
 
 def _short(text: str, words: int) -> str:
@@ -89,7 +89,9 @@ def _classes(labels: Sequence[str]) -> Schema:
 def _labelled(data: Path, name: str, field: str, size: Size) -> Task:
     index = data / "text" / "tasks.json"
     if not index.is_file():
-        raise DataError(f"{data}: has no text/tasks.json; name the folder that holds the folders text and llm")
+        raise DataError(
+            "has no text/tasks.json", remedy="name the folder that holds the folders text and llm", about=data
+        )
     labels = [str(v) for v in json.loads(index.read_text(encoding="utf-8"))[name]["labels"]]
 
     def ask(row: Mapping[str, Any]) -> tuple[str, int]:

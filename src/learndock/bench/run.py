@@ -109,7 +109,7 @@ def bench_llm(
     need("torch", extra="bench", why="training adapters")
     chosen = get_space(space)
     if chosen.input != "generation":
-        raise UsageError(f"the space {chosen.name} reads {chosen.input}; language models need one of prompts")
+        raise UsageError(f"the space {chosen.name} reads {chosen.input}", remedy="language models need one of prompts")
     own = {"aligned": llm.aligned, "fields": llm.fields, "alone": llm.alone, "similarities": llm.similarities,
            "pairs": llm.pairs}  # fmt: skip
     shared = {n: EXPERIMENTS[n] for n in ("quality", "parts", "nothing_fits", "statistics")}
@@ -150,7 +150,7 @@ def _run(
 def _known(experiments: Mapping[str, Experiment], only: Sequence[str] | None) -> None:
     unknown = [n for n in only or () if n not in experiments]
     if unknown:
-        raise UsageError(f"no experiment {', '.join(unknown)}; there are {', '.join(experiments)}")
+        raise UsageError(f"no experiment {', '.join(unknown)}", remedy=f"there are {', '.join(experiments)}")
 
 
 def _ask_all(

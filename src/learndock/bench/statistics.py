@@ -33,9 +33,9 @@ def mixed_model(scores: ArrayLike, similarities: ArrayLike, groups: Sequence[str
 
     y, x = np.asarray(scores, np.float64), np.asarray(similarities, np.float64)
     if not len(y) == len(x) == len(groups):
-        raise DataError(f"{len(y)} scores, {len(x)} similarities and {len(groups)} groups; give one of each")
+        raise DataError(f"{len(y)} scores, {len(x)} similarities and {len(groups)} groups", remedy="give one of each")
     if len(set(groups)) < 2:
-        raise DataError("a mixed model compares within groups; give scores of two tasks at least")
+        raise DataError("a mixed model compares within groups", remedy="give scores of two tasks at least")
     if not (np.isfinite(y).all() and np.isfinite(x).all()) or np.ptp(x) == 0:
         raise DataError("similarities are all equal, or something is NaN or infinite; there is no slope")
     fitted = _quietly(MixedLM(y, np.stack([np.ones_like(x), x], 1), np.asarray(groups)))
@@ -73,7 +73,9 @@ def exact_multinomial(counts: Sequence[int], probabilities: Sequence[float], see
     n = int(sum(counts))
     p = np.asarray(probabilities, np.float64)
     if len(counts) != len(p) or min(counts, default=-1) < 0:
-        raise DataError(f"{len(counts)} counts for {len(p)} probabilities; give one count, 0 or more, for each")
+        raise DataError(
+            f"{len(counts)} counts for {len(p)} probabilities", remedy="give one count, 0 or more, for each"
+        )
     if (p < 0).any() or abs(p.sum() - 1) > 1e-6:
         raise DataError(f"probabilities must be 0 or more and sum to 1, found the sum {p.sum():g}")
     given = np.asarray(counts, np.int64)
@@ -117,7 +119,7 @@ def bootstrap_interval(
     """
     x = np.asarray(values, np.float64)
     if len(x) == 0:
-        raise DataError("no values; a mean needs one at least")
+        raise DataError("no values", remedy="a mean needs one at least")
     rows = np.random.Generator(np.random.Philox(key=[seed, 78])).integers(len(x), size=(draws, len(x)))
     low, high = np.quantile(x[rows].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

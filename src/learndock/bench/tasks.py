@@ -73,11 +73,11 @@ def load_tasks(data: Path, size: Size, names: Sequence[str] | None = None) -> li
     """
     index = data / "tasks.json"
     if not index.is_file():
-        raise DataError(f"{data}: has no tasks.json; name a folder that describes its tasks there")
+        raise DataError("has no tasks.json", remedy="name a folder that describes its tasks there", about=data)
     entries = json.loads(index.read_text(encoding="utf-8"))
     chosen = list(names or entries)
     if missing := [n for n in chosen if n not in entries]:
-        raise DataError(f"{index}: has no task {', '.join(missing)}")
+        raise DataError(f"has no task {', '.join(missing)}", about=index)
     if size.tasks:
         chosen = spread(chosen, size.tasks)
     return [_load(data, name, entries[name], size) for name in chosen]
@@ -150,4 +150,4 @@ def _file(data: Path, name: str, part: str) -> Path:
         path = data / f"{name}.{part}.{ending}"
         if path.exists():
             return path
-    raise DataError(f"{data}: has no {name}.{part}.jsonl.gz (or .jsonl, .csv, .tsv, .parquet)")
+    raise DataError(f"has no {name}.{part}.jsonl.gz (or .jsonl, .csv, .tsv, .parquet)", about=data)

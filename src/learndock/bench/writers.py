@@ -218,7 +218,7 @@ class Base:
             optimiser.step()
         found = Adapter([a.detach().numpy() for a in A], [b.detach().numpy() for b in B])
         if not np.isfinite(found.flat).all():
-            raise ModelError("the training left the finite numbers; lower the learning rate")
+            raise ModelError("the training left the finite numbers", remedy="lower the learning rate")
         return found
 
     def ask(self, adapter: Adapter | None, data: Sequence[Read]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

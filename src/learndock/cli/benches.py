@@ -100,7 +100,7 @@ def _size(full: Size, quick: Size | None, short: Size | None, seeds: int | None)
     from learndock.errors import UsageError
 
     if quick and short:
-        raise UsageError("--quick and --short are two sizes; give one")
+        raise UsageError("--quick and --short are two sizes", remedy="give one")
     size = quick or short or full
     return replace(size, seeds=seeds or size.seeds)
 

@@ -61,7 +61,8 @@ def open_to_operate(dock: str | None, verb: str) -> LocalDock:
     opened = open_existing(dock)
     if not isinstance(opened, LocalDock):
         raise UsageError(
-            f"only the operator of a dock can {verb} it, on the machine that has it; name its folder with --dock"
+            f"only the operator of a dock can {verb} it, on the machine that has it",
+            remedy="name its folder with --dock",
         )
     return with_referrers(opened)
 
@@ -88,11 +89,11 @@ def file_to_write(out: Path) -> Path:
     from learndock.errors import UsageError
 
     if out.is_dir():
-        raise UsageError(f"{out}: is a folder; name a file in it")
+        raise UsageError("is a folder", remedy="name a file in it", about=out)
     if not out.parent.is_dir():
-        raise UsageError(f"{out}: its folder {out.parent} does not exist; make it first")
+        raise UsageError(f"its folder {out.parent} does not exist", remedy="make it first", about=out)
     if not os.access(out.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise UsageError(f"{out}: its folder {out.parent} may not be written; name another place")
+        raise UsageError(f"its folder {out.parent} may not be written", remedy="name another place", about=out)
     return out
 
 
@@ -107,7 +108,7 @@ def new_file(out: Path, force: bool) -> Path:
 
     file_to_write(check_suffix(out))
     if out.exists() and not force:
-        raise UsageError(f"{out}: exists already; name another file, or replace it with --force")
+        raise UsageError("exists already", remedy="name another file, or replace it with --force", about=out)
     return out
 
 
@@ -131,7 +132,9 @@ def learnware(which: str, dock: str | None) -> Iterator[Learnware]:
         opened.get_record(which)
     except NotFound:
         if which and os.path.isdir(which):  # noqa: PTH112
-            raise PackageError(f"{which}: no {MANIFEST} here; make a learnware with `learndock pack`") from None
+            raise PackageError(
+                f"no {MANIFEST} here", remedy="make a learnware with `learndock pack`", about=which
+            ) from None
         raise
     with tempfile.TemporaryDirectory(prefix="learndock-") as folder, progress(f"fetching {which}") as bar:
         yield open_learnware(opened.get(which, Path(folder) / "learnware", progress=bar), verify=False)

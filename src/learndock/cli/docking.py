@@ -53,7 +53,9 @@ def pack(
     from learndock.package import pack as make
 
     if in_order and schema is None:
-        raise UsageError("--in-order is about the labels of a schema; give --schema FILE with them in that order")
+        raise UsageError(
+            "--in-order is about the labels of a schema", remedy="give --schema FILE with them in that order"
+        )
     # Labels only score the model: an owner who has none left needs none
     examples = read_data(data, read_schema(schema), reading, labels=None)
     with show.progress(f"packing {name}") as bar:
@@ -140,7 +142,9 @@ def add(
             record = opened.add(folder, vouched=True, progress=bar)
         elif private:
             if not isinstance(opened, RemoteDock):
-                raise UsageError("a dock in a folder has nothing private; name a service with --dock http://...")
+                raise UsageError(
+                    "a dock in a folder has nothing private", remedy="name a service with --dock http://..."
+                )
             record = opened.add(folder, private=True, progress=bar)
         else:
             record = opened.add(folder, progress=bar)

@@ -77,11 +77,11 @@ def of_system(error: OSError) -> LearndockError:
     what = f"{os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else place}: "
     what += error.strerror or str(error) or type(error).__name__
     if error.errno in _FULL:
-        return StorageFull(f"{what}; free some room and try again (nothing was changed)")
+        return StorageFull(f"{what}", remedy="free some room and try again (nothing was changed)")
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
-        return LearndockError(f"{what}; see that the disk is sound, then try again")
-    return UsageError(f"{what}; {remedy}")
+        return LearndockError(f"{what}", remedy="see that the disk is sound, then try again")
+    return UsageError(f"{what}", remedy=f"{remedy}")
 
 
 def _run(arguments: Sequence[str] | None) -> int:

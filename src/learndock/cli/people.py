@@ -150,7 +150,9 @@ def _session(dock: str | None) -> Session:
 
     place = str(default_folder()) if dock is None else dock
     if not is_address(place):
-        raise UsageError(f"{place}: a folder has no people; name the address of a service with --dock http://host:port")
+        raise UsageError(
+            "a folder has no people", remedy="name the address of a service with --dock http://host:port", about=place
+        )
     return Session(place, token=credentials.token_for(place))
 
 

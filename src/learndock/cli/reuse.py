@@ -45,9 +45,9 @@ def identify(
     from learndock.spec import make_spec, read_spec
 
     if (spec is None) == (data is None):
-        raise UsageError("give --spec FILE, or --data DATA with --schema S; one of the two")
+        raise UsageError("give --spec FILE, or --data DATA with --schema S", remedy="one of the two")
     if trials and data is None:
-        raise UsageError("--try runs models on your examples; give --data DATA with --schema S")
+        raise UsageError("--try runs models on your examples", remedy="give --data DATA with --schema S")
     pairs = options.pairs(mapping)
     opened = open_existing(dock)
     if spec is not None:

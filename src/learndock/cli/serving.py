@@ -33,7 +33,7 @@ def _serve(
     from learndock.http import run
 
     if dock is not None and is_address(dock):
-        raise UsageError(f"{dock}: is served already; name the folder of a dock with --dock")
+        raise UsageError("is served already", remedy="name the folder of a dock with --dock", about=dock)
     folder = default_folder() if dock is None else Path(dock).expanduser()
     run.serve(folder, flags, config, say=lambda text: show.note(one_line(text)))
 
@@ -125,7 +125,7 @@ def _server_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise MissingExtra(f'{error.name}: is needed for this; pip install "learndock[server]"') from None
+        raise MissingExtra("is needed for this", remedy='pip install "learndock[server]"', about=error.name) from None
 
 
 def _settings(dock: str | None, config: Path | None) -> tuple[Any, Path]:
@@ -154,7 +154,9 @@ def login(
     address, _, fragment = url.partition("#")
     link = link or (fragment.removeprefix("link=") if fragment.startswith("link=") else None)
     if (link is None) == (token is None):
-        raise UsageError("give the link that you were given, or --token; an operator of the service makes links")
+        raise UsageError(
+            "give the link that you were given, or --token", remedy="an operator of the service makes links"
+        )
     if link is not None:
         asked = {"link": link, "name": _machine(), "scope": scope, "days": days}
         token = Session(address, token=None).json("POST", "/tokens/exchange", asked)["token"]

@@ -102,10 +102,10 @@ def build(
     about = {"helper": source if not Path(source).is_dir() else Path(source).name, "license": license_}
     say = show.note if json else show.say
     if reads not in (None, "text", "generation"):
-        raise UsageError(f'--input "{reads}" is unknown; use text or generation')
+        raise UsageError(f'--input "{reads}" is unknown', remedy="use text or generation")
     if reads == "generation" or (reads is None and pooling == "mean" and is_causal(source)):
         if pooling != "mean" or template is not None:
-            raise UsageError("--pooling and --template are of encoders; a causal model needs neither")
+            raise UsageError("--pooling and --template are of encoders", remedy="a causal model needs neither")
         # A quarter for the completion, the rest for the prompt
         causal = CausalRecipe(
             rank=rank, seed=seed, prompt_tokens=max_tokens - max_tokens // 4, completion_tokens=max_tokens // 4,
@@ -116,7 +116,7 @@ def build(
         return
 
     if pooling not in ("mean", "cls", "mask"):
-        raise UsageError(f'pooling "{pooling}" is unknown; use mean, cls or mask')
+        raise UsageError(f'pooling "{pooling}" is unknown', remedy="use mean, cls or mask")
     if pooling == "mask" and template is None:
         template = "{text} It was <mask>."
     if template is not None and not ("{text}" in template and "<mask>" in template and pooling == "mask"):

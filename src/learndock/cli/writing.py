@@ -24,7 +24,7 @@ def run(
     from learndock.reuse import generate, load_generative_model
 
     if not prompt.strip():  # before the model is loaded
-        raise UsageError("the prompt is empty; say something to the model")
+        raise UsageError("the prompt is empty", remedy="say something to the model")
     with learnware(which, dock) as opened:
         with show.progress(f"loading {opened.manifest.name}"):
             model = load_generative_model(opened)
@@ -71,13 +71,13 @@ def merge(
     from learndock.reuse import merge_adapters
 
     if bool(which) == (spec is not None):
-        raise UsageError("name two or more adapters, or give --spec FILE; one of the two")
+        raise UsageError("name two or more adapters, or give --spec FILE", remedy="one of the two")
     if spec is not None:
         which, scores = _matching(spec, dock, top)
         weight = weight or scores
     assert which is not None
     if len(set(which)) != len(which):
-        raise UsageError("an adapter is named twice; give it a larger weight instead")
+        raise UsageError("an adapter is named twice", remedy="give it a larger weight instead")
     with ExitStack() as stack:
         opened = {name: stack.enter_context(learnware(name, dock)) for name in which}
         folder = merge_adapters(opened, out, weights=weight)
@@ -101,13 +101,14 @@ def _matching(spec: Path, dock: str | None, top: int) -> tuple[list[str], list[f
     opened = open_existing(dock)
     found = identify(opened, read_spec(spec), top=200, filters=Filters(format="causal-peft"))
     if not found.fits:
-        raise UsageError("no adapter in this dock fits the task; name those to merge yourself")
+        raise UsageError("no adapter in this dock fits the task", remedy="name those to merge yourself")
     bases = {m.id: opened.get_record(m.id).manifest.base for m in found.matches}
     first = bases[found.matches[0].id]
     chosen = [m for m in found.matches if bases[m.id] == first and m.score > 0][:top]
     if len(chosen) < 2:
         raise UsageError(
-            f"only {found.matches[0].name} stands on its base; there is nothing to merge it with (`learndock get` it)"
+            f"only {found.matches[0].name} stands on its base",
+            remedy="there is nothing to merge it with (`learndock get` it)",
         )
     total = sum(m.score for m in chosen)
     return [m.id for m in chosen], [m.score / total for m in chosen]

@@ -39,7 +39,7 @@ def parquet(path: Path) -> Table:
             schema = file.schema_arrow
             columns = tuple(schema.names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a sound parquet file ({_short(error)}); write it again") from None
+        raise DataError(f"not a sound parquet file ({_short(error)})", remedy="write it again", about=path) from None
     return _table(path, columns, batches, _class_names(_embedded_features(schema)))
 
 
@@ -54,14 +54,16 @@ def saved_dataset(folder: Path) -> Table:
     if splits.is_file():
         names = _json(splits).get("splits", [])
         raise DataError(
-            f"{folder}: holds the splits {', '.join(map(str, names))}; name one, as in "
-            f"{folder / str(names[0] if names else 'train')}"
+            f"holds the splits {', '.join(map(str, names))}",
+            remedy=f"name one, as in {folder / str(names[0] if names else 'train')}",
+            about=folder,
         )
     state = folder / "state.json"
     if not state.is_file():
         raise DataError(
-            f"{folder}: a folder without state.json, so not one of datasets' save_to_disk, and without images; "
-            f"name a file in it (learndock reads {ACCEPTED})"
+            "a folder without state.json, so not one of datasets' save_to_disk, and without images",
+            remedy=f"name a file in it (learndock reads {ACCEPTED})",
+            about=folder,
         )
     files = _data_files(state)
     pa = _pyarrow(folder)
@@ -81,7 +83,7 @@ def _table(path: Path, columns: tuple[str, ...], batches: Batches, class_names: 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
-            raise DataError(f'{path}: the column "{twice[0]}" stands twice; rename one')
+            raise DataError(f'the column "{twice[0]}" stands twice', remedy="rename one", about=path)
         present = [c for c in wanted if c in columns]
         number = 0
         for batch in _sound(path, batches, present):
@@ -102,7 +104,9 @@ def _sound(path: Path, batches: Batches, wanted: Sequence[str]) -> Iterator[Any]
         try:
             batch = next(source, None)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: damaged after row {done} ({_short(error)}); write the data again") from None
+            raise DataError(
+                f"damaged after row {done} ({_short(error)})", remedy="write the data again", about=path
+            ) from None
         if batch is None:
             return
         _check_columns(pa, path, batch, wanted, done)
@@ -119,13 +123,17 @@ def _check_columns(pa: Any, path: Path, batch: Any, wanted: Sequence[str], befor
         names = []
     for name in wanted:
         if names.count(name) != 1:
-            raise DataError(f'{path}: no column "{name}" from row {before + 1} on, or two; write the data again')
+            raise DataError(
+                f'no column "{name}" from row {before + 1} on, or two', remedy="write the data again", about=path
+            )
         try:
             batch.column(name).validate(full=True)
         except pa.ArrowException as error:
             if "UTF8" in str(error):
                 continue  # offsets are sound by then; the row is named where its text is read
-            raise DataError(f"{path}: damaged after row {before} ({_short(error)}); write the data again") from None
+            raise DataError(
+                f"damaged after row {before} ({_short(error)})", remedy="write the data again", about=path
+            ) from None
 
 
 def _values(path: Path, column: Any, name: str, before: int) -> list[Any]:
@@ -139,7 +147,8 @@ def _values(path: Path, column: Any, name: str, before: int) -> list[Any]:
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{path} row {before + offset + 1}: byte 0x{error.object[error.start]:02x} at position "
-                    f'{error.start} of column "{name}" is not UTF-8; write the column as UTF-8'
+                    f'{error.start} of column "{name}" is not UTF-8',
+                    remedy="write the column as UTF-8",
                 ) from None
         raise
 
@@ -147,19 +156,21 @@ def _values(path: Path, column: Any, name: str, before: int) -> list[Any]:
 def _data_files(state: Path) -> list[Path]:
     known = _json(state)
     if known.get("_indices_data_files"):
-        raise DataError(f"{state.parent}: rows are picked by an index; save dataset.flatten_indices() instead")
+        raise DataError(
+            "rows are picked by an index", remedy="save dataset.flatten_indices() instead", about=state.parent
+        )
     entries = known.get("_data_files")
     names = [e.get("filename") for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     if not names or len(names) != len(entries or ()):
-        raise DataError(f"{state}: lists no data files; save the dataset again with save_to_disk")
+        raise DataError("lists no data files", remedy="save the dataset again with save_to_disk", about=state)
     # A name from a file is no path: it must not lead out of the folder.
     odd = [n for n in names if not isinstance(n, str) or not n or n in (".", "..") or Path(n).name != n]
     if odd:
-        raise DataError(f"{state}: {odd[0]!r} is not a plain file name")
+        raise DataError(f"{odd[0]!r} is not a plain file name", about=state)
     files = [state.parent / n for n in names if isinstance(n, str)]
     for file in files:
         if not file.is_file():
-            raise DataError(f"{file}: listed in state.json but missing; save the dataset again")
+            raise DataError("listed in state.json but missing", remedy="save the dataset again", about=file)
     return files
 
 
@@ -170,7 +181,9 @@ def _stream_schema(pa: Any, file: Path) -> tuple[Any, tuple[str, ...]]:
             schema = _open_arrow(pa, source).schema
             return schema, tuple(schema.names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a sound arrow file ({_short(error)}); save the dataset again") from None
+        raise DataError(
+            f"not a sound arrow file ({_short(error)})", remedy="save the dataset again", about=file
+        ) from None
 
 
 def _reader(pa: Any, source: Any) -> Iterator[Any]:
@@ -212,9 +225,11 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}); save the dataset again with save_to_disk") from None
+        raise DataError(
+            f"not readable as JSON ({error})", remedy="save the dataset again with save_to_disk", about=path
+        ) from None
     if not isinstance(found, dict):
-        raise DataError(f"{path}: not a JSON object; save the dataset again with save_to_disk")
+        raise DataError("not a JSON object", remedy="save the dataset again with save_to_disk", about=path)
     return found
 
 
@@ -223,7 +238,9 @@ def _pyarrow(path: Path) -> Any:
         import pyarrow
     except ImportError:
         raise MissingExtra(
-            f'{path}: parquet and arrow files need pyarrow; install it with: pip install "learndock[parquet]"'
+            "parquet and arrow files need pyarrow",
+            remedy='install it with: pip install "learndock[parquet]"',
+            about=path,
         ) from None
     return pyarrow
 

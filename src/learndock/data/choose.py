@@ -21,10 +21,14 @@ LEAST_VALUES = 4
 def _require_completions(examples: Examples) -> None:
     found = list(_targets(examples))
     if len(found) < LEAST_VALUES:
-        raise DataError(f"{examples.source}: {len(found)} examples are too few; give at least {LEAST_VALUES}")
+        raise DataError(
+            f"{len(found)} examples are too few", remedy=f"give at least {LEAST_VALUES}", about=examples.source
+        )
     if len(set(found)) < 2:
         raise DataError(
-            f"{examples.source}: all {len(found)} completions are the same; that is no task: add examples with others"
+            f"all {len(found)} completions are the same",
+            remedy="that is no task: add examples with others",
+            about=examples.source,
         )
 
 
@@ -46,20 +50,22 @@ def require_classes(examples: Examples, schema: Schema, *, least: int = 2) -> tu
         return ()
     counts = np.bincount(targets.astype(np.int64), minlength=schema.classes)
     if len(counts) > schema.classes:
-        raise DataError(f"{examples.source}: class index {len(counts) - 1}, the schema has {schema.classes}")
+        raise DataError(f"class index {len(counts) - 1}, the schema has {schema.classes}", about=examples.source)
     occurring = np.flatnonzero(counts)
     if len(occurring) < 2:
         name = f' "{schema.labels[occurring[0]]}"' if len(occurring) else ""
         raise DataError(
-            f"{examples.source}: all {len(targets)} examples are of the class{name}; one class only is no "
-            "task: add examples of another class"
+            f"all {len(targets)} examples are of the class{name}",
+            remedy="one class only is no task: add examples of another class",
+            about=examples.source,
         )
     for index in occurring:
         if counts[index] < least:
             raise DataError(
-                f'{examples.source}: class "{schema.labels[index]}" has {counts[index]} '
-                f"example{'' if counts[index] == 1 else 's'}, at least {least} are needed; add more of them, "
-                "or leave the class out"
+                f'class "{schema.labels[index]}" has {counts[index]} '
+                f"example{'' if counts[index] == 1 else 's'}, at least {least} are needed",
+                remedy="add more of them, or leave the class out",
+                about=examples.source,
             )
     absent = [f'"{schema.labels[i]}"' for i in np.flatnonzero(counts == 0)]
     if not absent:
@@ -77,7 +83,7 @@ def few_shot(examples: Examples, schema: Schema, k: int, seed: int) -> tuple[NDA
         DataError: no targets. UsageError: ``k`` under 1.
     """
     if k < 1:
-        raise UsageError(f"{k} examples of a class are none; k must be at least 1")
+        raise UsageError(f"{k} examples of a class are none", remedy="k must be at least 1")
     targets = _targets(examples)
     generator = np.random.Generator(np.random.Philox(key=seed))
     if schema.type == "generation":
@@ -104,14 +110,18 @@ def _spread(targets: NDArray[Any], count: int, generator: np.random.Generator) -
 
 def _require_values(source: str, targets: NDArray[Any]) -> None:
     if len(targets) < LEAST_VALUES:
-        raise DataError(f"{source}: {len(targets)} examples, a regression needs at least {LEAST_VALUES}; add more")
+        raise DataError(
+            f"{len(targets)} examples, a regression needs at least {LEAST_VALUES}", remedy="add more", about=source
+        )
     if np.all(targets == targets[0]):
         raise DataError(
-            f"{source}: all {len(targets)} labels are {targets[0]:g}; a regression needs values that differ"
+            f"all {len(targets)} labels are {targets[0]:g}",
+            remedy="a regression needs values that differ",
+            about=source,
         )
 
 
 def _targets(examples: Examples) -> NDArray[Any]:
     if examples.targets is None or len(examples.targets) == 0:
-        raise DataError(f"{examples.source}: the examples have no labels; add a label column (--label)")
+        raise DataError("the examples have no labels", remedy="add a label column (--label)", about=examples.source)
     return examples.targets

@@ -27,16 +27,20 @@ def image_folder(folder: Path) -> Table | None:
     if not loose and not any(labelled.values()):
         return None
     if loose and any(labelled.values()):
-        raise DataError(f"{folder}: images stand beside folders of images; put {loose[0]} into the folder of its class")
+        raise DataError(
+            "images stand beside folders of images", remedy=f"put {loose[0]} into the folder of its class", about=folder
+        )
     empty = [name for name in classes if not labelled[name]]
     if not loose and empty:
-        raise DataError(f"{folder / empty[0]}: holds no image ({', '.join(SUFFIXES)}); add some, or remove the folder")
+        raise DataError(
+            f"holds no image ({', '.join(SUFFIXES)})", remedy="add some, or remove the folder", about=folder / empty[0]
+        )
     if loose:
         found = [(name, None) for name in loose]
     else:
         found = [(f"{label}/{name}", label) for label in classes for name in labelled[label]]  # type: ignore[misc]
     if len(found) > MOST:
-        raise DataError(f"{folder}: {len(found)} images, at most {MOST} are read from a folder")
+        raise DataError(f"{len(found)} images, at most {MOST} are read from a folder", about=folder)
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         for number, (name, label) in enumerate(found, start=1):

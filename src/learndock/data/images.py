@@ -93,17 +93,17 @@ def read_image_file(path: Path, name: str) -> Image:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{name}: {path} is not a file; name an image")
+            raise DataError(f"{path} is not a file", remedy="name an image", about=name)
         if found.st_size > MAX_BYTES:
-            raise DataError(f"{name}: {path} has {found.st_size >> 20} MiB, at most {MAX_BYTES >> 20} are read")
+            raise DataError(f"{path} has {found.st_size >> 20} MiB, at most {MAX_BYTES >> 20} are read", about=name)
         # Checked before it is opened, so that a pipe cannot hold us; read by what was opened
         with path.open("rb") as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise DataError(f"{name}: {path} is not a file; name an image")
+                raise DataError(f"{path} is not a file", remedy="name an image", about=name)
             return Image(stream.read(MAX_BYTES + 1), name)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{name}: {path} cannot be read ({why or error}); check the path") from None
+        raise DataError(f"{path} cannot be read ({why or error})", remedy="check the path", about=name) from None
 
 
 def image_in_cell(value: object, folder: Path, name: str) -> Image:
@@ -116,12 +116,12 @@ def image_in_cell(value: object, folder: Path, name: str) -> Image:
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         if len(value) > MAX_BYTES:
-            raise DataError(f"{name}: {len(value) >> 20} MiB of image, at most {MAX_BYTES >> 20} are read")
+            raise DataError(f"{len(value) >> 20} MiB of image, at most {MAX_BYTES >> 20} are read", about=name)
         return Image(value, name)
     if isinstance(value, str) and value.strip():
         return read_image_file(folder / value, name)
     kind = "nothing" if value is None or value == "" else f"a {type(value).__name__}"
-    raise DataError(f"{name}: {kind} where an image should be; give its bytes or its path")
+    raise DataError(f"{kind} where an image should be", remedy="give its bytes or its path", about=name)
 
 
 def _open(image: Image) -> Any:
@@ -133,7 +133,9 @@ def _open(image: Image) -> Any:
         width, height = opened.size
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"{image.name}: {width} x {height} pixels, at most {MAX_PIXELS // 10**6} million are read; make it smaller"
+            f"{width} x {height} pixels, at most {MAX_PIXELS // 10**6} million are read",
+            remedy="make it smaller",
+            about=image.name,
         )
     return opened
 
@@ -153,7 +155,7 @@ class _complaints:  # noqa: N801 - a context manager, used like a function
             short = (str(error).splitlines() or [kind.__name__])[0][:120]
             if "cannot identify" in short:
                 short = "not a JPEG, PNG, WebP or GIF"
-            raise DataError(f"{self.image.name}: not a readable image ({short}); save it again") from None
+            raise DataError(f"not a readable image ({short})", remedy="save it again", about=self.image.name) from None
 
 
 def _to_rgb(opened: Any) -> Any:
@@ -172,5 +174,7 @@ def _pillow(what: str) -> Any:
     try:
         import PIL.Image
     except ImportError:
-        raise MissingExtra(f'{what}: images need Pillow; install it with: pip install "learndock[images]"') from None
+        raise MissingExtra(
+            "images need Pillow", remedy='install it with: pip install "learndock[images]"', about=what
+        ) from None
     return PIL.Image

@@ -34,7 +34,7 @@ def score(schema: Schema, predictions: ArrayLike, targets: ArrayLike) -> float:
     if wanted.ndim != 1 or given.ndim not in (1, 2) or len(given) != len(wanted):
         raise DataError(f"predictions of shape {given.shape} do not fit targets of shape {wanted.shape}")
     if len(wanted) == 0:
-        raise DataError("no examples to score; give at least one with its label")
+        raise DataError("no examples to score", remedy="give at least one with its label")
     if not (np.isfinite(given).all() and np.isfinite(wanted).all()):
         raise DataError("predictions or targets hold NaN or infinity; there is no score for them")
     if schema.type == "regression":
@@ -53,7 +53,7 @@ def higher_is_better(metric: str) -> bool:
     known_ones = CLASSIFICATION_METRICS + REGRESSION_METRICS + GENERATION_METRICS
     if metric not in known_ones:
         known = ", ".join(known_ones)
-        raise SchemaError(f'metric "{metric}" is unknown; use one of {known}')
+        raise SchemaError(f'metric "{metric}" is unknown', remedy=f"use one of {known}")
     return metric != "mean_squared_error"
 
 
@@ -131,7 +131,7 @@ def _words(text: str) -> list[str]:
 def _score_texts(schema: Schema, predictions: ArrayLike, targets: ArrayLike) -> float:
     given, wanted = list(np.asarray(predictions, dtype=object)), list(np.asarray(targets, dtype=object))
     if len(given) != len(wanted) or not given or not all(isinstance(t, str) for t in (*given, *wanted)):
-        raise DataError(f"{len(given)} texts written and {len(wanted)} wanted; give one for each prompt")
+        raise DataError(f"{len(given)} texts written and {len(wanted)} wanted", remedy="give one for each prompt")
     return float(np.mean([_TEXTS[schema.metric](g, w) for g, w in zip(given, wanted, strict=True)]))
 
 

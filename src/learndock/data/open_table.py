@@ -23,13 +23,13 @@ def open_table(path: str | Path) -> Table:
     try:
         folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+        raise DataError(f"cannot be read ({error})", about=path) from None
     if folder:
         saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
         images = None if saved else image_folders.image_folder(path)
         return images or arrow_tables.saved_dataset(path)
     if not exists:
-        raise DataError(f"{path}: no such file or folder; check the path")
+        raise DataError("no such file or folder", remedy="check the path", about=path)
     name = path.name.lower()
     zipped = name.endswith(".gz")
     suffix = Path(name.removesuffix(".gz")).suffix
@@ -40,4 +40,4 @@ def open_table(path: str | Path) -> Table:
     if suffix == ".parquet" and not zipped:
         return arrow_tables.parquet(path)
     found = f'the suffix "{Path(name).suffix}" is unknown' if Path(name).suffix else "it has no suffix"
-    raise DataError(f"{path}: {found}; learndock reads {ACCEPTED}")
+    raise DataError(f"{found}", remedy=f"learndock reads {ACCEPTED}", about=path)

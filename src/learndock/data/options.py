@@ -30,15 +30,15 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise UsageError(
-                f'separator {self.separator!r} is not usable; give one character, as in --separator ";" '
-                "(a tab is $'\\t' in most shells)"
+                f"separator {self.separator!r} is not usable",
+                remedy="give one character, as in --separator \";\" (a tab is $'\\t' in most shells)",
             )
         if self.encoding is not None:
             try:
                 codecs.lookup(self.encoding)
             except LookupError:
                 raise UsageError(
-                    f'encoding "{self.encoding}" is unknown; use a name such as utf-8, cp1252 or utf-16'
+                    f'encoding "{self.encoding}" is unknown', remedy="use a name such as utf-8, cp1252 or utf-16"
                 ) from None
 
 

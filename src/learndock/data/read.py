@@ -115,7 +115,7 @@ def read_examples(
         'a fine film'
     """
     if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}; it must be at least 1")
+        raise UsageError(f"limit is {limit}", remedy="it must be at least 1")
     options = replace(options or ReadOptions(), **more)
     text, text_pair, label, image = options.text, options.text_pair, options.label, options.image
     table = open_table(path)
@@ -128,7 +128,7 @@ def read_examples(
     found = _read_rows(table, columns, read_label, limit)
     warnings = [remark] if remark else []
     if labels and known is None:
-        known, remark = infer_schema(found.raw, lambda why: DataError(f"{table.path}: {why}"))
+        known, remark = infer_schema(found.raw, lambda why: DataError(f"{why}", about=table.path))
         warnings += [remark] if remark else []
         found.labels = _label_again(known, label, found.raw)
     warnings += _remarks(found, known)
@@ -153,7 +153,9 @@ def _find_columns(table: Table, text: str, text_pair: str, label: str | None, im
     for option, name in wanted:
         if name not in table.columns:
             names = ", ".join(f'"{c}"' for c in table.columns[:20]) or "none"
-            raise DataError(f'{table.path}: no column "{name}"; found {names}; name the column with {option}')
+            raise DataError(
+                f'no column "{name}"; found {names}', remedy=f"name the column with {option}", about=table.path
+            )
     # Keys of JSON rows are their own: a pair may be missing from the first row and stand in a later one.
     return _Columns(text, text_pair, label, image)
 
@@ -194,13 +196,14 @@ def _read_rows(table: Table, columns: _Columns, read_label: Label | None, limit:
                 found.labels.append(read_label(value, where))
         found.rows.append(row.number)
     if not found.inputs:
-        raise DataError(f"{table.path}: no examples in it; add rows")
+        raise DataError("no examples in it", remedy="add rows", about=table.path)
     if columns.image is not None:
         return found
     if all(_blank(given) for given in found.inputs):
         raise DataError(
-            f'{table.path}: the column "{columns.text}" is empty in all {len(found.rows)} rows; fill it, or '
-            "name the column that holds the texts with --text"
+            f'the column "{columns.text}" is empty in all {len(found.rows)} rows',
+            remedy="fill it, or name the column that holds the texts with --text",
+            about=table.path,
         )
     if any(not _blank(second) for second in found.pairs):
         _join_pairs(table.path, found, columns.pair)
@@ -223,8 +226,8 @@ def _join_pairs(path: Path, found: _Reading, column: str) -> None:
     for number, first, second in zip(found.rows, found.inputs, found.pairs, strict=True):
         if second is None:
             raise DataError(
-                f'{path} row {number}: no text in column "{column}", which other rows have; fill it in '
-                "every row, or in none"
+                f'{path} row {number}: no text in column "{column}", which other rows have',
+                remedy="fill it in every row, or in none",
             )
         joined.append((first, second))
     found.inputs = list(joined)

@@ -55,8 +55,9 @@ def prompt_columns(table: Table, schema: Schema | None, text: str, label: str) -
     if asked:
         names = ", ".join(f'"{c}"' for c in table.columns[:20]) or "none"
         raise DataError(
-            f'{table.path}: no column "{prompt}" or "{MESSAGES}"; found {names}; name the column of prompts with '
-            "--text and that of completions with --label"
+            f'no column "{prompt}" or "{MESSAGES}"; found {names}',
+            remedy="name the column of prompts with --text and that of completions with --label",
+            about=table.path,
         )
     return None
 
@@ -80,8 +81,9 @@ def read_prompts(
     if labels and columns.messages is None and columns.completion not in table.columns:
         names = ", ".join(f'"{c}"' for c in table.columns[:20])
         raise DataError(
-            f'{table.path}: no column "{columns.completion}"; found {names}; name the column of completions with '
-            "--label"
+            f'no column "{columns.completion}"; found {names}',
+            remedy="name the column of completions with --label",
+            about=table.path,
         )
     wanted = [columns.messages] if columns.messages else [columns.prompt, *([columns.completion] if labels else [])]
     prompts: list[Prompt] = []
@@ -96,7 +98,7 @@ def read_prompts(
         rows.append(row.number)
         places.append(where)
     if not prompts:
-        raise DataError(f"{table.path}: no examples in it; add rows")
+        raise DataError("no examples in it", remedy="add rows", about=table.path)
     remark = None
     if labels and schema is None:
         schema, remark = _infer(completions)

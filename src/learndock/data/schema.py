@@ -50,10 +50,12 @@ class Schema:
 
     def __post_init__(self) -> None:
         if self.type not in tuple(METRICS):  # whatever was read, hashable or not
-            raise SchemaError(f'type "{self.type}" is unknown; use one of {", ".join(METRICS)}')
+            raise SchemaError(f'type "{self.type}" is unknown', remedy=f"use one of {', '.join(METRICS)}")
         known = METRICS[self.type]
         if self.metric not in known:
-            raise SchemaError(f'metric "{self.metric}" is unknown for {self.type}; use one of {", ".join(known)}')
+            raise SchemaError(
+                f'metric "{self.metric}" is unknown for {self.type}', remedy=f"use one of {', '.join(known)}"
+            )
         for name, values in (("labels", self.labels), ("descriptions", self.descriptions)):
             if any(not isinstance(v, str) or not v.strip() for v in values):
                 raise SchemaError(f"{name} must be texts that are not empty, found {list(values)!r}")
@@ -61,12 +63,14 @@ class Schema:
             raise SchemaError(f"labels must differ from each other, found {list(self.labels)!r}")
         if len(self.descriptions) != len(self.labels):
             raise SchemaError(
-                f"{len(self.labels)} labels but {len(self.descriptions)} descriptions; give one for each label"
+                f"{len(self.labels)} labels but {len(self.descriptions)} descriptions", remedy="give one for each label"
             )
         if self.type == "classification" and len(self.labels) < 2:
             raise SchemaError(f"classification needs at least 2 labels, found {list(self.labels)!r}")
         if self.type == "generation" and self.labels:
-            raise SchemaError("generation has no labels; where there are a few answers only, use classification")
+            raise SchemaError(
+                "generation has no labels", remedy="where there are a few answers only, use classification"
+            )
         if self.type == "regression" and len(self.labels) not in (0, 2):
             raise SchemaError(
                 f"regression takes the two ends of its scale as labels, or none; found {list(self.labels)!r}"
@@ -120,20 +124,20 @@ class Schema:
         try:
             source = json.loads(Path(name).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise SchemaError(f"{name}: no such schema file") from None
+            raise SchemaError("no such schema file", about=name) from None
         except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-            raise SchemaError(f"{name}: not readable as JSON ({error})") from None
+            raise SchemaError(f"not readable as JSON ({error})", about=name) from None
         if entry:
             if not isinstance(source, dict) or entry not in source:
-                raise SchemaError(f'{name}: has no entry "{entry}"')
+                raise SchemaError(f'has no entry "{entry}"', about=name)
             source = source[entry]
         elif isinstance(source, dict) and source and all(isinstance(v, dict) for v in source.values()):
             some = ", ".join(list(source)[:5])
-            raise SchemaError(f"{name}: holds several tasks ({some}, ...); pick one with {name}#NAME")
+            raise SchemaError(f"holds several tasks ({some}, ...)", remedy=f"pick one with {name}#NAME", about=name)
         try:
             return cls.from_dict(source)
         except SchemaError as error:
-            raise SchemaError(f"{path}: {error}") from None
+            raise SchemaError(f"{error}", about=path) from None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; ``from_dict`` reads it back unchanged."""

@@ -30,21 +30,21 @@ def separated(path: Path, delimiter: str, *, zipped: bool) -> Table:
     """A csv (``,``) or tsv (tab) file whose first line names the columns; quoting as in RFC 4180 for both."""
     header = next(_records(path, delimiter, zipped), None)
     if header is None:
-        raise DataError(f"{path}: the file is empty; its first line must name the columns")
+        raise DataError("the file is empty", remedy="its first line must name the columns", about=path)
     columns = tuple(header[1])
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
-            raise DataError(f'{path}: the column "{twice[0]}" stands twice in the header; rename one')
+            raise DataError(f'the column "{twice[0]}" stands twice in the header', remedy="rename one", about=path)
         places = [(c, columns.index(c)) for c in wanted if c in columns]
         records = _records(path, delimiter, zipped)
         next(records)
         for number, (line, cells) in enumerate(records, start=1):
             if len(cells) != len(columns):
                 raise DataError(
-                    f"{path} row {number} (line {line}): {len(cells)} fields where the header has "
-                    f"{len(columns)}; put fields that hold separators or line ends in quotes"
+                    f"{path} row {number} (line {line}): {len(cells)} fields where the header has {len(columns)}",
+                    remedy="put fields that hold separators or line ends in quotes",
                 )
             yield Row(number, line, {c: cells[i] for c, i in places})
 
@@ -55,7 +55,7 @@ def json_lines(path: Path, *, zipped: bool) -> Table:
     """A file with one JSON object on each line; the columns are the keys of the first."""
     first = next(_objects(path, zipped), None)
     if first is None:
-        raise DataError(f"{path}: the file is empty; it needs one JSON object on each line")
+        raise DataError("the file is empty", remedy="it needs one JSON object on each line", about=path)
     return Table(path, tuple(first.cells), lambda wanted: _objects(path, zipped))
 
 
@@ -72,8 +72,8 @@ def _records(path: Path, delimiter: str, zipped: bool) -> Iterator[tuple[int, li
             return
         except csv.Error as error:
             raise DataError(
-                f"{path} line {line}: not readable as a record ({error}); close every quote, and write a "
-                "quote inside a quoted field twice, or save the file as .jsonl"
+                f"{path} line {line}: not readable as a record ({error})",
+                remedy="close every quote, and write a quote inside a quoted field twice, or save the file as .jsonl",
             ) from None
         if cells:
             yield line, cells
@@ -89,15 +89,15 @@ def _objects(path: Path, zipped: bool) -> Iterator[Row]:
             cells = json.loads(text)
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{path} row {number} (line {line}): not JSON ({error.msg} at column {error.colno}); "
-                "write one JSON object on each line"
+                f"{path} row {number} (line {line}): not JSON ({error.msg} at column {error.colno})",
+                remedy="write one JSON object on each line",
             ) from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} row {number} (line {line}): not usable as JSON ({error})") from None
         if not isinstance(cells, dict):
             raise DataError(
-                f"{path} row {number} (line {line}): a JSON {_json_name(cells)}, not an object; "
-                'write {"text": ..., "label": ...}'
+                f"{path} row {number} (line {line}): a JSON {_json_name(cells)}, not an object",
+                remedy='write {"text": ..., "label": ...}',
             )
         yield Row(number, line, cells)
 
@@ -121,7 +121,8 @@ def _lines(path: Path, zipped: bool) -> Iterator[str]:
                 position = begin + skip + error.start
                 raise DataError(
                     f"{path} line {number}: byte 0x{line[skip + error.start]:02x} at position {position} of "
-                    f"the {'unzipped ' if zipped else ''}file is not UTF-8; save the file as UTF-8"
+                    f"the {'unzipped ' if zipped else ''}file is not UTF-8",
+                    remedy="save the file as UTF-8",
                 ) from None
             begin += len(line)
             if "\r" in text and text.find("\r") < len(text.rstrip("\r\n")):
@@ -138,19 +139,22 @@ def _byte_lines(path: Path, stream: IO[bytes], zipped: bool) -> Iterator[bytes]:
             line = stream.readline(MAX_LINE + 1)
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
-                f"{path}: damaged gzip at line {number} ({error}); zip it again, or drop .gz from its name "
-                "if it is not zipped"
+                f"damaged gzip at line {number} ({error})",
+                remedy="zip it again, or drop .gz from its name if it is not zipped",
+                about=path,
             ) from None
         except EOFError:
             raise DataError(
-                f"{path}: the gzip file is cut off after line {number - 1}; fetch or write it again"
+                f"the gzip file is cut off after line {number - 1}", remedy="fetch or write it again", about=path
             ) from None
         except OSError as error:
             raise DataError(f"{path} line {number}: cannot be read ({error.strerror or error})") from None
         if not line:
             return
         if len(line) > MAX_LINE:
-            raise DataError(f"{path} line {number}: longer than {MAX_LINE >> 20} MiB; is this a text file of examples?")
+            raise DataError(
+                f"{path} line {number}: longer than {MAX_LINE >> 20} MiB", remedy="is this a text file of examples?"
+            )
         yield line
 
 
@@ -159,12 +163,12 @@ def _open(path: Path, zipped: bool) -> IO[bytes]:
         # GzipFile reads like any binary stream but is not declared as one.
         return cast("IO[bytes]", gzip.open(path, "rb")) if zipped else path.open("rb")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"cannot be read ({error.strerror or error})", about=path) from None
 
 
 def _check_start(path: Path, line: bytes) -> None:
     """Name two common mistakes that would otherwise read as a broken byte."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} line 1: byte 0x{line[0]:02x} at position 0: UTF-16; save the file as UTF-8")
+        raise DataError(f"{path} line 1: byte 0x{line[0]:02x} at position 0: UTF-16", remedy="save the file as UTF-8")
     if line.startswith(b"\x1f\x8b"):
-        raise DataError(f"{path}: the file is gzipped; name it {path.name}.gz")
+        raise DataError("the file is gzipped", remedy=f"name it {path.name}.gz", about=path)

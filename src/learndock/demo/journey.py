@@ -72,6 +72,6 @@ def lay_out(out: Path) -> Path:
         UsageError: something is there already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already; remove it, or name another folder with --out")
+        raise UsageError("is there already", remedy="remove it, or name another folder with --out", about=out)
     shutil.copytree(FILES, out, dirs_exist_ok=True)
     return out

@@ -52,7 +52,9 @@ def admit(folder: Path) -> Admitted:
         path = folder / entry.path
         spec = check_spec(read_spec(path), entry, where=str(path))
         if not _same_task(spec, manifest):
-            raise SpecError(f"{path}: made for another task than the manifest says; pack the learnware again")
+            raise SpecError(
+                "made for another task than the manifest says", remedy="pack the learnware again", about=path
+            )
     return Admitted(folder, manifest)
 
 
@@ -63,17 +65,21 @@ def check_spec(spec: Spec, entry: SpecFile, *, where: str) -> Spec:
         SpecError: it is not.
     """
     if spec.kind != "model":
-        raise SpecError(f"{where}: a {spec.kind} spec; a learnware needs one made by `learndock spec model`")
+        raise SpecError(
+            f"a {spec.kind} spec", remedy="a learnware needs one made by `learndock spec model`", about=where
+        )
     if spec.space_id != entry.space_id:
         raise SpecError(
-            f"{where}: made in space {spec.space_id[:12]}, the manifest says {entry.space_id[:12]} "
-            f"({entry.space}); pack the learnware again"
+            f"made in space {spec.space_id[:12]}, the manifest says {entry.space_id[:12]} ({entry.space})",
+            remedy="pack the learnware again",
+            about=where,
         )
     # Two names of one space would make it look like two, or like somebody else's
     if spec.space.get("name", entry.space) != entry.space:
         raise SpecError(
-            f"{where}: made in the space {str(spec.space['name'])[:80]!r}, the manifest calls it {entry.space[:80]!r}; "
-            "pack the learnware again"
+            f"made in the space {str(spec.space['name'])[:80]!r}, the manifest calls it {entry.space[:80]!r}",
+            remedy="pack the learnware again",
+            about=where,
         )
     return spec
 
@@ -88,10 +94,11 @@ def _same_task(spec: Spec, manifest: Manifest) -> bool:
 def _check_manifest(manifest: Manifest, *, where: str) -> None:
     if not manifest.specs:
         raise PackageError(
-            f"{where}: no specification, so nobody could find it; make one with `learndock spec model` or "
-            "`learndock pack --data`"
+            "no specification, so nobody could find it",
+            remedy="make one with `learndock spec model` or `learndock pack --data`",
+            about=where,
         )
     spaces = [s.space_id for s in manifest.specs]
     for entry in manifest.specs:
         if spaces.count(entry.space_id) > 1:
-            raise PackageError(f"{where}: two specs for the space {entry.space}; keep one")
+            raise PackageError(f"two specs for the space {entry.space}", remedy="keep one", about=where)

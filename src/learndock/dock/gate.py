@@ -101,8 +101,9 @@ def check_newcomer(newcomer: Newcomer, neighbours: Neighbours) -> None:
         found = sentinels.ask(newcomer.domain[None], newcomer.behaviour[None])[0]
         if found.hub:
             raise SuspectSpec(
-                f"{newcomer.name}: {found.describe()}, so it would come up for tasks it knows nothing about. Make the "
-                "spec on inputs of one task, or ask who keeps the dock to vouch for it (`learndock add --vouch`)"
+                f"{found.describe()}, so it would come up for tasks it knows nothing about. Make the "
+                "spec on inputs of one task, or ask who keeps the dock to vouch for it (`learndock add --vouch`)",
+                about=newcomer.name,
             )
 
 
@@ -116,8 +117,9 @@ def check_canonical(newcomer: Newcomer) -> None:
         found = float(np.sqrt(np.mean(np.square(part, dtype=np.float64))))
         if not abs(found - 1) <= TOLERANCE:
             raise SuspectSpec(
-                f"{newcomer.name}: its {what} has the root mean square {found:.3g} and not 1, so no recipe made it; "
-                "make the spec again with `learndock spec model`"
+                f"its {what} has the root mean square {found:.3g} and not 1, so no recipe made it",
+                remedy="make the spec again with `learndock spec model`",
+                about=newcomer.name,
             )
 
 
@@ -132,9 +134,10 @@ def _refuse_copy(newcomer: Newcomer, names: Sequence[str], outlines: Array, neig
     if abs(cosines[nearest]) > SAME:
         what = "behaves as" if cosines[nearest] > 0 else "is the mirror image of"
         raise SuspectSpec(
-            f"{newcomer.name}: its spec {what} {chosen[nearest]} (cosine {cosines[nearest]:+.4f}), which is another "
+            f"its spec {what} {chosen[nearest]} (cosine {cosines[nearest]:+.4f}), which is another "
             "owner's. Where the model is yours too, make the spec on examples of your own, or ask who keeps the dock "
-            "to vouch for it (`learndock add --vouch`)"
+            "to vouch for it (`learndock add --vouch`)",
+            about=newcomer.name,
         )
 
 

@@ -150,7 +150,9 @@ class LocalDock:
     def _matrix(self, rows: list[bytes]) -> NDArray[np.float32]:
         width = len(rows[0]) if rows else 0
         if any(len(row) != width for row in rows):
-            raise Corrupt(f"{self.storage.database}: specs of one space differ in width; run `learndock rebuild`")
+            raise Corrupt(
+                "specs of one space differ in width", remedy="run `learndock rebuild`", about=self.storage.database
+            )
         flat = np.frombuffer(b"".join(rows), dtype="<f4").astype(np.float32)
         return flat.reshape(len(rows), width // 4)
 
@@ -159,5 +161,5 @@ def _record(row: Row) -> Record:
     try:
         manifest = Manifest.from_bytes(row.manifest, where=row.name)
     except PackageError as error:
-        raise Corrupt(f"{error}; run `learndock rebuild`") from None
+        raise Corrupt(f"{error}", remedy="run `learndock rebuild`") from None
     return Record(row.name, row.digest, manifest, row.sequence)

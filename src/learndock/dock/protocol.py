@@ -58,7 +58,9 @@ class Record:
         for entry in self.manifest.specs:
             if entry.space_id == space_id:
                 return entry, next(f for f in self.manifest.files if f.path == entry.path)
-        raise NotFound(f"{self.name}: has no spec of the space {space_id[:12]}; `learndock show` lists its spaces")
+        raise NotFound(
+            f"has no spec of the space {space_id[:12]}", remedy="`learndock show` lists its spaces", about=self.name
+        )
 
 
 #: How many learnwares a notebook shows.

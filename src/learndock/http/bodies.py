@@ -37,12 +37,14 @@ async def pieces(request: Request, settings: Settings) -> AsyncIterator[bytes]:
             return
         except TimeoutError:
             raise TooSlow(
-                f"nothing came for {settings.request_seconds:g} seconds; send again from where it broke off"
+                f"nothing came for {settings.request_seconds:g} seconds", remedy="send again from where it broke off"
             ) from None
         received += len(piece)
         passed = time.monotonic() - begun
         if passed > GRACE_SECONDS and received < passed * settings.min_upload_rate:
-            raise TooSlow(f"slower than {settings.min_upload_rate} bytes a second; send again from where it broke off")
+            raise TooSlow(
+                f"slower than {settings.min_upload_rate} bytes a second", remedy="send again from where it broke off"
+            )
         yield piece
 
 
@@ -56,12 +58,14 @@ async def whole(request: Request, settings: Settings, *, limit: int | None = Non
     limit = settings.max_request if limit is None else limit
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
-        raise TooLarge(f"{announced} bytes; this request may have {limit}")
+        raise TooLarge(f"{announced} bytes", remedy=f"this request may have {limit}")
     found = bytearray()
     async for piece in pieces(request, settings):
         found += piece
         if len(found) > limit:
-            raise TooLarge(f"more than the {limit} bytes that this request may have; upload files through /uploads")
+            raise TooLarge(
+                f"more than the {limit} bytes that this request may have", remedy="upload files through /uploads"
+            )
     return bytes(found)
 
 

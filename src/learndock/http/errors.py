@@ -32,7 +32,7 @@ from learndock.errors import (
 
 log = logging.getLogger("learndock.http")
 
-#: What to try where a message does not say it behind its last semicolon.
+#: What to try where an error has no remedy of its own.
 REMEDIES: dict[type[LearndockError], str] = {
     LearndockError: "look at the message, change what it names, and try again",
     SpecError: "make the specification again with `learndock spec`",
@@ -48,13 +48,11 @@ _TOLD = (StorageFull, Unavailable, WeightsMissing)
 _STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
 
 
-def body_of(error: LearndockError, *, message: str | None = None) -> dict[str, Any]:
+def body_of(error: LearndockError) -> dict[str, Any]:
     """The JSON of an error: its code, what happened, and what to try."""
-    text = str(error) if message is None else message
-    happened, found, remedy = text.rpartition("; ")
-    if not found:
-        happened, remedy = text, next(REMEDIES[kind] for kind in type(error).__mro__ if kind in REMEDIES)
-    return {"error": {"code": code_of(type(error)), "message": happened, "remedy": remedy}}
+    remedy = error.remedy or next(REMEDIES[kind] for kind in type(error).__mro__ if kind in REMEDIES)
+    found = {"code": code_of(type(error)), "message": error.what, "remedy": remedy}
+    return {"error": found if error.retry_after is None else {**found, "retry_after": error.retry_after}}
 
 
 def response(error: LearndockError, *, request: str = "") -> JSONResponse:
@@ -64,10 +62,11 @@ def response(error: LearndockError, *, request: str = "") -> JSONResponse:
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 429:
-        headers["Retry-After"] = str(getattr(error, "retry_after", 1))
+        headers["Retry-After"] = str(round(error.retry_after or 1))
     if status >= 500 and not isinstance(error, _TOLD):
-        message = f"the service could not do this; tell its operator the request's id {request}"
-        return JSONResponse(body_of(error, message=message), status, headers)
+        # What happened inside is the operator's to know: neither what nor about what is shown.
+        remedy = f"tell its operator the request's id {request}"
+        error = type(error)("the service could not do this", remedy=remedy)
     return JSONResponse(body_of(error), status, headers)
 
 
@@ -79,12 +78,12 @@ def translate(error: Exception) -> LearndockError:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first.get("loc", ())) or "request"
         return UsageError(
-            f"{place}: {first.get('msg', 'cannot be read')}; /api/v1/openapi.json describes what is asked"
+            f"{first.get('msg', 'cannot be read')}", remedy="/api/v1/openapi.json describes what is asked", about=place
         )
     if isinstance(error, HTTPException):
         kind = _STATUS_CODES.get(error.status_code, UsageError)
         return kind(f"{error.detail}; /api/v1/openapi.json describes the routes")
-    return LearndockError(f"{type(error).__name__}: {error}")
+    return LearndockError(f"{error}", about=type(error).__name__)
 
 
 def install(app: FastAPI) -> None:

@@ -40,11 +40,11 @@ class RateLimiter:
         if len(self._left) > REMEMBERED:
             self._left.popitem(last=False)
         if left < 1:
-            error = TooManyRequests(
-                f"more than {self._rate:g} requests a second; wait as long as Retry-After says, then go on"
+            raise TooManyRequests(
+                f"more than {self._rate:g} requests a second",
+                remedy="wait as long as Retry-After says, then go on",
+                retry_after=max(1, round((1 - left) / self._rate)),
             )
-            error.retry_after = max(1, round((1 - left) / self._rate))  # type: ignore[attr-defined]
-            raise error
 
 
 class ConcurrencyLimit:
@@ -61,9 +61,9 @@ class ConcurrencyLimit:
             TooManyRequests: so many of them are being answered already.
         """
         if self._limit and self._running[client] >= self._limit:
-            error = TooManyRequests(f"more than {self._limit} requests at once; wait until one of them is answered")
-            error.retry_after = 1  # type: ignore[attr-defined]
-            raise error
+            raise TooManyRequests(
+                f"more than {self._limit} requests at once", remedy="wait until one of them is answered", retry_after=1
+            )
         self._running[client] += 1
 
     def leave(self, client: str) -> None:

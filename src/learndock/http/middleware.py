@@ -131,7 +131,9 @@ class BodyLimitErrors:
                 return
             if message["type"] == "http.response.start" and message["status"] == 413 and _plain(message):
                 replaced = True
-                error = TooLarge(f"more than the {self._limit} bytes of a request; upload files through /uploads")
+                error = TooLarge(
+                    f"more than the {self._limit} bytes of a request", remedy="upload files through /uploads"
+                )
                 await errors.response(error)(scope, receive, send)
                 return
             await send(message)

@@ -37,7 +37,7 @@ async def principal(
     """
     if credentials is None:
         if request.headers.get("authorization"):
-            raise Unauthorized("the Authorization header is not of the form `Bearer TOKEN`; send it so")
+            raise Unauthorized("the Authorization header is not of the form `Bearer TOKEN`", remedy="send it so")
         return NOBODY
     found = await run_in_threadpool(service_of(request).people.principal, credentials.credentials)
     request.scope["learndock.who"] = found.name

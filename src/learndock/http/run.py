@@ -26,7 +26,7 @@ def serve(folder: Path, flags: Mapping[str, Any], config: Path | None, *, say: C
         from learndock.http.serve import start
         from learndock.service.service import open_service
     except ImportError as error:
-        raise MissingExtra(f'{error.name}: is needed to serve; pip install "learndock[server]"') from None
+        raise MissingExtra("is needed to serve", remedy='pip install "learndock[server]"', about=error.name) from None
     logs.install(settings.log)
     service = open_service(settings, folder)
     try:
@@ -57,6 +57,6 @@ def refuse_pickles() -> None:
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "pickle.find_class":
-            raise UnsafeModel(f"a pickle wants {arguments[0]}.{arguments[1]}; a server unpickles nothing")
+            raise UnsafeModel(f"a pickle wants {arguments[0]}.{arguments[1]}", remedy="a server unpickles nothing")
 
     sys.addaudithook(hook)

@@ -56,7 +56,8 @@ def start(service: Service) -> RunningServer:
     except OSError as error:
         listening.close()
         raise UsageError(
-            f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror}); name another with --port"
+            f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror})",
+            remedy="name another with --port",
         ) from None
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     url = settings.public_url.rstrip("/") or f"http://{host}:{listening.getsockname()[1]}"

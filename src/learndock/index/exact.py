@@ -47,7 +47,7 @@ class ExactIndex:
             raise Conflict("an id stands twice among those to add")
         for name in ids:
             if name in self._places:
-                raise Conflict(f"{name}: is in the index already")
+                raise Conflict("is in the index already", about=name)
         start, end = len(self), len(self) + len(ids)
         self._grow(end)
         self._matrix[start:end] = rows
@@ -59,7 +59,7 @@ class ExactIndex:
         """See ``Index.remove``."""
         for name in ids:
             if name not in self._places:
-                raise NotFound(f"{name}: not in the index")
+                raise NotFound("not in the index", about=name)
         for name in dict.fromkeys(ids):
             self._remove(name)
 
@@ -102,7 +102,7 @@ class ExactIndex:
         lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
         for place in np.flatnonzero(~(lengths <= MAX_LENGTH)).tolist():
             finite = bool(np.isfinite(rows[place]).all())
-            raise SpecError(f"{ids[place]}: its vector {'is too long' if finite else 'holds NaN or infinity'}")
+            raise SpecError(f"its vector {'is too long' if finite else 'holds NaN or infinity'}", about=ids[place])
         return np.asarray(lengths, dtype=np.float32)
 
     def _grow(self, needed: int) -> None:

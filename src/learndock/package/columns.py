@@ -128,17 +128,22 @@ def _mapped(names: list[str], schema: Schema, mapping: Mapping[str, str]) -> lis
         if column is None or label is None:
             raise UsageError(
                 f"--map {theirs}={yours}: {theirs if column is None else yours} is not "
-                f"{'a column of the model' if column is None else 'a label of the task'}; {_both(names, schema)}"
+                f"{'a column of the model' if column is None else 'a label of the task'}",
+                remedy=f"{_both(names, schema)}",
             )
         if column in columns or label in columns.values():
-            raise UsageError(f"--map {theirs}={yours}: this column or this label is mapped twice; map each once")
+            raise UsageError(
+                f"--map {theirs}={yours}: this column or this label is mapped twice", remedy="map each once"
+            )
         columns[column] = label
     for column, key in enumerate(own):
         if column not in columns and key in labels and labels.index(key) not in columns.values():
             columns[column] = labels.index(key)
     if len(columns) != len(names) or len(names) != schema.classes:
         rest = [names[i] for i in range(len(names)) if i not in columns]
-        raise UsageError(f"--map says nothing about {_listed(rest)}; map every column. {_both(names, schema)}")
+        raise UsageError(
+            f"--map says nothing about {_listed(rest)}", remedy=f"map every column. {_both(names, schema)}"
+        )
     return [column for column, _ in sorted(columns.items(), key=lambda item: item[1])]
 
 
@@ -192,7 +197,7 @@ def names_beside(folder: Path) -> list[str] | None:
     found = read_json(folder / NAMES_FILE)
     sound = isinstance(found, list) and found and all(isinstance(n, str) and n.strip() for n in found)
     if not sound or len(set(found)) != len(found):
-        raise ModelError(f'{NAMES_FILE}: must be a list of different names, one per column, as in ["no", "yes"]')
+        raise ModelError('must be a list of different names, one per column, as in ["no", "yes"]', about=NAMES_FILE)
     return list(found)
 
 
@@ -208,7 +213,7 @@ def names_in(config: Mapping[str, Any], *, where: str) -> list[str]:
     if forward is None:
         count = config.get("num_labels", 2 if backward is None else len(backward))
         if type(count) is not int or not 1 <= count <= 100_000:
-            raise ModelError(f"{where}: num_labels is {count!r}")
+            raise ModelError(f"num_labels is {count!r}", about=where)
         forward = placeholders(count)
     if backward is None or are_placeholders(backward) or len(backward) != len(forward):
         return forward
@@ -216,8 +221,9 @@ def names_in(config: Mapping[str, Any], *, where: str) -> list[str]:
         return backward
     if [label_key(n) for n in forward] != [label_key(n) for n in backward]:
         raise ModelError(
-            f"{where}: id2label ({_listed(forward)}) and label2id ({_listed(backward)}) contradict each other; "
-            "correct the one that is wrong"
+            f"id2label ({_listed(forward)}) and label2id ({_listed(backward)}) contradict each other",
+            remedy="correct the one that is wrong",
+            about=where,
         )
     return forward
 
@@ -232,7 +238,7 @@ def _numbered(config: Mapping[str, Any], where: str) -> list[str] | None:
         re.fullmatch(r"[0-9]{1,6}", k, re.ASCII) and isinstance(v, str | int | float) for k, v in table.items()
     )
     if not plain or sorted(int(k) for k in table) != list(range(len(table))) or not table:
-        raise ModelError(f"{where}: id2label must name the classes 0, 1, 2, ...; found {str(table)[:200]}")
+        raise ModelError(f"id2label must name the classes 0, 1, 2, ...; found {str(table)[:200]}", about=where)
     return [str(name) for _, name in sorted((int(k), v) for k, v in table.items())]
 
 
@@ -246,7 +252,7 @@ def _named(config: Mapping[str, Any], where: str) -> list[str] | None:
         if isinstance(number, str) and re.fullmatch(r"[0-9]{1,6}", number, re.ASCII):
             number = int(number)
         if type(number) is not int:
-            raise ModelError(f"{where}: label2id must give the number of each name; found {str(table)[:200]}")
+            raise ModelError(f"label2id must give the number of each name; found {str(table)[:200]}", about=where)
         numbers[number] = str(name)
     return [numbers[i] for i in range(len(numbers))] if sorted(numbers) == list(range(len(table))) else None
 
@@ -264,7 +270,11 @@ def columns_in(settings: Mapping[str, Any], names: Sequence[str], schema: Schema
     if order is None:
         return list(settle_columns(names, schema, where=where).order)
     if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(len(names)))):
-        raise ModelError(f"the manifest's columns {str(order)[:80]} are not the model's {len(names)}; pack it again")
+        raise ModelError(
+            f"the manifest's columns {str(order)[:80]} are not the model's {len(names)}", remedy="pack it again"
+        )
     if len(order) != schema.classes or not all(type(i) is int for i in order):
-        raise ModelError(f"the manifest orders {len(order)} columns for {schema.classes} labels; pack it again")
+        raise ModelError(
+            f"the manifest orders {len(order)} columns for {schema.classes} labels", remedy="pack it again"
+        )
     return list(order)

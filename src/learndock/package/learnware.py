@@ -88,7 +88,7 @@ class Learnware:
             if space is None or space in (entry.space, entry.space_id):
                 return read_spec(self.folder / entry.path)
         there = ", ".join(e.space for e in self.manifest.specs) or "none"
-        raise NotFound(f"{self.manifest.name}: no spec for the space {space}; it has {there}")
+        raise NotFound(f"no spec for the space {space}", remedy=f"it has {there}", about=self.manifest.name)
 
 
 def open_learnware(folder: str | Path, *, verify: bool = True) -> Learnware:
@@ -110,7 +110,7 @@ def open_learnware(folder: str | Path, *, verify: bool = True) -> Learnware:
     manifest = Manifest.from_folder(folder)
     listed = {f.path: f for f in manifest.files}
     for name in sorted(_names(folder) - set(listed) - {MANIFEST}):
-        raise PackageError(f"{folder / name}: not listed in {MANIFEST}; remove it, or get the whole again")
+        raise PackageError(f"not listed in {MANIFEST}", remedy="remove it, or get the whole again", about=folder / name)
     for entry in manifest.files:
         _compare(folder, entry, whole=verify)
     return Learnware(folder, manifest)
@@ -130,18 +130,20 @@ def _compare(folder: Path, entry: File, *, whole: bool) -> None:
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        raise PackageError(f"{path}: missing, but listed in {MANIFEST}; get the learnware again") from None
+        raise PackageError(f"missing, but listed in {MANIFEST}", remedy="get the learnware again", about=path) from None
     if not stat.S_ISREG(status.st_mode):
-        raise PackageError(f"{path}: not a regular file; get the learnware again")
+        raise PackageError("not a regular file", remedy="get the learnware again", about=path)
     if status.st_size != entry.size:
         raise Corrupt(
-            f"{path}: {status.st_size} bytes, {MANIFEST} says {entry.size}; it is cut off or was changed, "
-            "get the learnware again"
+            f"{status.st_size} bytes, {MANIFEST} says {entry.size}",
+            remedy="it is cut off or was changed, get the learnware again",
+            about=path,
         )
     if whole:
         digest = sha256_file(path)
         if digest != entry.sha256:
             raise Corrupt(
-                f"{path}: its SHA-256 is {digest}, {MANIFEST} says {entry.sha256}; it was changed, "
-                "get the learnware again"
+                f"its SHA-256 is {digest}, {MANIFEST} says {entry.sha256}",
+                remedy="it was changed, get the learnware again",
+                about=path,
             )

@@ -43,7 +43,9 @@ def check_name(name: str) -> str:
     """
     parts = name.split("/")
     if len(parts) != 2 or not all(_NAME.fullmatch(p) and ".." not in p and "--" not in p for p in parts):
-        raise PackageError(f'"{name}" is not a learnware name; write owner/name with letters, digits, ".", "_" and "-"')
+        raise PackageError(
+            f'"{name}" is not a learnware name', remedy='write owner/name with letters, digits, ".", "_" and "-"'
+        )
     return name
 
 
@@ -57,7 +59,8 @@ def check_path(path: str) -> str:
     plain = all(_PART.fullmatch(p) and not p.endswith((" ", ".")) for p in parts)
     if not plain or len(path) > 512 or len(parts) > 8:
         raise PackageError(
-            f"{path[:100]!r} is not a plain file path; use letters, digits, ._- and spaces, at most 8 parts, and no .."
+            f"{path[:100]!r} is not a plain file path",
+            remedy="use letters, digits, ._- and spaces, at most 8 parts, and no ..",
         )
     return path
 
@@ -175,7 +178,7 @@ class Manifest(_Strict):
             PackageError: not JSON, not a manifest, or one that contradicts itself.
         """
         if len(source) > MAX_MANIFEST_BYTES:
-            raise PackageError(f"{where}: {len(source)} bytes are too many for a manifest")
+            raise PackageError(f"{len(source)} bytes are too many for a manifest", about=where)
         try:
             found = cls.model_validate(parse_json(source, where=where, error=PackageError))
             found.to_bytes()
@@ -183,11 +186,11 @@ class Manifest(_Strict):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"]) or "manifest"
-            raise PackageError(f"{where}: {place}: {first['msg']}") from None
+            raise PackageError(f"{place}: {first['msg']}", about=where) from None
         except UnicodeEncodeError as error:
-            raise PackageError(f"{where}: its manifest holds text that is not Unicode ({error.reason})") from None
+            raise PackageError(f"its manifest holds text that is not Unicode ({error.reason})", about=where) from None
         except (ValueError, RecursionError) as error:
-            raise PackageError(f"{where}: not a manifest ({error})") from None
+            raise PackageError(f"not a manifest ({error})", about=where) from None
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> Manifest:
@@ -200,9 +203,11 @@ class Manifest(_Strict):
         try:
             source = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            raise PackageError(f"{folder}: no {MANIFEST} here; make a learnware with `learndock pack`") from None
+            raise PackageError(
+                f"no {MANIFEST} here", remedy="make a learnware with `learndock pack`", about=folder
+            ) from None
         except OSError as error:
-            raise PackageError(f"{path}: cannot be read ({error.strerror})") from None
+            raise PackageError(f"cannot be read ({error.strerror})", about=path) from None
         return cls.from_bytes(source, where=str(path))
 
 

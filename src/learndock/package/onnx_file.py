@@ -70,7 +70,7 @@ class _Walk:
     # --- the wire format ---------------------------------------------------------------------------------
 
     def damaged(self, why: str) -> ModelError:
-        return ModelError(f"{self.where}: not a sound ONNX file ({why}); export the model again")
+        return ModelError(f"not a sound ONNX file ({why})", remedy="export the model again", about=self.where)
 
     def varint(self, position: int, end: int) -> tuple[int, int]:
         value = shift = 0
@@ -133,7 +133,9 @@ class _Walk:
         graphs = 0
         for number, inner in self.messages(span, frozenset({7, 20, 25})):
             if number == 20:
-                raise UnsafeModel(f"{self.where}: holds a training graph; export the model for inference only")
+                raise UnsafeModel(
+                    "holds a training graph", remedy="export the model for inference only", about=self.where
+                )
             if number == 7:
                 graphs += 1
                 self.graph(inner, 0, main=True)
@@ -147,12 +149,13 @@ class _Walk:
         for domain, operator in sorted(self.found.operators - self.found.functions):
             if domain not in DOMAINS:
                 raise UnsafeModel(
-                    f"{self.where}: operator {operator} of domain {domain!r} needs a custom library; "
-                    f"export with the standard operators only ({', '.join(sorted(DOMAINS - {''}))})"
+                    f"operator {operator} of domain {domain!r} needs a custom library",
+                    remedy=f"export with the standard operators only ({', '.join(sorted(DOMAINS - {''}))})",
+                    about=self.where,
                 )
             if operator in REFUSED_OPERATORS:
                 raise UnsafeModel(
-                    f"{self.where}: operator {operator} runs code outside of the graph; export without it"
+                    f"operator {operator} runs code outside of the graph", remedy="export without it", about=self.where
                 )
 
     def graph(self, span: Span, depth: int, *, main: bool = False) -> None:
@@ -208,7 +211,9 @@ class _Walk:
             else:
                 domain = self.text(inner)
         if domain in DOMAINS:
-            raise UnsafeModel(f"{self.where}: function {name} stands in for a standard operator; inline it")
+            raise UnsafeModel(
+                f"function {name} stands in for a standard operator", remedy="inline it", about=self.where
+            )
         self.found.functions.add((domain, name))
 
     def sparse(self, span: Span) -> None:
@@ -244,20 +249,21 @@ class _Walk:
             raise self.damaged(f"tensor {name} describes its file in an unknown way")
         if not EXTERNAL_NAME.fullmatch(location) or ".." in location:
             raise UnsafeModel(
-                f"{self.where}: tensor {name} reads the file {location!r}; weights outside of the model file "
-                "must lie beside it, in a file called NAME.data"
+                f"tensor {name} reads the file {location!r}",
+                remedy="weights outside of the model file must lie beside it, in a file called NAME.data",
+                about=self.where,
             )
         path = self.folder / location
         if not self.complete and not os.path.lexists(path):
             return
         if path.is_symlink() or not path.is_file():
-            raise ModelError(f"{location}: missing; {self.where} keeps tensor {name} in it")
+            raise ModelError("missing", remedy=f"{self.where} keeps tensor {name} in it", about=location)
         # Digits alone: Python reads "1_000" and other scripts' digits as numbers, onnxruntime does not
         if not all(re.fullmatch(r"[0-9]{0,18}", values.get(key, ""), re.ASCII) for key in ("offset", "length")):
             raise self.damaged(f"tensor {name} has no sound offset")
         offset, length = int(values.get("offset") or 0), int(values.get("length") or 0)
         if offset + length > path.stat().st_size:
-            raise ModelError(f"{location}: too short for tensor {name} of {self.where}; copy it again")
+            raise ModelError(f"too short for tensor {name} of {self.where}", remedy="copy it again", about=location)
         self.found.external.add(location)
 
     def value(self, span: Span) -> Value:
@@ -285,10 +291,12 @@ def read_onnx(path: Path, *, complete: bool = True) -> OnnxFile:
     size = path.stat().st_size
     with path.open("rb") as stream:
         if size < 16 or size > MAX_BYTES:
-            raise ModelError(f"{path.name}: {size} bytes are not the size of an ONNX model; export it again")
+            raise ModelError(
+                f"{size} bytes are not the size of an ONNX model", remedy="export it again", about=path.name
+            )
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[4:8] == b"ORTM":
-                raise UnsafeModel(f"{path.name}: onnxruntime's own format; export it as plain ONNX")
+                raise UnsafeModel("onnxruntime's own format", remedy="export it as plain ONNX", about=path.name)
             walk = _Walk(data, path.name, path.parent, complete=complete)
             walk.model((0, size))
     return walk.found

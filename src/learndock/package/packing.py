@@ -142,15 +142,17 @@ def pack(
     model_dir, out = Path(model_dir), Path(out)
     schema = schema or examples.schema
     if schema is None:
-        raise DataError(f"{examples.source}: without labels a schema is needed; give one that names the model's labels")
+        raise DataError(
+            "without labels a schema is needed", remedy="give one that names the model's labels", about=examples.source
+        )
     order = _Order(
         check_name(name), schema, examples, space, recipe, description, license, base, mapping or {}, in_order,
         scores, full, seed, progress,
     )  # fmt: skip
     if not len(examples):
-        raise DataError(f"{examples.source}: no examples; a spec is made by running the model on some")
+        raise DataError("no examples", remedy="a spec is made by running the model on some", about=examples.source)
     if (model_dir / MANIFEST).exists():
-        raise PackageError(f"{model_dir}: is a learnware already; give the folder of the model itself")
+        raise PackageError("is a learnware already", remedy="give the folder of the model itself", about=model_dir)
     files = check_files(model_dir, ignore=ignore)
     _check_place(model_dir, out)
     with _beside(out) as work:
@@ -162,11 +164,11 @@ def pack(
 def _check_place(model_dir: Path, out: Path) -> None:
     source, place = model_dir.resolve(), out.resolve()
     if place == source or source in place.parents:
-        raise UsageError(f"{out}: lies inside the model's folder {model_dir}; choose another place")
+        raise UsageError(f"lies inside the model's folder {model_dir}", remedy="choose another place", about=out)
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; choose another place for the learnware")
+        raise UsageError("is a file", remedy="choose another place for the learnware", about=out)
     if not place.parent.is_dir():
-        raise UsageError(f"{out}: its parent folder {place.parent} does not exist; make it first")
+        raise UsageError(f"its parent folder {place.parent} does not exist", remedy="make it first", about=out)
 
 
 @contextlib.contextmanager
@@ -213,7 +215,7 @@ def _settle(found: Format, work: Path, order: _Order) -> tuple[Base | None, dict
         settings = {**settings, "base": base.model_dump()}
     if order.scores is not None:
         if "output" not in settings:
-            raise UsageError(f"--scores is for ONNX graphs; this model's format is {found.name}")
+            raise UsageError("--scores is for ONNX graphs", remedy=f"this model's format is {found.name}")
         settings = {**settings, "output": order.scores}
     if isinstance(found, Settles):
         settings = found.settle(work, order.schema, settings, order.examples.inputs)
@@ -223,7 +225,9 @@ def _settle(found: Format, work: Path, order: _Order) -> tuple[Base | None, dict
         columns = settle_columns(names, order.schema, mapping=order.mapping, in_order=order.in_order, where=found.name)
         settings = {**settings, "columns": list(columns.order)}
     elif order.mapping or order.in_order:
-        raise UsageError(f"--map and --in-order are for classifiers with columns; this model's format is {found.name}")
+        raise UsageError(
+            "--map and --in-order are for classifiers with columns", remedy=f"this model's format is {found.name}"
+        )
     return base, settings, columns
 
 
@@ -238,11 +242,11 @@ def copy_file(source: Path, target: Path) -> None:
         handle = os.open(source, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UnsafeModel(f"{source}: a symbolic link; put the file itself there") from None
-        raise PackageError(f"{source}: cannot be read ({error.strerror})") from None
+            raise UnsafeModel("a symbolic link", remedy="put the file itself there", about=source) from None
+        raise PackageError(f"cannot be read ({error.strerror})", about=source) from None
     with os.fdopen(handle, "rb") as reader:
         if not stat.S_ISREG(os.fstat(reader.fileno()).st_mode):
-            raise UnsafeModel(f"{source}: not a regular file; remove it")
+            raise UnsafeModel("not a regular file", remedy="remove it", about=source)
         with atomic_write(target) as writer:
             shutil.copyfileobj(reader, writer, CHUNK)
 
@@ -312,4 +316,4 @@ def _check_same(out: Path, manifest: Manifest) -> None:
     except (PackageError, OSError):
         same = False
     if not same:
-        raise UsageError(f"{out}: exists and is something else; choose another folder, or remove it")
+        raise UsageError("exists and is something else", remedy="choose another folder, or remove it", about=out)

@@ -98,11 +98,11 @@ def check_files(folder: str | Path, *, complete: bool = True, ignore: Sequence[s
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PackageError(f"{folder}: no such folder; give the folder that holds the model's files")
+        raise PackageError("no such folder", remedy="give the folder that holds the model's files", about=folder)
     unfit: list[UnsafeModel] = []
     found = _walk(folder, tuple(ignore), unfit)
     if not found and not unfit:
-        raise PackageError(f"{folder}: no file in here; give the folder that holds the model's files")
+        raise PackageError("no file in here", remedy="give the folder that holds the model's files", about=folder)
     weights: set[Path] = set()
     for path in found:
         if path.suffix.lower() == ".onnx":
@@ -160,7 +160,9 @@ def _walk(folder: Path, ignore: tuple[str, ...], unfit: list[UnsafeModel]) -> li
                     continue
                 found.append(path.relative_to(folder))
                 if len(found) > MAX_FILES:
-                    raise PackageError(f"{folder}: more than {MAX_FILES} files; give the model's own folder")
+                    raise PackageError(
+                        f"more than {MAX_FILES} files", remedy="give the model's own folder", about=folder
+                    )
     unfit.sort(key=str)
     return sorted(found)
 
@@ -168,16 +170,18 @@ def _walk(folder: Path, ignore: tuple[str, ...], unfit: list[UnsafeModel]) -> li
 def _check_entry(name: str, mode: int) -> None:
     last = PurePosixPath(name).name
     if stat.S_ISLNK(mode):
-        raise UnsafeModel(f"{name}: a symbolic link can lead anywhere; put the file itself there")
+        raise UnsafeModel("a symbolic link can lead anywhere", remedy="put the file itself there", about=name)
     if last.startswith("."):
-        raise UnsafeModel(f"{name}: hidden files are not part of a model; remove it, or pack a clean folder")
+        raise UnsafeModel(
+            "hidden files are not part of a model", remedy="remove it, or pack a clean folder", about=name
+        )
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-        raise UnsafeModel(f"{name}: not a regular file; remove it")
+        raise UnsafeModel("not a regular file", remedy="remove it", about=name)
     if stat.S_ISREG(mode):
         try:
             check_path(name)
         except PackageError as error:
-            raise UnsafeModel(f"{error}; rename or remove it") from None
+            raise UnsafeModel(f"{error}", remedy="rename or remove it") from None
 
 
 # --- one file ----------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ def _check(folder: Path, path: Path) -> None:
     name = path.as_posix()
     last, suffix = path.name.lower(), path.suffix.lower()
     if last in _REFUSED_NAMES or suffix in REFUSED:
-        raise UnsafeModel(f"{name}: {_REFUSED_NAMES.get(last) or REFUSED[suffix]}")
+        raise UnsafeModel(f"{_REFUSED_NAMES.get(last) or REFUSED[suffix]}", about=name)
     kind = _KINDS.get(suffix)
     if kind is None and not suffix and _TEXT_NAMES.match(last):
         kind = _text
@@ -200,12 +204,13 @@ def _unknown(folder: Path, path: Path) -> LearndockError:
     name = path.as_posix()
     disguise = _disguise(folder / path)
     if disguise:
-        return UnsafeModel(f"{name}: {disguise}")
+        return UnsafeModel(f"{disguise}", about=name)
     if EXTERNAL_NAME.fullmatch(path.name):
-        return UnsafeModel(f"{name}: no ONNX model beside it uses it; remove it")
+        return UnsafeModel("no ONNX model beside it uses it", remedy="remove it", about=name)
     return UnsafeModel(
-        f"{name}: not a kind of file that a learnware may hold (safetensors, GGUF, ONNX, skops, JSON, text, "
-        "png, jpg); remove it or convert it"
+        "not a kind of file that a learnware may hold (safetensors, GGUF, ONNX, skops, JSON, text, png, jpg)",
+        remedy="remove it or convert it",
+        about=name,
     )
 
 
@@ -254,24 +259,26 @@ def header_of(path: Path, *, where: str | None = None) -> SafetensorsHeader:
         with path.open("rb") as stream:
             return safetensors_header(stream, path.stat().st_size, where=where, error=ModelError)
     except FileNotFoundError:
-        raise ModelError(f"{where}: missing in {path.parent}") from None
+        raise ModelError(f"missing in {path.parent}", about=where) from None
     except ModelError as error:
         disguise = _disguise(path)
         if disguise:
-            raise UnsafeModel(f"{where}: not safetensors but {disguise}") from None
-        raise ModelError(f"{error}; copy it again from where it was made, or save it again") from None
+            raise UnsafeModel(f"not safetensors but {disguise}", about=where) from None
+        raise ModelError(f"{error}", remedy="copy it again from where it was made, or save it again") from None
 
 
 def _json(folder: Path, path: Path) -> None:
     name = path.as_posix()
     disguise = _disguise(folder / path)
     if disguise:
-        raise UnsafeModel(f"{name}: not JSON but {disguise}")
+        raise UnsafeModel(f"not JSON but {disguise}", about=name)
     value = read_json(folder / path, where=name)
     if path.name not in VOCABULARIES:
         check_settings(value, where=name)
     elif path.name != "tokenizer.json" and not _is_vocabulary(value):
-        raise ModelError(f"{name}: not a vocabulary (a table of words and numbers); save the tokenizer again")
+        raise ModelError(
+            "not a vocabulary (a table of words and numbers)", remedy="save the tokenizer again", about=name
+        )
 
 
 def _is_vocabulary(value: Any) -> bool:
@@ -288,11 +295,13 @@ def check_settings(value: Any, *, where: str) -> None:
         if key == "auto_mapping" and _of_transformers(found):
             continue
         if key in REFUSED_KEYS and found:
-            raise UnsafeModel(f"{where}: {key}: {REFUSED_KEYS[key]}")
+            raise UnsafeModel(f"{key}: {REFUSED_KEYS[key]}", about=where)
         if key in _IMPORTED and isinstance(found, str) and "." in found and not found.startswith(_IMPORTED[key]):
-            raise UnsafeModel(f"{where}: {key}: {found[:80]!r} names code to import; use a part of the library itself")
+            raise UnsafeModel(
+                f"{key}: {found[:80]!r} names code to import", remedy="use a part of the library itself", about=where
+            )
         if _IMPLEMENTATION.fullmatch(key) and found and "/" in str(found):
-            raise UnsafeModel(f"{where}: {key}: names compiled code on a hub; remove the key")
+            raise UnsafeModel(f"{key}: names compiled code on a hub", remedy="remove the key", about=where)
 
 
 def _of_transformers(found: Any) -> bool:
@@ -309,17 +318,21 @@ def _check_shards(folder: Path, path: Path, *, complete: bool) -> None:
     value = read_json(folder / path, where=name)
     shards = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(v, str) for v in shards.values()):
-        raise ModelError(f"{name}: has no weight_map; save the model again")
+        raise ModelError("has no weight_map", remedy="save the model again", about=name)
     held: dict[str, SafetensorsHeader] = {}
     for tensor, shard in shards.items():
         if PurePosixPath(shard).name != shard or not shard.endswith(".safetensors"):
-            raise UnsafeModel(f"{name}: {str(tensor)[:80]} is said to lie in {shard[:80]!r}; {_SAFETENSORS}")
+            raise UnsafeModel(
+                f"{str(tensor)[:80]} is said to lie in {shard[:80]!r}", remedy=f"{_SAFETENSORS}", about=name
+            )
         if not complete and not (folder / path).parent.joinpath(shard).exists():
             continue
         if shard not in held:
             held[shard] = header_of((folder / path).parent / shard, where=shard)
         if tensor not in held[shard].tensors:
-            raise ModelError(f"{shard}: has no tensor {tensor}, which {name} looks for there; copy it again")
+            raise ModelError(
+                f"has no tensor {tensor}, which {name} looks for there", remedy="copy it again", about=shard
+            )
 
 
 def _text(folder: Path, path: Path) -> None:
@@ -327,16 +340,16 @@ def _text(folder: Path, path: Path) -> None:
     limit = MAX_WORDS if path.name in ("vocab.txt", "merges.txt") else MAX_TEXT
     disguise = _disguise(folder / path)
     if disguise:
-        raise UnsafeModel(f"{name}: not text but {disguise}")
+        raise UnsafeModel(f"not text but {disguise}", about=name)
     size = (folder / path).stat().st_size
     if size > limit:
-        raise UnsafeModel(f"{name}: {size} bytes of text, at most {limit} are allowed; shorten it")
+        raise UnsafeModel(f"{size} bytes of text, at most {limit} are allowed", remedy="shorten it", about=name)
     try:
         source = (folder / path).read_bytes().decode("utf-8")
     except UnicodeDecodeError:
-        raise UnsafeModel(f"{name}: not UTF-8 text; save it as UTF-8 or remove it") from None
+        raise UnsafeModel("not UTF-8 text", remedy="save it as UTF-8 or remove it", about=name) from None
     if "\x00" in source:
-        raise UnsafeModel(f"{name}: not text (it holds zero bytes); remove it")
+        raise UnsafeModel("not text (it holds zero bytes)", remedy="remove it", about=name)
 
 
 def _image(folder: Path, path: Path) -> None:
@@ -344,15 +357,15 @@ def _image(folder: Path, path: Path) -> None:
     with (folder / path).open("rb") as stream:
         head = stream.read(16)
     if not head.startswith(_IMAGES[path.suffix.lower()]):
-        raise UnsafeModel(f"{name}: not the image that its name promises; remove it")
+        raise UnsafeModel("not the image that its name promises", remedy="remove it", about=name)
     if (folder / path).stat().st_size > MAX_IMAGE:
-        raise UnsafeModel(f"{name}: larger than {MAX_IMAGE // MIB} MiB; use a smaller image")
+        raise UnsafeModel(f"larger than {MAX_IMAGE // MIB} MiB", remedy="use a smaller image", about=name)
 
 
 def _onnx(folder: Path, path: Path, *, complete: bool) -> set[str]:
     disguise = _disguise(folder / path)
     if disguise:
-        raise UnsafeModel(f"{path.as_posix()}: not ONNX but {disguise}")
+        raise UnsafeModel(f"not ONNX but {disguise}", about=path.as_posix())
     return read_onnx(folder / path, complete=complete).external
 
 
@@ -365,7 +378,7 @@ def _numbers(folder: Path, path: Path) -> None:
     if pickled or not (head[:1] == b"\x80" or head[:2] in (b"MZ", b"#!")):
         disguise = _disguise(folder / path)
         if disguise:
-            raise UnsafeModel(f"{path.as_posix()}: not weights but {disguise}")
+            raise UnsafeModel(f"not weights but {disguise}", about=path.as_posix())
 
 
 def _onnx_checked(folder: Path, path: Path) -> None:
@@ -375,7 +388,7 @@ def _onnx_checked(folder: Path, path: Path) -> None:
 def _gguf(folder: Path, path: Path) -> None:
     disguise = _disguise(folder / path)
     if disguise:
-        raise UnsafeModel(f"{path.as_posix()}: not GGUF but {disguise}")
+        raise UnsafeModel(f"not GGUF but {disguise}", about=path.as_posix())
     read_gguf(folder / path)
 
 

@@ -161,28 +161,28 @@ def check_skops(path: Path) -> None:
     try:
         with path.open("rb") as stream:
             if stream.read(4) != b"PK\x03\x04":
-                raise ModelError(f"{where}: not a skops file; save the pipeline with skops.io.dump")
+                raise ModelError("not a skops file", remedy="save the pipeline with skops.io.dump", about=where)
             stream.seek(0)
             with zipfile.ZipFile(stream) as archive:
                 _check_archive(archive, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-        raise ModelError(f"{where}: a damaged skops file ({error}); save it again") from None
+        raise ModelError(f"a damaged skops file ({error})", remedy="save it again", about=where) from None
 
 
 def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
     where, members = path.name, archive.infolist()
     names = [m.filename for m in members]
     if len(members) > MAX_MEMBERS:
-        raise UnsafeModel(f"{where}: {len(members)} members, at most {MAX_MEMBERS} are allowed")
+        raise UnsafeModel(f"{len(members)} members, at most {MAX_MEMBERS} are allowed", about=where)
     if len(set(names)) != len(names):
-        raise UnsafeModel(f"{where}: two members have the same name; save it again with skops.io.dump")
+        raise UnsafeModel("two members have the same name", remedy="save it again with skops.io.dump", about=where)
     total = sum(m.file_size for m in members)
     if total > MAX_TOTAL or total > MAX_RATIO * max(path.stat().st_size, 1):
-        raise UnsafeModel(f"{where}: unpacks to {total} bytes, more than a model of this size may")
+        raise UnsafeModel(f"unpacks to {total} bytes, more than a model of this size may", about=where)
     for member in members:
         _check_member(member, where)
     if SCHEMA not in names:
-        raise ModelError(f"{where}: has no {SCHEMA}; save the pipeline with skops.io.dump")
+        raise ModelError(f"has no {SCHEMA}", remedy="save the pipeline with skops.io.dump", about=where)
     tree = parse_json(archive.read(SCHEMA), where=f"{where}:{SCHEMA}")
     _check_tree(tree, where, frozenset(names))
     for member in members:
@@ -194,16 +194,20 @@ def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
 def _check_member(member: zipfile.ZipInfo, where: str) -> None:
     inside = f"{where}:{member.filename[:80]}"
     if member.flag_bits & 1:
-        raise UnsafeModel(f"{inside}: is encrypted; save it again with skops.io.dump")
+        raise UnsafeModel("is encrypted", remedy="save it again with skops.io.dump", about=inside)
     if member.file_size > MAX_RATIO * max(member.compress_size, 1) and member.file_size > MIB:
-        raise UnsafeModel(f"{inside}: unpacks to {member.file_size} bytes; a zip bomb is not a model")
+        raise UnsafeModel(f"unpacks to {member.file_size} bytes; a zip bomb is not a model", about=inside)
     if member.filename == SCHEMA:
         if member.file_size > MAX_SCHEMA:
-            raise UnsafeModel(f"{inside}: {member.file_size} bytes, at most {MAX_SCHEMA} are allowed")
+            raise UnsafeModel(f"{member.file_size} bytes, at most {MAX_SCHEMA} are allowed", about=inside)
     elif member.filename.endswith(".npz"):
-        raise UnsafeModel(f"{inside}: a sparse matrix, whose indices nobody checks; call densify(), or {_REMEDY}")
+        raise UnsafeModel(
+            "a sparse matrix, whose indices nobody checks", remedy=f"call densify(), or {_REMEDY}", about=inside
+        )
     elif not _MEMBER.fullmatch(member.filename):
-        raise UnsafeModel(f"{inside}: skops keeps no such file in a model; save it again with skops.io.dump")
+        raise UnsafeModel(
+            "skops keeps no such file in a model", remedy="save it again with skops.io.dump", about=inside
+        )
 
 
 def check_npy(stream: IO[bytes], size: int, *, where: str) -> None:
@@ -217,36 +221,40 @@ def check_npy(stream: IO[bytes], size: int, *, where: str) -> None:
     """
     start = stream.read(12)
     if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\x01\x00", b"\x02\x00"):
-        raise ModelError(f"{where}: not an array in NumPy's format; save it again")
+        raise ModelError("not an array in NumPy's format", remedy="save it again", about=where)
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(start[8 : 8 + width], "little")
     header = (start[8 + width :] + stream.read(max(0, min(length, 1 << 16) - (4 - width)))).decode("latin-1")
     if re.search(r"'[<>|=]?O", header):
         raise UnsafeModel(
-            f"{where}: an array of objects is a pickle, which can run code when loaded; keep numbers or texts in arrays"
+            "an array of objects is a pickle, which can run code when loaded",
+            remedy="keep numbers or texts in arrays",
+            about=where,
         )
     match = _NPY_HEADER.fullmatch(header)
     if match is None:
-        raise ModelError(f"{where}: not an array of numbers or texts; save it again")
+        raise ModelError("not an array of numbers or texts", remedy="save it again", about=where)
     shape = [int(extent) for extent in re.findall(r"[0-9]+", match["shape"])]
     dtype = np.dtype(match["dtype"])
     count = 1
     for extent in shape:
         count *= extent
     if 8 + width + length + count * dtype.itemsize != size:
-        raise ModelError(f"{where}: its data does not fill the file; save it again")
+        raise ModelError("its data does not fill the file", remedy="save it again", about=where)
     if dtype.kind == "U" and count:
         letters = np.frombuffer(stream.read(), dtype=np.dtype("u4").newbyteorder(dtype.byteorder))
         if letters.max(initial=0) > sys.maxunicode:
-            raise ModelError(f"{where}: holds letters that do not exist; save it again")
+            raise ModelError("holds letters that do not exist", remedy="save it again", about=where)
 
 
 def _check_tree(tree: Any, where: str, names: frozenset[str]) -> None:
     if not isinstance(tree, dict) or "__loader__" not in tree:
-        raise ModelError(f"{where}:{SCHEMA}: not a skops tree; save the pipeline with skops.io.dump")
+        raise ModelError(f"{where}:{SCHEMA}: not a skops tree", remedy="save the pipeline with skops.io.dump")
     protocol = tree.get("protocol")
     if isinstance(protocol, bool) or protocol not in PROTOCOLS:
-        raise UnsafeModel(f"{where}: skops protocol {protocol!r} is not known; save it again with skops >= 0.11")
+        raise UnsafeModel(
+            f"skops protocol {protocol!r} is not known", remedy="save it again with skops >= 0.11", about=where
+        )
     refused: set[str] = set()
     stack: list[Any] = [tree]
     while stack:
@@ -259,7 +267,9 @@ def _check_tree(tree: Any, where: str, names: frozenset[str]) -> None:
             stack.extend(top.values())
     if refused:
         some = ", ".join(sorted(refused)[:5])
-        raise UnsafeModel(f"{where}: holds types that are not on the list of safe ones: {some}; {_REMEDY}")
+        raise UnsafeModel(
+            f"holds types that are not on the list of safe ones: {some}", remedy=f"{_REMEDY}", about=where
+        )
 
 
 def _check_node(node: dict[str, Any], where: str, names: frozenset[str], refused: set[str]) -> None:
@@ -275,4 +285,4 @@ def _check_node(node: dict[str, Any], where: str, names: frozenset[str], refused
     # A member is named by text; a list or an object here could not even be looked for.
     there = isinstance(member, str) and member in names
     if loader == "NdArrayNode" and node.get("type") == "numpy" and not there:
-        raise ModelError(f"{where}: the array {str(member)[:80]!r} is missing; save it again")
+        raise ModelError(f"the array {str(member)[:80]!r} is missing", remedy="save it again", about=where)

@@ -34,8 +34,9 @@ def check_suffix(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f'{path}: predictions are not written as "{path.suffix}"; '
-            f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+            f'predictions are not written as "{path.suffix}"',
+            remedy=f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
+            about=path,
         )
     return path
 
@@ -73,7 +74,7 @@ def write_predictions(
     if len(inputs) != len(predictions) or (rows and len(rows) != len(inputs)):
         raise UsageError(f"{len(inputs)} inputs but {len(predictions)} predictions")
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: its folder {path.parent} does not exist; make it first")
+        raise UsageError(f"its folder {path.parent} does not exist", remedy="make it first", about=path)
     numbers = list(rows) or list(range(1, len(inputs) + 1))
     own = [{"row": int(n)} for n in numbers] if source is None else own_cells(source, numbers)
     suffix = path.suffix.lower()
@@ -159,6 +160,8 @@ def _write_parquet(stream: IO[bytes], table: Sequence[Mapping[str, Any]]) -> Non
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise MissingExtra('parquet needs pyarrow; pip install "learndock[parquet]", or write .csv or .jsonl') from None
+        raise MissingExtra(
+            "parquet needs pyarrow", remedy='pip install "learndock[parquet]", or write .csv or .jsonl'
+        ) from None
     columns: Iterator[tuple[str, list[Any]]] = ((name, [row.get(name) for row in table]) for name in _columns(table))
     parquet.write_table(pyarrow.table(dict(columns)), stream)

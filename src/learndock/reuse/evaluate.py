@@ -83,10 +83,10 @@ def evaluate(
         <Evaluation: accuracy 1.000 on 16 examples; recall negative 1.00, positive 1.00>
     """
     if examples.targets is None or not len(examples):
-        raise DataError(f"{examples.source}: evaluating needs examples with labels")
+        raise DataError("evaluating needs examples with labels", about=examples.source)
     schema = schema or examples.schema
     if schema is None:
-        raise UsageError(f"{examples.source}: no schema is known; pass one")
+        raise UsageError("no schema is known", remedy="pass one", about=examples.source)
     table = match_labels(learnware.schema, schema, mapping or {})
     predictions = predict(learnware, examples.inputs, progress=progress)
     if schema.type in ("regression", "generation"):
@@ -123,16 +123,18 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
     given = {_plain(theirs): _plain(yours) for theirs, yours in mapping.items()}
     unknown = sorted(set(given) - {_plain(v) for v in own.labels}) + sorted(set(given.values()) - set(columns))
     if unknown:
-        raise UsageError(f"--map names {', '.join(unknown)}, which is not a label here; {_both(own, wanted)}")
+        raise UsageError(f"--map names {', '.join(unknown)}, which is not a label here", remedy=f"{_both(own, wanted)}")
     table = np.zeros((own.classes, wanted.classes))
     for row, label in enumerate(own.labels):
         column = columns.get(given.get(_plain(label), _plain(label)))
         if column is None:
-            raise UsageError(f"the learnware's label {label} is not a label of the task; {_remedy(own, wanted)}")
+            raise UsageError(
+                f"the learnware's label {label} is not a label of the task", remedy=f"{_remedy(own, wanted)}"
+            )
         table[row, column] = 1.0
     without = [label for label, used in zip(wanted.labels, table.sum(axis=0).tolist(), strict=True) if not used]
     if without:
-        raise UsageError(f"the learnware never answers {', '.join(without)}; {_remedy(own, wanted)}")
+        raise UsageError(f"the learnware never answers {', '.join(without)}", remedy=f"{_remedy(own, wanted)}")
     return table
 
 

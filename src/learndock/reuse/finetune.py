@@ -73,16 +73,16 @@ def finetune(
     check_name(name)
     out = Path(out)
     if out.exists():
-        raise UsageError(f"{out}: exists; choose another folder, or remove it")
+        raise UsageError("exists", remedy="choose another folder, or remove it", about=out)
     if examples.targets is None or not len(examples):
-        raise DataError(f"{examples.source}: tuning needs examples with labels")
+        raise DataError("tuning needs examples with labels", about=examples.source)
     schema = schema or examples.schema
     if schema is None:
-        raise UsageError(f"{examples.source}: no schema is known; pass one")
+        raise UsageError("no schema is known", remedy="pass one", about=examples.source)
     found = get_format(learnware.manifest.format)
     check_files(learnware.folder)
     if not out.resolve().parent.is_dir():
-        raise UsageError(f"{out}: its parent folder {out.resolve().parent} does not exist; make it first")
+        raise UsageError(f"its parent folder {out.resolve().parent} does not exist", remedy="make it first", about=out)
     with storage_errors(out), unfinished(out.resolve()) as work:
         tuned = work / "model"
         found.finetune(

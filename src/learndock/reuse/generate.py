@@ -29,7 +29,9 @@ def load_generative_model(learnware: Learnware) -> GenerativeModel:
     if form not in GENERATIVE:
         get_format(form)
         raise UsageError(
-            f"{learnware.manifest.name}: a model of the format {form} does not generate text; use `learndock predict`"
+            f"a model of the format {form} does not generate text",
+            remedy="use `learndock predict`",
+            about=learnware.manifest.name,
         )
     return cast(GenerativeModel, learnware.load())
 
@@ -61,10 +63,10 @@ def require_adapters(learnwares: Mapping[str, Learnware]) -> None:
         UsageError: no learnware, or one that is not an adapter of a language model.
     """
     if not learnwares:
-        raise UsageError("no learnware is given; name at least one adapter")
+        raise UsageError("no learnware is given", remedy="name at least one adapter")
     other = [name for name, found in learnwares.items() if found.manifest.format != ADAPTER]
     if other:
-        raise UsageError(f"{', '.join(other)}: not an adapter of a language model; only these share a base")
+        raise UsageError("not an adapter of a language model", remedy="only these share a base", about=", ".join(other))
 
 
 def generate(model: GenerativeModel, prompt: str | Prompt, *, max_tokens: int = 128) -> Iterator[str]:
@@ -87,10 +89,12 @@ def generate(model: GenerativeModel, prompt: str | Prompt, *, max_tokens: int = 
     """
     text = prompt if isinstance(prompt, str) else prompt.text
     if not text.strip():
-        raise UsageError("the prompt is empty; say something to the model")
+        raise UsageError("the prompt is empty", remedy="say something to the model")
     anything = False
     for piece in model.stream(prompt, max_tokens=max_tokens):
         anything = anything or bool(piece.strip())
         yield piece
     if not anything:
-        raise ModelError("the model wrote nothing for this prompt; is the prompt of the kind that it was trained on?")
+        raise ModelError(
+            "the model wrote nothing for this prompt", remedy="is the prompt of the kind that it was trained on?"
+        )

@@ -55,9 +55,9 @@ def merge_adapters(
     """
     out = Path(out)
     if out.exists():
-        raise UsageError(f"{out}: exists; choose another folder, or remove it")
+        raise UsageError("exists", remedy="choose another folder, or remove it", about=out)
     if not out.resolve().parent.is_dir():
-        raise UsageError(f"{out}: its parent folder {out.resolve().parent} does not exist; make it first")
+        raise UsageError(f"its parent folder {out.resolve().parent} does not exist", remedy="make it first", about=out)
     if len(learnwares) < 2:
         raise UsageError("merging needs at least two adapters")
     given = [1 / len(learnwares)] * len(learnwares) if weights is None else [float(w) for w in weights]
@@ -88,7 +88,9 @@ def _one_base(learnwares: Mapping[str, Learnware]) -> str:
     for name, base in bases.items():
         if first is None or base is None or base.sha256 != first.sha256:
             raise ModelError(
-                f"{name}: its base is not that of {next(iter(bases))}; only adapters of one base can be merged"
+                f"its base is not that of {next(iter(bases))}",
+                remedy="only adapters of one base can be merged",
+                about=name,
             )
     assert first is not None
     return first.name
@@ -108,8 +110,9 @@ def _same_beside(learnwares: Mapping[str, Learnware]) -> list[Path]:
     for name, files in held.items():
         if other := [f for f in _BESIDE if files.get(f) != held[first].get(f)]:
             raise ModelError(
-                f"{name}: its {other[0]} is not that of {first}, so that they read prompts differently; only adapters "
-                "with the same can be merged"
+                f"its {other[0]} is not that of {first}, so that they read prompts differently",
+                remedy="only adapters with the same can be merged",
+                about=name,
             )
     return [learnwares[first].folder / f for f in held[first]]
 

@@ -22,7 +22,7 @@ from learndock.data.examples import Examples
 from learndock.data.metrics import sign
 from learndock.data.schema import Schema
 from learndock.dock import Dock
-from learndock.errors import DataError, LearndockError, NotFound, PackageError, UsageError
+from learndock.errors import DataError, NotFound, PackageError, UsageError
 from learndock.notebook import html_table, number
 from learndock.package.learnware import open_learnware
 from learndock.reuse.evaluate import evaluate
@@ -100,7 +100,7 @@ def try_matches(
     """
     schema = schema or examples.schema
     if schema is None:
-        raise DataError(f"{examples.source}: trying needs labels, and a schema that says what they mean")
+        raise DataError("trying needs labels, and a schema that says what they mean", about=examples.source)
     found: list[Trial] = []
     chosen = list(matches[:most])
     for place, match in enumerate(chosen):
@@ -118,11 +118,7 @@ def _try(dock: Dock, match: Match, examples: Examples, schema: Schema, mapping: 
             learnware = open_learnware(dock.get(match.id, Path(folder) / "learnware"), verify=False)
             return Trial(match, evaluate(learnware, examples, schema, mapping=mapping).score, len(examples))
         except (UsageError, PackageError, NotFound) as error:
-            return Trial(match, None, len(examples), _first_sentence(error))
-
-
-def _first_sentence(error: LearndockError) -> str:
-    return str(error).split(";")[0].split(". ")[0]
+            return Trial(match, None, len(examples), error.what)
 
 
 def worth(schema: Schema, score: float | None, similarity: float) -> float:

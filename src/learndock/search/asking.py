@@ -37,7 +37,7 @@ def _identification(found: Any, url: str | None) -> Identification:
             int(found["searched"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError):
-        raise ServiceError(f"{url}: answers not as a learndock does; check the address") from None
+        raise ServiceError("answers not as a learndock does", remedy="check the address", about=url) from None
 
 
 def _match(found: Any) -> Match:

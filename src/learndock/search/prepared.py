@@ -92,9 +92,9 @@ class Prepared:
             UsageError: ``spec`` is a model's, or ``top`` is below 1.
         """
         if spec.kind != "task":
-            raise UsageError("identify takes a task spec; this one is of a model (see `learndock spec task`)")
+            raise UsageError("identify takes a task spec", remedy="this one is of a model (see `learndock spec task`)")
         if top < 1:
-            raise UsageError(f"top is {top}; ask for at least 1")
+            raise UsageError(f"top is {top}", remedy="ask for at least 1")
         if not len(rows):
             return Identification(False, (), None, 0)
         domain, behaviour, along = self._products(spec, rows)

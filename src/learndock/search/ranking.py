@@ -161,16 +161,16 @@ def identify(
         SpaceMismatch: the dock has specs, but none of this space; the message says what differs.
     """
     if spec.kind != "task":
-        raise UsageError("identify takes a task spec; this one is of a model (see `learndock spec task`)")
+        raise UsageError("identify takes a task spec", remedy="this one is of a model (see `learndock spec task`)")
     if top < 1:
-        raise UsageError(f"top is {top}; ask for at least 1")
+        raise UsageError(f"top is {top}", remedy="ask for at least 1")
     from learndock.dock.remote.dock import RemoteDock
 
     if isinstance(dock, RemoteDock):
         from learndock.search.asking import ask
 
         if allowed is not None:
-            raise UsageError("allowed is for a dock in a folder; narrow what a service looks at with filters")
+            raise UsageError("allowed is for a dock in a folder", remedy="narrow what a service looks at with filters")
         return ask(dock, spec, top=top, filters=filters, seed=seed)
     if not filters.empty:
         taken = {r.id for r in dock.records() if filters.take(r)}

@@ -38,7 +38,7 @@ def entries(database: Database, who: Principal, *, before: int | None = None, li
     """
     who.need("admin")
     if not who.operator:
-        raise Forbidden("only an operator of this service may read its log; ask one")
+        raise Forbidden("only an operator of this service may read its log", remedy="ask one")
     asked = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         asked = asked.where(audit.c.id < before)

@@ -51,9 +51,11 @@ def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | 
         StorageFull: no room at ``out``.
     """
     if _half(out):
-        raise UsageError(f"{out}: holds a backup that did not end; if none goes on, remove it, or name another folder")
+        raise UsageError(
+            "holds a backup that did not end", remedy="if none goes on, remove it, or name another folder", about=out
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another")
+        raise UsageError("exists and is not an empty folder", remedy="name another", about=out)
     with (
         _opened(settings, folder, create=False) as (dock, database),
         storage_errors(out),
@@ -93,7 +95,9 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
     A dock in a folder cannot be opened until it is whole; after a restore that did not end, another begins anew.
     """
     if _half(source):
-        raise DockError(f"{source}: is no dock, for the backup did not end; make another with `learndock backup`")
+        raise DockError(
+            "is no dock, for the backup did not end", remedy="make another with `learndock backup`", about=source
+        )
     saved = open_local_dock(source, create=False).storage
     served = (source / DATABASE).exists()
     mark = folder / RESTORING
@@ -105,7 +109,7 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
     with _opened(settings, folder, create=True, tables=served) as (dock, database), contextlib.ExitStack() as stack:
         storage = dock.storage
         if not storage.publications.empty() or (database is not None and not _empty(database)):
-            raise Conflict(f"{folder}: there is a dock already; restore into a place where there is none")
+            raise Conflict("there is a dock already", remedy="restore into a place where there is none", about=folder)
         if not settings.database:
             stack.enter_context(_shut(mark, source))
         digests = list(saved.blobs.digests())
@@ -137,7 +141,7 @@ def _shut(mark: Path, source: Path) -> Iterator[None]:
 
 
 def _restored_elsewhere(folder: Path) -> Conflict:
-    return Conflict(f"{folder}: another restore into it goes on; wait for that")
+    return Conflict("another restore into it goes on", remedy="wait for that", about=folder)
 
 
 def _half(out: Path) -> bool:
@@ -265,7 +269,7 @@ def _copy(storage: DockLayout, needed: set[str], target: Any, progress: Progress
 
 
 def _missing(sha256: str) -> Corrupt:
-    return Corrupt(f"blob {sha256[:12]} is missing from the dock; `learndock verify` says whose it is")
+    return Corrupt(f"blob {sha256[:12]} is missing from the dock", remedy="`learndock verify` says whose it is")
 
 
 def _finish(out: Path, publications: list[Publication], *, served: bool) -> None:

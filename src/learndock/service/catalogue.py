@@ -72,10 +72,10 @@ class Catalogue:
         record = picture.records.get(name.casefold())
         # The dock's own message suggests names that are close, private ones among them: here it is one for all.
         if record is None or record.name != name or not record.digest.startswith(version.lower()):
-            raise NotFound(f"{which[:200]}: {NOT_HERE}")
+            raise NotFound(f"{NOT_HERE}", about=which[:200])
         owner = picture.hidden.get(name.casefold())
         if owner is not None and owner not in who.owners:
-            raise NotFound(f"{which[:200]}: {NOT_HERE}")
+            raise NotFound(f"{NOT_HERE}", about=which[:200])
         return record
 
     def identify(

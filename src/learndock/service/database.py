@@ -94,12 +94,13 @@ class Database:
                 if self.sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
                     raise DockError(
                         f"the service's tables of version {version} refer to rows that are not there, and stay as "
-                        "they are; restore them from a backup"
+                        "they are",
+                        remedy="restore them from a backup",
                     )
         except CommandError:
             raise DockError(
-                f"the service's tables have version {version}, this learndock knows {HEAD}; "
-                "upgrade with `pip install --upgrade learndock`"
+                f"the service's tables have version {version}, this learndock knows {HEAD}",
+                remedy="upgrade with `pip install --upgrade learndock`",
             ) from None
         finally:
             if self.sqlite:
@@ -144,11 +145,15 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except exc.IntegrityError:
-        raise Conflict("somebody else has just made the same; look at what is there now, then try again") from None
+        raise Conflict(
+            "somebody else has just made the same", remedy="look at what is there now, then try again"
+        ) from None
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         if "full" in str(error.__cause__ or error) or "disk I/O" in str(error.__cause__ or error):
-            raise StorageFull("the service's database cannot be written; free some room and try again") from None
-        raise Unavailable("the service's database does not answer; try again in a moment") from None
+            raise StorageFull(
+                "the service's database cannot be written", remedy="free some room and try again"
+            ) from None
+        raise Unavailable("the service's database does not answer", remedy="try again in a moment") from None
 
 
 __all__ = ["HEAD", "Database", "driver_url", "metadata"]

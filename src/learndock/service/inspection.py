@@ -63,9 +63,11 @@ class Inspector:
         with self._lock:
             answer = self._answer({"do": what, "folder": str(folder)}, self._seconds + size / BYTES_A_SECOND)
         if answer is None:
-            raise ModelError("the files could not be looked at: that took too long, or too much memory; check them")
+            raise ModelError(
+                "the files could not be looked at: that took too long, or too much memory", remedy="check them"
+            )
         if "error" in answer:
-            raise _KINDS.get(answer["error"], ModelError)(answer["message"])
+            raise _KINDS.get(answer.pop("error"), ModelError)(**answer)
 
     def _answer(self, question: dict[str, str], seconds: float) -> dict[str, Any] | None:
         process = self._started()
@@ -138,9 +140,13 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
                 admit(folder)
         except LearndockError as error:
             kind = next(k.__name__ for k in type(error).__mro__ if k in STATUS)
-            found = {"error": kind, "message": str(error)}
+            found = {"error": kind, "message": error.message, "remedy": error.remedy, "about": error.about}
         except MemoryError:
-            found = {"error": "ModelError", "message": "looking at the files takes too much memory; check them"}
+            found = {
+                "error": "ModelError",
+                "message": "looking at the files takes too much memory",
+                "remedy": "check them",
+            }
         except Exception as error:
             found = {"error": "ModelError", "message": f"the files could not be looked at ({type(error).__name__})"}
         answers.write(json.dumps(found).encode() + b"\n")

@@ -64,9 +64,9 @@ def check_owner_name(name: str) -> str:
     try:
         check_name(f"{name}/x")
     except PackageError:
-        raise UsageError(f'"{name}" is no name; use letters, digits, ".", "_" and "-"') from None
+        raise UsageError(f'"{name}" is no name', remedy='use letters, digits, ".", "_" and "-"') from None
     if name.casefold() in RESERVED:
-        raise UsageError(f'"{name}" is a part of addresses here; choose another name')
+        raise UsageError(f'"{name}" is a part of addresses here', remedy="choose another name")
     return name
 
 
@@ -108,7 +108,9 @@ class People:
                 .where(which, tokens.c.once.is_(False))
             ).one_or_none()
             if found is None or found[2] <= time.time():
-                raise Unauthorized("the token is unknown, expired or revoked; get another with `learndock login`")
+                raise Unauthorized(
+                    "the token is unknown, expired or revoked", remedy="get another with `learndock login`"
+                )
             token_id, scope, _, owner_id, name, operator = found
             others = connection.execute(
                 select(owners.c.id, owners.c.key, memberships.c.role)
@@ -157,7 +159,7 @@ class People:
         with self._database.write() as connection:
             gone = connection.execute(delete(tokens).where(tokens.c.id == token, tokens.c.owner == who.id)).rowcount
             if not gone:
-                raise NotFound(f"you have no token {token}; `learndock token list` shows them")
+                raise NotFound(f"you have no token {token}", remedy="`learndock token list` shows them")
             note(connection, who, "token.revoke", str(token))
 
     def first_link(self) -> str | None:
@@ -206,7 +208,7 @@ class People:
                 .returning(tokens.c.owner)
             ).scalar_one_or_none()
             if found is None:
-                raise Unauthorized("the link is unknown, used or older than an hour; ask for another")
+                raise Unauthorized("the link is unknown, used or older than an hour", remedy="ask for another")
             made = self._insert_token(connection, found, name, scope, self._days(days))
             owner = connection.execute(select(owners.c.name).where(owners.c.id == found)).scalar_one()
             note(connection, Principal(name=owner, token=made.id), "token.exchange", str(made.id))
@@ -240,7 +242,7 @@ class People:
             Conflict: it would be left without an administrator.
         """
         if organisation.casefold() not in who.administers:
-            raise NotFound(f"{organisation}: you administer no such organisation")
+            raise NotFound("you administer no such organisation", about=organisation)
         with self._database.write() as connection:
             group, user = self._owner(connection, organisation, kind="organisation"), self._owner(connection, member)
             connection.execute(
@@ -254,7 +256,9 @@ class People:
                 .where(memberships.c.organisation == group.id, memberships.c.role == "admin")
             ).scalar_one()
             if not left:
-                raise Conflict(f"{organisation}: somebody must administer it; name another administrator first")
+                raise Conflict(
+                    "somebody must administer it", remedy="name another administrator first", about=organisation
+                )
             note(connection, who, "organisation.member", f"{group.name} {user.name} {role or 'none'}")
 
     def members(self, who: Principal, organisation: str) -> list[tuple[str, str]]:
@@ -264,7 +268,7 @@ class People:
             NotFound: ``who`` is no member of such an organisation.
         """
         if not who.owns(organisation):
-            raise NotFound(f"{organisation}: you belong to no such organisation")
+            raise NotFound("you belong to no such organisation", about=organisation)
         with self._database.read() as connection:
             group = self._owner(connection, organisation, kind="organisation")
             found = connection.execute(
@@ -322,12 +326,12 @@ class People:
         with self._database.write() as connection:
             owner = self._owner(connection, name)
             if owner.id == who.id:
-                raise Conflict("nobody removes themselves; ask another operator")
+                raise Conflict("nobody removes themselves", remedy="ask another operator")
             left = connection.execute(
                 select(func.count()).select_from(repositories).where(repositories.c.owner == owner.id)
             ).scalar_one()
             if left:
-                raise Conflict(f"{owner.name}: owns {left} repositories; delete them first")
+                raise Conflict(f"owns {left} repositories", remedy="delete them first", about=owner.name)
             connection.execute(delete(owners).where(owners.c.id == owner.id))
             note(connection, who, "user.remove", owner.name)
 
@@ -343,14 +347,14 @@ class People:
     def _need_operator(self, who: Principal) -> None:
         who.need("admin")
         if not who.operator:
-            raise Forbidden("only an operator of this service may do that; ask one")
+            raise Forbidden("only an operator of this service may do that", remedy="ask one")
 
     def _add(self, who: Principal, name: str, kind: str, *, operator: bool = False, quota: int | None = None) -> Owner:
         check_owner_name(name)
         with self._database.write() as connection:
             taken = connection.execute(select(owners.c.name).where(owners.c.key == name.casefold())).scalar()
             if taken is not None:
-                raise Conflict(f"{taken}: the name is taken; choose another")
+                raise Conflict("the name is taken", remedy="choose another", about=taken)
             owner = self._insert_owner(connection, name, kind, operator=operator, quota=quota)
             if kind == "organisation":
                 connection.execute(insert(memberships).values(organisation=owner, member=who.id, role="admin"))
@@ -360,7 +364,7 @@ class People:
     def _owner(self, connection: Connection, name: str, *, kind: str | None = None) -> Owner:
         row = connection.execute(select(owners).where(owners.c.key == name.casefold())).one_or_none()
         if row is None or (kind is not None and row.kind != kind):
-            raise NotFound(f"{name}: there is no such {kind or 'user or organisation'}")
+            raise NotFound(f"there is no such {kind or 'user or organisation'}", about=name)
         return _to_owner(row)
 
     def _insert_owner(
@@ -377,7 +381,7 @@ class People:
         self, connection: Connection, owner: int, name: str, scope: Scope, days: float, *, once: bool = False
     ) -> Token:
         if scope not in SCOPES:
-            raise UsageError(f'"{scope}" is no scope; a token may read, write or admin')
+            raise UsageError(f'"{scope}" is no scope', remedy="a token may read, write or admin")
         secret, now = MARK + secrets.token_urlsafe(32), time.time()
         expires = now + days * DAY
         made = connection.execute(

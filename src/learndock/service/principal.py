@@ -42,9 +42,11 @@ class Principal:
             Forbidden: its scope is smaller.
         """
         if self.scope is None:
-            raise Unauthorized("this needs a token; get one with `learndock login`")
+            raise Unauthorized("this needs a token", remedy="get one with `learndock login`")
         if SCOPES.index(self.scope) < SCOPES.index(scope):
-            raise Forbidden(f"this token may {self.scope}, this needs {scope}; log in with a token of that scope")
+            raise Forbidden(
+                f"this token may {self.scope}, this needs {scope}", remedy="log in with a token of that scope"
+            )
 
     def owns(self, owner: str) -> bool:
         """Whether the things of ``owner`` are theirs, or their organisation's."""

@@ -69,7 +69,7 @@ class Receiver:
             StorageFull: no room.
         """
         if self.received + len(piece) > self._room:
-            raise TooLarge(f"more bytes than the {self._room} that were announced; begin the upload anew")
+            raise TooLarge(f"more bytes than the {self._room} that were announced", remedy="begin the upload anew")
         view = memoryview(piece)
         with storage_errors(self._path):
             left = view

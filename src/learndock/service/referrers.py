@@ -39,14 +39,19 @@ def open_referrers(folder: Path) -> Callable[[], set[str]]:
     try:
         elsewhere = json.loads(mark.read_bytes())["database"] != "here"
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"{mark}: damaged ({error}); start `learndock serve` once to write it again") from None
+        raise Corrupt(
+            f"damaged ({error})", remedy="start `learndock serve` once to write it again", about=mark
+        ) from None
     if elsewhere:
         raise DockError(
-            f"{folder}: belongs to a service whose database is elsewhere, and only that knows which files are "
-            "needed; the service deletes unreferenced files by itself"
+            "belongs to a service whose database is elsewhere, and only that knows which files are needed",
+            remedy="the service deletes unreferenced files by itself",
+            about=folder,
         )
     if not file.exists():
-        raise Corrupt(f"{file}: is missing, and only it knows which files are needed; restore it from a backup")
+        raise Corrupt(
+            "is missing, and only it knows which files are needed", remedy="restore it from a backup", about=file
+        )
 
     def ask() -> set[str]:
         database = Database(f"sqlite:///{file.absolute()}")

@@ -159,13 +159,17 @@ class Repositories:
             asked = asked.where(commits.c.id.startswith(revision)).limit(2)
         else:
             raise NotFound(
-                f"{repository.name}: no revision {revision[:80]!r}; there is {MAIN}, and commits by their id"
+                f"no revision {revision[:80]!r}",
+                remedy=f"there is {MAIN}, and commits by their id",
+                about=repository.name,
             )
         with self._database.read() as connection:
             found = connection.execute(asked).all()
         if len(found) != 1:
             raise NotFound(
-                f"{repository.name}: no revision {revision[:80]!r}; there is {MAIN}, and commits by their id"
+                f"no revision {revision[:80]!r}",
+                remedy=f"there is {MAIN}, and commits by their id",
+                about=repository.name,
             )
         return _to_commit(found[0])
 
@@ -202,7 +206,7 @@ class Repositories:
         with self._database.read() as connection:
             row = connection.execute(asked).one_or_none()
         if row is None:
-            raise NotFound(f"{path[:200]}: no such file at {commit.id[:12]}")
+            raise NotFound(f"no such file at {commit.id[:12]}", about=path[:200])
         return Entry(*row)
 
     # -- changing -----------------------------------------------------------------------------------------
@@ -219,10 +223,12 @@ class Repositories:
         check_name(name)
         owner, _, own = name.partition("/")
         if not who.owns(owner):
-            raise NotFound(f"{owner}: you are not that user, and belong to no such organisation")
+            raise NotFound("you are not that user, and belong to no such organisation", about=owner)
         with self._database.write() as connection:
             if connection.execute(select(repositories.c.id).where(repositories.c.key == name.casefold())).first():
-                raise Conflict(f"{name}: there is such a repository already; choose another name, or commit to it")
+                raise Conflict(
+                    "there is such a repository already", remedy="choose another name, or commit to it", about=name
+                )
             row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
             now = time.time()
             connection.execute(
@@ -293,8 +299,9 @@ class Repositories:
             repository = self._get(connection, who, name, write=True)
             if parent is not None and repository.head is not None and not repository.head.startswith(parent):
                 raise Conflict(
-                    f"{repository.name}: its head is {repository.head[:12]}, not {parent[:12]}; look at what "
-                    "changed, then commit on top of that"
+                    f"its head is {repository.head[:12]}, not {parent[:12]}",
+                    remedy="look at what changed, then commit on top of that",
+                    about=repository.name,
                 )
             before = self._files(connection, repository.head)
             files = self._changed(who, before, changes, trusted=trusted)
@@ -360,11 +367,13 @@ class Repositories:
         ).one_or_none()  # fmt: skip
         if row is None:
             raise NotFound(
-                f"{name[:200]}: there is no such learnware or repository here; `learndock list` shows what is"
+                "there is no such learnware or repository here",
+                remedy="`learndock list` shows what is",
+                about=name[:200],
             )
         found = _to_repository(row)
         if write and not who.owns(found.owner):
-            raise Forbidden(f"{found.name}: it is not yours to change; its owner is {found.owner}")
+            raise Forbidden(f"it is not yours to change; its owner is {found.owner}", about=found.name)
         return found
 
     def _files(self, connection: Connection, commit: str | None) -> dict[str, tuple[str, int]]:
@@ -379,7 +388,7 @@ class Repositories:
         files = dict(before)
         for path in changes.delete:
             if files.pop(path, None) is None:
-                raise NotFound(f"{path[:200]}: cannot be deleted, there is no such file")
+                raise NotFound("cannot be deleted, there is no such file", about=path[:200])
         for folder in changes.delete_folders:
             below = folder.rstrip("/") + "/"
             files = {p: f for p, f in files.items() if not p.startswith(below)}
@@ -393,10 +402,10 @@ class Repositories:
             raise PackageError(f"{len(files)} files; a repository has at most {self._settings.max_files}")
         folded = {p.casefold() for p in files}
         if len(folded) != len(files):
-            raise PackageError("two paths differ only in upper and lower case; rename one")
+            raise PackageError("two paths differ only in upper and lower case", remedy="rename one")
         folders = {"/".join(p.split("/")[:i]) for p in folded for i in range(1, p.count("/") + 1)}
         for path in sorted(folded & folders):
-            raise PackageError(f"{path}: is a file and a folder; rename one")
+            raise PackageError("is a file and a folder", remedy="rename one", about=path)
         owner, allowed = connection.execute(
             select(owners.c.id, owners.c.quota).where(owners.c.key == repository.owner.casefold())
         ).one()
@@ -413,8 +422,8 @@ class Repositories:
         more = sum(size for sha256, size in new.items() if sha256 not in known)
         if used + more > allowed:
             raise QuotaExceeded(
-                f"{repository.owner} keeps {used} bytes, {more} more would pass the {allowed} allowed; delete "
-                "something first, or ask the operator"
+                f"{repository.owner} keeps {used} bytes, {more} more would pass the {allowed} allowed",
+                remedy="delete something first, or ask the operator",
             )
 
     def _insert_commit(

@@ -88,7 +88,9 @@ class Service:
         try:
             len(self.dock)
         except DockError as error:
-            raise Unavailable(f"the dock does not answer ({type(error).__name__}); look at the service's log") from None
+            raise Unavailable(
+                f"the dock does not answer ({type(error).__name__})", remedy="look at the service's log"
+            ) from None
 
     # -- committing ---------------------------------------------------------------------------------------
 
@@ -204,10 +206,12 @@ class Service:
 
     def _add(self, name: str, manifest: Manifest, files: Mapping[str, str]) -> Record:
         if manifest.name != name:
-            raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}; pack it under this name")
+            raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")
         missing = [f.path for f in manifest.files if files.get(f.path) != f.sha256]
         if missing:
-            raise PackageError(f"{missing[0]}: missing, or other bytes than {MANIFEST} says; upload what was packed")
+            raise PackageError(
+                f"missing, or other bytes than {MANIFEST} says", remedy="upload what was packed", about=missing[0]
+            )
         listed = {f.path: f.sha256 for f in manifest.files}
         with self._folder(listed) as folder:
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
@@ -276,7 +280,8 @@ def open_home(settings: Settings, folder: Path, *, create: bool) -> LocalDock:
     """
     if bool(settings.database) != bool(settings.objects):
         raise UsageError(
-            "a dock lies in a folder, or its records in --database and its bytes in --objects; give both or neither"
+            "a dock lies in a folder, or its records in --database and its bytes in --objects",
+            remedy="give both or neither",
         )
     if not settings.database:
         return open_local_dock(folder, create=create)
@@ -300,8 +305,9 @@ def open_database(settings: Settings, dock: LocalDock) -> Database:
     file, mark = dock.folder / DATABASE, dock.folder / SERVED
     if mark.exists() and not settings.database and not file.exists():
         raise DockError(
-            f"{file}: is missing, and only it knows who may see what; restore it with `learndock restore`, or "
-            f"remove {mark} to begin anew with everything public"
+            "is missing, and only it knows who may see what",
+            remedy=f"restore it with `learndock restore`, or remove {mark} to begin anew with everything public",
+            about=file,
         )
     database = Database(settings.database or f"sqlite:///{file.absolute()}")
     database.migrate()

@@ -112,7 +112,7 @@ class Uploads:
                 )
             ).one_or_none()
         if row is None:
-            raise NotFound(f"{upload[:32]}: you have no such upload; it may have expired, begin another")
+            raise NotFound("you have no such upload", remedy="it may have expired, begin another", about=upload[:32])
         begun = 0 if row.part_size is not None else self._length(upload)
         offset = row.size if row.stored else begun
         return Upload(row.id, row.sha256, row.size, offset, row.part_size, row.stored, row.expires)
@@ -180,7 +180,7 @@ class Uploads:
         with self._alone(who, upload):
             there = self._length(upload.id)
             if upload.part_size is not None:
-                raise Conflict("this upload comes in parts; send them to their own addresses")
+                raise Conflict("this upload comes in parts", remedy="send them to their own addresses")
             if upload.stored or offset != there:
                 raise Conflict(f"the upload goes on at byte {upload.size if upload.stored else there}, not at {offset}")
             hashes = self._hashes.get(upload.id)
@@ -205,7 +205,7 @@ class Uploads:
             with Receiver(self._file(upload.id), offset=begin, size=size, hashes=None) as receiver:
                 yield receiver
             if receiver.received != size:
-                raise UsageError(f"part {number} has {size} bytes, {receiver.received} came; send it again")
+                raise UsageError(f"part {number} has {size} bytes, {receiver.received} came", remedy="send it again")
             with self._database.write() as connection:
                 connection.execute(delete(parts).where(parts.c.upload == upload.id, parts.c.number == number))
                 connection.execute(
@@ -242,7 +242,9 @@ class Uploads:
                 there = set(connection.execute(select(parts.c.number).where(parts.c.upload == upload.id)).scalars())
             missing = [n for n in range(1, upload.part_count + 1) if n not in there]
             if missing:
-                raise Conflict(f"{len(missing)} parts are missing, part {missing[0]} first; send them, then complete")
+                raise Conflict(
+                    f"{len(missing)} parts are missing, part {missing[0]} first", remedy="send them, then complete"
+                )
             return self._keep(who, upload, self._hashed(upload))
 
     def put(self, who: Principal, content: bytes) -> Blob:
@@ -268,7 +270,7 @@ class Uploads:
                 for piece in pieces():
                     receiver.write(piece)
             if not self.finish(who, upload).stored:
-                raise Unavailable("the file was taken away while it was stored; send it again")
+                raise Unavailable("the file was taken away while it was stored", remedy="send it again")
         return hashes.blob()
 
     # -- what is there ------------------------------------------------------------------------------------
@@ -282,7 +284,7 @@ class Uploads:
         with self._database.read() as connection:
             row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one_or_none()
             if row is None or not self._holds(connection, who, sha256, row.size):
-                raise NotFound(f"{sha256[:64]}: you have uploaded no such file; upload it first")
+                raise NotFound("you have uploaded no such file", remedy="upload it first", about=sha256[:64])
         return Blob(row.sha256, row.size, row.oid)
 
     def known(self, sha256: str) -> Blob:
@@ -349,9 +351,9 @@ class Uploads:
         if not _SHA256.fullmatch(sha256):
             raise UsageError("sha256 is the SHA-256 of the file, in 64 lower-case hexadecimal digits")
         if size < 0:
-            raise UsageError(f"size is {size}; a file has 0 bytes or more")
+            raise UsageError(f"size is {size}", remedy="a file has 0 bytes or more")
         if size > self._settings.max_file:
-            raise TooLarge(f"{size} bytes; this service takes files of at most {self._settings.max_file}")
+            raise TooLarge(f"{size} bytes", remedy=f"this service takes files of at most {self._settings.max_file}")
         if part_size is not None and (part_size < MIN_PART or -(-size // part_size) > MAX_PARTS):
             raise UsageError(f"parts have at least {MIN_PART} bytes, and there are at most {MAX_PARTS}")
 
@@ -361,11 +363,11 @@ class Uploads:
         key = upload.id if part is None else f"{upload.id}/{part}"
         with self._lock:
             if key in self._busy:
-                raise Conflict("another request is sending these bytes; wait for it, then ask for the offset")
+                raise Conflict("another request is sending these bytes", remedy="wait for it, then ask for the offset")
             if sum(name == who.name for name in self._busy.values()) >= self._settings.concurrent_uploads:
                 raise TooManyRequests(
-                    f"{self._settings.concurrent_uploads} uploads at once are what this service takes of one "
-                    "user; wait for one to end"
+                    f"{self._settings.concurrent_uploads} uploads at once are what this service takes of one user",
+                    remedy="wait for one to end",
                 )
             self._busy[key] = who.name
         try:
@@ -389,8 +391,8 @@ class Uploads:
             with self._database.write() as connection:
                 connection.execute(delete(uploads).where(uploads.c.id == upload.id))
             raise UsageError(
-                f"the bytes that came have the SHA-256 {blob.sha256[:12]}..., {upload.sha256[:12]}... was announced; "
-                "nothing was kept, send them again"
+                f"the bytes that came have the SHA-256 {blob.sha256[:12]}..., {upload.sha256[:12]}... was announced",
+                remedy="nothing was kept, send them again",
             )
         # The lease is there before the blob, so that no collection finds it alone; and comes before or after a
         # collection, not in its midst, for one that nobody referred to may be on its list.

@@ -29,14 +29,14 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
     """
     folders = {parent.as_posix() for path in files for parent in PurePosixPath(path).parents}
     for path in sorted(folders & set(files)):
-        raise PackageError(f"{path}: is a file and a folder; rename one")
+        raise PackageError("is a file and a folder", remedy="rename one", about=path)
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
     with storage_errors(folder), write_lock(_lock(folder)):
         try:
             folder.mkdir()
             for path, sha256 in files.items():
                 if not (folder / path).resolve().is_relative_to(folder.resolve()):
-                    raise PackageError(f"{path[:100]!r} leads out of its folder; give a plain path")
+                    raise PackageError(f"{path[:100]!r} leads out of its folder", remedy="give a plain path")
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 store.link(sha256, folder / path)
             yield folder

@@ -65,19 +65,20 @@ def read_gguf(path: Path) -> Gguf:
             return _read(path, stream, size)
     except (struct.error, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise ModelError(
-            f"{path.name}: cut off or damaged in its head ({error}); its {size:,} bytes are not a whole GGUF file. "
-            "Fetch it again"
+            f"cut off or damaged in its head ({error})",
+            remedy=f"its {size:,} bytes are not a whole GGUF file. Fetch it again",
+            about=path.name,
         ) from None
 
 
 def _read(path: Path, stream: BinaryIO, size: int) -> Gguf:
     magic, version, tensors, settings = struct.unpack("<4sIQQ", stream.read(24))
     if magic != MAGIC:
-        raise ModelError(f"{path.name}: not a GGUF file (it begins with {magic!r}); save the model again")
+        raise ModelError(f"not a GGUF file (it begins with {magic!r})", remedy="save the model again", about=path.name)
     if version not in VERSIONS:
-        raise ModelError(f"{path.name}: GGUF version {version} is not read here; write version 3")
+        raise ModelError(f"GGUF version {version} is not read here", remedy="write version 3", about=path.name)
     if tensors > MAX_TENSORS or settings > MAX_SETTINGS:
-        raise ModelError(f"{path.name}: claims {tensors} tensors and {settings} settings; it is damaged")
+        raise ModelError(f"claims {tensors} tensors and {settings} settings; it is damaged", about=path.name)
     known: dict[str, Any] = {}
     for _ in range(settings):
         key = _text(stream)
@@ -85,18 +86,19 @@ def _read(path: Path, stream: BinaryIO, size: int) -> Gguf:
     entries = [_entry(stream) for _ in range(tensors)]
     align = known.get("general.alignment", 32)
     if type(align) is not int or not 1 <= align <= 1 << 20:
-        raise ModelError(f"{path.name}: aligned to {align!r} bytes; it is damaged")
+        raise ModelError(f"aligned to {align!r} bytes; it is damaged", about=path.name)
     start = -(-stream.tell() // align) * align
     found: dict[str, Quantised] = {}
     for name, shape, kind, offset in entries:
         length = _length(path, name, shape, kind)
         if start + offset + length > size:
             raise ModelError(
-                f"{path.name}: cut off: {name} ends at byte {start + offset + length:,}, the file has {size:,}; "
-                "fetch it again"
+                f"cut off: {name} ends at byte {start + offset + length:,}, the file has {size:,}",
+                remedy="fetch it again",
+                about=path.name,
             )
         if name in found:
-            raise ModelError(f"{path.name}: holds {name} twice; it is damaged")
+            raise ModelError(f"holds {name} twice; it is damaged", about=path.name)
         found[name] = Quantised(shape, kind, path, start + offset, start + offset + length)
     return Gguf(path, known, found)
 
@@ -139,13 +141,14 @@ def _length(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
     if kind not in KINDS:
         known = ", ".join(k.name for k in KINDS.values())
         raise ModelError(
-            f"{path.name}: {name} is stored as {UNREAD.get(kind, f'type {kind}')}, which is not read here; read are "
-            f"{known}. Quantise it to one of these, or save the model as safetensors"
+            f"{name} is stored as {UNREAD.get(kind, f'type {kind}')}, which is not read here",
+            remedy=f"read are {known}. Quantise it to one of these, or save the model as safetensors",
+            about=path.name,
         )
     found = KINDS[kind]
     count = math.prod(shape)
     if count == 0 or shape[-1] % found.numbers:
-        raise ModelError(f"{path.name}: {name} has the shape {list(shape)}, no whole blocks of {found.name}")
+        raise ModelError(f"{name} has the shape {list(shape)}, no whole blocks of {found.name}", about=path.name)
     return count // found.numbers * found.size
 
 
@@ -165,7 +168,7 @@ def read_parts(paths: Sequence[Path]) -> Gguf:
     """
     paths = sorted(paths)
     if not paths:
-        raise ModelError("there is no .gguf file; give the folder that holds it")
+        raise ModelError("there is no .gguf file", remedy="give the folder that holds it")
     read = [read_gguf(path) for path in paths]
     counts = {int(part.settings.get(COUNT) or 1) for part in read}
     if len(read) == 1 and counts == {1}:
@@ -175,26 +178,31 @@ def read_parts(paths: Sequence[Path]) -> Gguf:
     if len(families) != 1 or None in families or len(counts) != 1 or 1 in counts:
         names = ", ".join(path.name for path in paths)
         raise ModelError(
-            f"expected one .gguf file, or the parts NAME-00001-of-0000N.gguf of one, found {names}; a learnware is one "
-            "model: keep the files of one"
+            f"expected one .gguf file, or the parts NAME-00001-of-0000N.gguf of one, found {names}",
+            remedy="a learnware is one model: keep the files of one",
         )
     total = counts.pop()
     for number in range(total):
         if not any(int(found[2]) == number + 1 and part.settings.get(NUMBER) == number
                    for found, part in zip(named, read, strict=True) if found):  # fmt: skip
             raise ModelError(
-                f"{paths[0].name}: part {number + 1} of {total} ({COUNT}) is missing; put all parts into the folder, "
-                "or join them with `llama-gguf-split --merge`"
+                f"part {number + 1} of {total} ({COUNT}) is missing",
+                remedy="put all parts into the folder, or join them with `llama-gguf-split --merge`",
+                about=paths[0].name,
             )
     tensors: dict[str, Quantised] = {}
     for part in read:
         if twice := sorted(set(tensors) & set(part.tensors)):
-            raise ModelError(f"{part.path.name}: holds {twice[0]}, which another part holds too; fetch the parts again")
+            raise ModelError(
+                f"holds {twice[0]}, which another part holds too", remedy="fetch the parts again", about=part.path.name
+            )
         tensors.update(part.tensors)
     wanted = read[0].settings.get(TENSORS, len(tensors))
     if len(read) != total or wanted != len(tensors):
         raise ModelError(
-            f"{paths[0].name}: its parts hold {len(tensors)} tensors, {TENSORS} says {wanted}; fetch them again"
+            f"its parts hold {len(tensors)} tensors, {TENSORS} says {wanted}",
+            remedy="fetch them again",
+            about=paths[0].name,
         )
     return Gguf(read[0].path, read[0].settings, tensors)
 
@@ -210,13 +218,13 @@ def numbers(file: Gguf, name: str) -> Float:
     """
     entry = file.tensors.get(name)
     if entry is None:
-        raise ModelError(f"{file.path.name}: has no tensor {name}; write it again")
+        raise ModelError(f"has no tensor {name}", remedy="write it again", about=file.path.name)
     kind = KINDS[entry.kind]
     with entry.path.open("rb") as stream:
         stream.seek(entry.begin)
         data = np.frombuffer(stream.read(entry.end - entry.begin), np.uint8)
     found = kind.read(data.reshape(-1, kind.size)).reshape(entry.shape)
     if not np.isfinite(found).all():
-        raise ModelError(f"{file.path.name}: {name} holds numbers that are not finite; the file is damaged")
+        raise ModelError(f"{name} holds numbers that are not finite; the file is damaged", about=file.path.name)
     # Plain numbers are still the file's own bytes, which are read-only
     return np.require(found, np.float32, ["W"])

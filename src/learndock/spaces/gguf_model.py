@@ -90,8 +90,9 @@ def family_of(file: Gguf) -> str:
     found = file.settings.get("general.architecture")
     if found not in FAMILIES:
         raise ModelError(
-            f"{file.path.name}: the architecture {found!r} is not read from GGUF; known are "
-            f"{', '.join(FAMILIES)}. Save the model as safetensors instead"
+            f"the architecture {found!r} is not read from GGUF",
+            remedy=f"known are {', '.join(FAMILIES)}. Save the model as safetensors instead",
+            about=file.path.name,
         )
     return str(found)
 
@@ -123,15 +124,17 @@ def check_settings(file: Gguf) -> None:
 
 def _unread(file: Gguf, key: str, why: str) -> ModelError:
     return ModelError(
-        f"{file.path.name}: the setting {key} {why}; if it does not matter for this model, remove it with "
-        f"`gguf-new-metadata --remove-metadata {key}`, else save the model as safetensors"
+        f"the setting {key} {why}",
+        remedy="if it does not matter for this model, remove it with "
+        f"`gguf-new-metadata --remove-metadata {key}`, else save the model as safetensors",
+        about=file.path.name,
     )
 
 
 def _setting(file: Gguf, key: str) -> Any:
     name = f"{family_of(file)}.{key}"
     if name not in file.settings:
-        raise ModelError(f"{file.path.name}: does not say {name}; write it again")
+        raise ModelError(f"does not say {name}", remedy="write it again", about=file.path.name)
     return file.settings[name]
 
 
@@ -140,17 +143,18 @@ def _count(file: Gguf, key: str, default: int | None = None) -> int:
     name = f"{family_of(file)}.{key}"
     found = file.settings.get(name, default)
     if found is None:
-        raise ModelError(f"{file.path.name}: does not say {name}; write it again")
+        raise ModelError(f"does not say {name}", remedy="write it again", about=file.path.name)
     if isinstance(found, list):
         if len(found) != int(_setting(file, "block_count")) or len(set(found)) != 1:
             raise ModelError(
-                f"{file.path.name}: {name} differs from layer to layer ({found[:8]}), which is not read here; save the "
-                "model as safetensors"
+                f"{name} differs from layer to layer ({found[:8]}), which is not read here",
+                remedy="save the model as safetensors",
+                about=file.path.name,
             )
         found = found[0]
     if type(found) is not int or found < 1:
         raise ModelError(
-            f"{file.path.name}: {name} is {found!r}, expected a whole number of at least 1; write it again"
+            f"{name} is {found!r}, expected a whole number of at least 1", remedy="write it again", about=file.path.name
         )
     return found
 
@@ -165,7 +169,7 @@ def config(file: Gguf) -> dict[str, Any]:
     family = family_of(file)
     heads, width = _count(file, "attention.head_count"), _count(file, "embedding_length")
     if "token_embd.weight" not in file.tensors:
-        raise ModelError(f"{file.path.name}: has no tensor token_embd.weight; write it again")
+        raise ModelError("has no tensor token_embd.weight", remedy="write it again", about=file.path.name)
     words = file.tensors["token_embd.weight"].shape[0]
     size = _count(file, "attention.key_length", width // heads)
     for key, expected in (("attention.value_length", size), ("rope.dimension_count", size), ("vocab_size", words)):
@@ -239,7 +243,9 @@ def _rope_factors(file: Gguf, size: int) -> list[float] | None:
     found = numbers(file, ROPE_FREQS).astype(np.float64)
     if found.shape != (size // 2,) or found.min() <= 0:
         raise ModelError(
-            f"{file.path.name}: {ROPE_FREQS} must be {size // 2} positive numbers, half of a head's; write it again"
+            f"{ROPE_FREQS} must be {size // 2} positive numbers, half of a head's",
+            remedy="write it again",
+            about=file.path.name,
         )
     return None if (found == 1).all() else [float(f) for f in found]
 
@@ -268,7 +274,7 @@ def state(file: Gguf) -> dict[str, Float]:
     needed = [f"model.layers.{i}.{part}.weight" for i in range(layers) for part in _BLOCK_NAMES.values()]
     missing = [n for n in ("model.embed_tokens.weight", "model.norm.weight", *needed) if n not in found]
     if missing:
-        raise ModelError(f"{file.path.name}: has no weights for {', '.join(missing[:3])}; write it again")
+        raise ModelError(f"has no weights for {', '.join(missing[:3])}", remedy="write it again", about=file.path.name)
     return found
 
 
@@ -281,7 +287,7 @@ def _own_name(file: Gguf, name: str) -> str:
     part, _, kind = name.rpartition(".")
     if kind == "weight" and part in _TOP_NAMES:
         return f"{_TOP_NAMES[part]}.weight"
-    raise ModelError(f"{file.path.name}: the tensor {name} is unknown here; save the model as safetensors")
+    raise ModelError(f"the tensor {name} is unknown here", remedy="save the model as safetensors", about=file.path.name)
 
 
 def _biases(file: Gguf) -> list[bool]:
@@ -296,8 +302,9 @@ def _biases(file: Gguf) -> list[bool]:
         there = [name in file.tensors for name in names]
         if any(there) and not all(there):
             raise ModelError(
-                f"{file.path.name}: has {names[there.index(True)]} but no {names[there.index(False)]}; a bias in a "
-                "part of these layers is not read here. Save the model as safetensors"
+                f"has {names[there.index(True)]} but no {names[there.index(False)]}",
+                remedy="a bias in a part of these layers is not read here. Save the model as safetensors",
+                about=file.path.name,
             )
         found.append(any(there))
     return found

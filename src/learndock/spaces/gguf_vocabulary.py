@@ -88,8 +88,10 @@ def check_vocabulary_settings(file: Gguf) -> None:
         if value not in neutral:
             why = f"is {str(value)[:40]!r}" if neutral else "is there"
             raise ModelError(
-                f"{file.path.name}: {key} {why}, which is not read here; if it does not matter for this model, remove "
-                f"it with `gguf-new-metadata --remove-metadata {key}`, else save the model as safetensors"
+                f"{key} {why}, which is not read here",
+                remedy="if it does not matter for this model, remove "
+                f"it with `gguf-new-metadata --remove-metadata {key}`, else save the model as safetensors",
+                about=file.path.name,
             )
 
 
@@ -112,8 +114,10 @@ def begin_token(file: Gguf) -> int | None:
     found = _token(file, "bos", 1 if kind == "llama" else None)
     if found is None:
         raise ModelError(
-            f"{file.path.name}: texts begin with a token (tokenizer.ggml.add_bos_token), and "
-            "tokenizer.ggml.bos_token_id does not say which; write it again"
+            "texts begin with a token (tokenizer.ggml.add_bos_token), and "
+            "tokenizer.ggml.bos_token_id does not say which",
+            remedy="write it again",
+            about=file.path.name,
         )
     return found
 
@@ -139,7 +143,7 @@ def _token(file: Gguf, key: str, default: int | None) -> int | None:
     words = file.settings.get(TOKENS) or []
     if found is not None and (type(found) is not int or not 0 <= found < max(len(words), 1)):
         raise ModelError(
-            f"{file.path.name}: {name} is {found!r}, which is no token of its {len(words)}; write it again"
+            f"{name} is {found!r}, which is no token of its {len(words)}", remedy="write it again", about=file.path.name
         )
     return found
 
@@ -162,8 +166,9 @@ def tokenizer_bytes(file: Gguf) -> bytes:
     kinds = known.get("tokenizer.ggml.token_type") or [_NORMAL] * len(words or [])
     if not words or len(kinds) != len(words) or len(set(words)) != len(words):
         raise ModelError(
-            f"{file.path.name}: its vocabulary of {len(words or [])} tokens and {len(kinds)} types is not whole, or "
-            "has a token twice; put the model's tokenizer.json beside it"
+            f"its vocabulary of {len(words or [])} tokens and {len(kinds)} types is not whole, or has a token twice",
+            remedy="put the model's tokenizer.json beside it",
+            about=file.path.name,
         )
     if _kind(file) == "gpt2":
         made = _byte_level(file, words)
@@ -186,8 +191,9 @@ def _added(number: int, text: str, kind: int) -> dict[str, Any]:
 def _foreign(file: Gguf) -> ModelError:
     split = file.settings.get(PRE)
     return ModelError(
-        f"{file.path.name}: the vocabulary {_kind(file)}/{split} is not read from GGUF ({MODEL}, {PRE}); put the "
-        "model's tokenizer.json beside it"
+        f"the vocabulary {_kind(file)}/{split} is not read from GGUF ({MODEL}, {PRE})",
+        remedy="put the model's tokenizer.json beside it",
+        about=file.path.name,
     )
 
 
@@ -230,13 +236,15 @@ def _pieces(file: Gguf, words: Sequence[str], kinds: Sequence[int]) -> dict[str,
     bytewise = {f"<0x{i:02X}>" for i in range(256)}
     if len(scores) != len(words) or not bytewise <= {w for w, k in zip(words, kinds, strict=True) if k == _BYTE}:
         raise ModelError(
-            f"{file.path.name}: its vocabulary has {len(scores)} scores for {len(words)} pieces, or not all 256 byte "
-            "pieces; put the model's tokenizer.json beside it"
+            f"its vocabulary has {len(scores)} scores for {len(words)} pieces, or not all 256 byte pieces",
+            remedy="put the model's tokenizer.json beside it",
+            about=file.path.name,
         )
     if any(kind == _USER_DEFINED and "\u2581" in word for word, kind in zip(words, kinds, strict=True)):
         raise ModelError(
-            f"{file.path.name}: its vocabulary has user-defined pieces with spaces, which are not read here; put the "
-            "model's tokenizer.json beside it"
+            "its vocabulary has user-defined pieces with spaces, which are not read here",
+            remedy="put the model's tokenizer.json beside it",
+            about=file.path.name,
         )
     merges = _merges(file, joined, {word: i for i, word in enumerate(words)})
     unknown = _token(file, "unknown", 0)
@@ -265,8 +273,10 @@ def _merges(file: Gguf, scores: dict[str, float], order: dict[str, int]) -> list
         pairs = [(left, right) for left, right in pairs if left in scores and right in scores]
         if pairs and seen.setdefault(score, piece) != piece:
             raise ModelError(
-                f"{file.path.name}: the pieces {seen[score]!r} and {piece!r} of its vocabulary have the same score, so "
-                "that it does not say which is joined first; put the model's tokenizer.json beside it"
+                f"the pieces {seen[score]!r} and {piece!r} of its vocabulary have the same score, so "
+                "that it does not say which is joined first",
+                remedy="put the model's tokenizer.json beside it",
+                about=file.path.name,
             )
         found += [(-score, order[left], order[right], left, right) for left, right in pairs]
     return [[left, right] for *_, left, right in sorted(found)]

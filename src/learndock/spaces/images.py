@@ -41,7 +41,9 @@ class ImageEncoder:
 
     def _pixels(self, value: Any) -> NDArray[np.uint8]:
         if not isinstance(value, Image):
-            raise DataError(f"this space reads images, not {type(value).__name__}; choose a space for such inputs")
+            raise DataError(
+                f"this space reads images, not {type(value).__name__}", remedy="choose a space for such inputs"
+            )
         opened = pillow_image(value)
         side = min(opened.size)
         left, top = ((extent - side) / 2 for extent in opened.size)
@@ -82,13 +84,16 @@ def read_image_encoder(described: dict[str, Any], name: str) -> ImageEncoder:
     """
     _, _, resampling = str(described["resampling"]).partition(" ")
     if resampling not in RESAMPLING or described["decoding"] != DECODING or described["fitting"] != FITTING:
-        raise SpaceError(f"space {name}: prepares images in a way that this version does not know; update learndock")
+        raise SpaceError(
+            f"space {name}: prepares images in a way that this version does not know", remedy="update learndock"
+        )
     encoder = ImageEncoder(int(described["size"]), resampling)
     if encoder.fingerprint() != described["check"]:
         from PIL import __version__ as version
 
         raise SpaceError(
             f"space {name}: Pillow {version} resizes images differently here from where the space was made, so specs "
-            "would not compare; install another version of Pillow"
+            "would not compare",
+            remedy="install another version of Pillow",
         )
     return encoder

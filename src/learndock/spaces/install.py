@@ -21,7 +21,7 @@ def install_space(folder: str | Path, *, into: Path | None = None) -> Space:
     if target.exists():
         if read_space(target).description == space.description:
             return get_space(target)
-        raise SpaceError(f"{target}: another space of that name is installed; remove it first")
+        raise SpaceError("another space of that name is installed", remedy="remove it first", about=target)
     part = target.with_name(f".{space.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -182,7 +182,7 @@ def _prototypes(
 
     def without(_: OnnxHelper, descriptions: Sequence[str]) -> Float:
         raise UsageError(
-            f"space {space.name} does not read text, so it has no head of descriptions; use the head means"
+            f"space {space.name} does not read text, so it has no head of descriptions", remedy="use the head means"
         )
 
     return without
@@ -222,7 +222,7 @@ class _Weights:
 def _threads() -> int:
     given = os.environ.get("LEARNDOCK_THREADS") or "0"
     if not (given.isascii() and given.isdigit()):
-        raise UsageError(f'LEARNDOCK_THREADS is "{given}"; set it to a number of threads, or 0 for all cores')
+        raise UsageError(f'LEARNDOCK_THREADS is "{given}"', remedy="set it to a number of threads, or 0 for all cores")
     return int(given)
 
 

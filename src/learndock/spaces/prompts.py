@@ -68,7 +68,7 @@ class PromptFormat:
         """
         ids = self._ids(text[:MAX_CHARACTERS])
         if not ids or not text.strip():
-            raise DataError("a completion is empty; there is nothing to learn from it: leave the row out")
+            raise DataError("a completion is empty", remedy="there is nothing to learn from it: leave the row out")
         return [*ids, self.end]
 
     def _ids(self, text: str) -> list[int]:
@@ -84,7 +84,9 @@ def _turns(value: Any) -> tuple[tuple[str, str], ...]:
         return tuple((role, text[-MAX_CHARACTERS:]) for role, text in value.turns)
     parts = value if isinstance(value, tuple) else (value,)
     if not parts or not all(isinstance(p, str) for p in parts):
-        raise DataError(f"this space reads prompts, not {type(value).__name__}; choose a space for such inputs")
+        raise DataError(
+            f"this space reads prompts, not {type(value).__name__}", remedy="choose a space for such inputs"
+        )
     return (("user", "\n".join(p[-MAX_CHARACTERS:] for p in parts)),)
 
 
@@ -112,10 +114,10 @@ def prompt_format(
     if name is None:
         name = "chatml" if start is not None and stop is not None else "plain"
     if name not in FORMATS:
-        raise SpaceError(f'prompt format "{name}" is unknown; use one of {", ".join(FORMATS)}')
+        raise SpaceError(f'prompt format "{name}" is unknown', remedy=f"use one of {', '.join(FORMATS)}")
     if name == "chatml":
         if start is None or stop is None:
-            raise SpaceError(f"the vocabulary has no {_START} and {_END}; use the prompt format plain")
+            raise SpaceError(f"the vocabulary has no {_START} and {_END}", remedy="use the prompt format plain")
         return PromptFormat(name, tokenizer, stop, start, begin)
     if end is None:
         raise SpaceError("the model names no token that ends a text (eos_token_id); it cannot write completions")

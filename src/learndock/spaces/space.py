@@ -184,7 +184,8 @@ def get_space(name: str | Path | Space = DEFAULT) -> Space:
             return _kept_space(folder.absolute(), (found.st_ino, found.st_mtime_ns, found.st_size))
     known = ", ".join(s.name for s in list_spaces())
     raise SpaceError(
-        f'no space "{name}"; installed: {known}. Author one with `learndock space build`, or pass the folder of one'
+        f'no space "{name}"',
+        remedy=f"installed: {known}. Author one with `learndock space build`, or pass the folder of one",
     )
 
 
@@ -210,10 +211,12 @@ def read_space(folder: Path) -> Space:
         with path.open("rb") as stream:
             text = stream.read(MAX_SPACE_BYTES + 1)
         if len(text) > MAX_SPACE_BYTES:
-            raise SpaceError(f"{path}: more than {MAX_SPACE_BYTES} bytes, too many for a space's description")
+            raise SpaceError(f"more than {MAX_SPACE_BYTES} bytes, too many for a space's description", about=path)
         source = json.loads(text.decode("utf-8"))
         if source["space"] != SPACE_FORMAT:
-            raise SpaceError(f"{path}: space format {source['space']!r} is not known here; update learndock")
+            raise SpaceError(
+                f"space format {source['space']!r} is not known here", remedy="update learndock", about=path
+            )
         space = Space(
             name=source["name"],
             folder=folder,
@@ -224,7 +227,7 @@ def read_space(folder: Path) -> Space:
         )
         _check_names(space, path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise SpaceError(f"{path}: not a readable space ({error!r})") from None
+        raise SpaceError(f"not a readable space ({error!r})", about=path) from None
     return space
 
 
@@ -238,4 +241,4 @@ def _check_names(space: Space, path: Path) -> None:
     odd = [n for n in (space.name, *space.files) if not PLAIN.fullmatch(n)]
     odd += [n for n in packages if not n.isidentifier()]
     if odd:
-        raise SpaceError(f"{path}: {odd[0]!r} is not a plain name; this space is not to be trusted")
+        raise SpaceError(f"{odd[0]!r} is not a plain name; this space is not to be trusted", about=path)

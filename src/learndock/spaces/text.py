@@ -43,7 +43,9 @@ class TextEncoder:
     def _prepare(self, value: Any) -> str | tuple[str, str]:
         parts = value if isinstance(value, tuple) else (value,)
         if not all(isinstance(p, str) for p in parts) or len(parts) > 2:
-            raise DataError(f"this space reads texts, not {type(value).__name__}; choose a space for such inputs")
+            raise DataError(
+                f"this space reads texts, not {type(value).__name__}", remedy="choose a space for such inputs"
+            )
         cut = [p[:MAX_CHARACTERS] for p in parts]
         if self.template is not None:
             for token in self.special:

@@ -75,7 +75,7 @@ def read_checked(space: str, folder: Path, file: str, sha256: str, sources: Sequ
     path = locate(folder, file, sources)
     if path is None:
         ways = " or ".join(f"`{s.remedy}`" for s in sources) or "put it there"
-        raise WeightsMissing(f"space {space}: {file} is not on this machine; get it with {ways}")
+        raise WeightsMissing(f"space {space}: {file} is not on this machine", remedy=f"get it with {ways}")
     source = next((s for s in sources if path in _source_paths(s)), None)
     if source is not None and source.form:
         kept = cached(sha256, file)
@@ -85,8 +85,8 @@ def read_checked(space: str, folder: Path, file: str, sha256: str, sources: Sequ
     found = sha256_bytes(data)
     if found != sha256:
         raise WeightsChanged(
-            f"space {space}: {path} is not the published file (sha256 {found[:12]}..., expected "
-            f"{sha256[:12]}...); stopped before any data was read. Install it again"
+            f"space {space}: {path} is not the published file (sha256 {found[:12]}..., expected {sha256[:12]}...)",
+            remedy="stopped before any data was read. Install it again",
         )
     if source is not None and source.form:
         _keep(cached(sha256, file), data)
@@ -104,7 +104,7 @@ def _wanted(path: Path, folder: Path, file: str, source: FileSource | None) -> b
         try:
             return MAKERS[file](read_gguf(path))
         except (ModelError, KeyError) as error:
-            raise WeightsChanged(f"{path}: no {file} can be made from it ({error}). Install it again") from None
+            raise WeightsChanged(f"no {file} can be made from it ({error}). Install it again", about=path) from None
     return path.read_bytes()
 
 

@@ -68,14 +68,16 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
     """
     header = safetensors_header(io.BytesIO(data), len(data), where=where, error=SpecError)
     if KEY not in header.metadata:
-        raise SpecError(f"{where}: a safetensors file, but no specification; make one with `learndock spec`")
+        raise SpecError(
+            "a safetensors file, but no specification", remedy="make one with `learndock spec`", about=where
+        )
     try:
         about = strict_json(header.metadata[KEY])
         if about["spec"] != FILE_VERSION:
-            raise SpecError(f"{where}: spec version {about['spec']!r} is not known here; update learndock")
+            raise SpecError(f"spec version {about['spec']!r} is not known here", remedy="update learndock", about=where)
         parts = _parts(data, header, where)
         if about.pop("sha256") != _digest(about, parts):
-            raise SpecError(f"{where}: damaged: its content is not what was written; get or make it again")
+            raise SpecError("damaged: its content is not what was written", remedy="get or make it again", about=where)
         return Spec(
             kind=about["kind"],
             space=_table(about["space"]),
@@ -94,7 +96,7 @@ def spec_from_bytes(data: bytes, *, where: str = "spec") -> Spec:
     except SpecError as error:
         raise SpecError(str(error) if where in str(error) else f"{where}: {error}") from None
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise SpecError(f"{where}: its metadata is damaged ({error!r})") from None
+        raise SpecError(f"its metadata is damaged ({error!r})", about=where) from None
 
 
 def _digest(about: dict[str, Any], parts: dict[str, NDArray[Any]]) -> str:
@@ -110,9 +112,9 @@ def _contrasts(parts: dict[str, NDArray[Any]], where: str) -> NDArray[np.float32
     if bits is None and scales is None:
         return None
     if bits is None or scales is None or len(bits) != len(scales) or bits.shape[1] * 8 != len(parts["behaviour"]):
-        raise SpecError(f"{where}: its contrasts do not belong to its behaviour")
+        raise SpecError("its contrasts do not belong to its behaviour", about=where)
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
-        raise SpecError(f"{where}: a scale of its contrasts is negative or not finite")
+        raise SpecError("a scale of its contrasts is negative or not finite", about=where)
     return unpack_bits(bits, scales)
 
 
@@ -125,16 +127,16 @@ def _table(value: Any) -> dict[str, Any]:
 def _parts(data: bytes, header: SafetensorsHeader, where: str) -> dict[str, NDArray[Any]]:
     unknown = sorted(set(header.tensors) - set(PARTS))
     if unknown:
-        raise SpecError(f"{where}: holds unknown parts {', '.join(unknown[:5])}")
+        raise SpecError(f"holds unknown parts {', '.join(unknown[:5])}", about=where)
     found = {}
     for name, (dtype, axes, needed) in PARTS.items():
         entry = header.tensors.get(name)
         if entry is None:
             if needed:
-                raise SpecError(f"{where}: has no {name}")
+                raise SpecError(f"has no {name}", about=where)
             continue
         if entry.dtype != dtype or len(entry.shape) != axes:
-            raise SpecError(f"{where}: {name} is {entry.dtype} {entry.shape}, expected {dtype} with {axes} axes")
+            raise SpecError(f"{name} is {entry.dtype} {entry.shape}, expected {dtype} with {axes} axes", about=where)
         flat = np.frombuffer(data, _DTYPES[dtype], offset=entry.begin, count=int(np.prod(entry.shape)))
         found[name] = flat.reshape(entry.shape).copy()
     return found
@@ -153,11 +155,11 @@ def check_shape(spec: Spec, *, where: str = "spec") -> Spec:
             "vector": spec.space["adapters"]["size"],
         }
     except (KeyError, TypeError):
-        raise SpecError(f"{where}: the description of its space is not complete") from None
+        raise SpecError("the description of its space is not complete", about=where) from None
     for name, length in expected.items():
         part = getattr(spec, name)
         if part is not None and part.shape != (length,):
-            raise SpecError(f"{where}: {name} has {part.shape[0]} numbers, its space prescribes {length}")
+            raise SpecError(f"{name} has {part.shape[0]} numbers, its space prescribes {length}", about=where)
     return spec
 
 
@@ -190,11 +192,11 @@ def read_spec(path: str | Path) -> Spec:
     path = Path(path)
     try:
         if path.is_fifo() or path.is_char_device():
-            raise SpecError(f"{path}: not a regular file; give a spec file")
+            raise SpecError("not a regular file", remedy="give a spec file", about=path)
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise SpecError(f"{path}: more than {MAX_BYTES} bytes, too many for a spec")
+            raise SpecError(f"more than {MAX_BYTES} bytes, too many for a spec", about=path)
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror})") from None
+        raise SpecError(f"cannot be read ({error.strerror})", about=path) from None
     return check_shape(spec_from_bytes(data, where=str(path)), where=str(path))

@@ -61,11 +61,11 @@ def check_written(written: NDArray[Any], n: int) -> NDArray[Any]:
     empty = [i + 1 for i, text in enumerate(found) if not text.strip()]
     if empty:
         raise ModelError(
-            f"the model wrote nothing for prompt {empty[0]} ({len(empty)} of {n}); an empty completion says nothing. "
-            "Is the prompt format the one that it was trained with?"
+            f"the model wrote nothing for prompt {empty[0]} ({len(empty)} of {n})",
+            remedy="an empty completion says nothing. Is the prompt format the one that it was trained with?",
         )
     if n < 4:
-        raise DataError(f"{n} prompts are too few for a spec; give at least 4, better a hundred")
+        raise DataError(f"{n} prompts are too few for a spec", remedy="give at least 4, better a hundred")
     if len(set(found)) < 2:
         raise ModelError("the model writes the same for every prompt; it has no behaviour to specify")
     return found
@@ -96,7 +96,7 @@ def arrange(
     for i, row in enumerate(rows):
         directions[i, : len(row)] = row
     if not directions.any():
-        raise DataError("all completions that would be compared are the same; add examples with others")
+        raise DataError("all completions that would be compared are the same", remedy="add examples with others")
     count = int(blocks.max()) + 1
     return Arranged(asked, directions, np.asarray(blocks % min(GROUPS, count), np.intp))
 

@@ -78,17 +78,17 @@ def make_spec(
     """
     schema = schema or examples.schema
     if schema is None:
-        raise UsageError(f"{examples.source}: no schema is known; pass one")
+        raise UsageError("no schema is known", remedy="pass one", about=examples.source)
     if recipe not in RECIPES:
-        raise UsageError(f'recipe "{recipe}" is unknown; use one of {", ".join(RECIPES)}')
+        raise UsageError(f'recipe "{recipe}" is unknown', remedy=f"use one of {', '.join(RECIPES)}")
     kind: Kind = "task" if predictions is None else "model"
     if predictions is None:
         if examples.targets is None:
-            raise UsageError(f"{examples.source}: has no labels; a task spec needs them")
+            raise UsageError("has no labels", remedy="a task spec needs them", about=examples.source)
         require_classes(examples, schema)
         targets: NDArray[Any] = examples.targets
         if schema.type != "generation" and not np.isfinite(targets).all():
-            raise DataError(f"{examples.source}: a target is NaN or infinite; remove that row")
+            raise DataError("a target is NaN or infinite", remedy="remove that row", about=examples.source)
     else:
         targets = check_predictions(predictions, schema, len(examples))
     space = get_space(space or default_space(examples.kind))
@@ -96,9 +96,11 @@ def make_spec(
     if (head == "completions") != (space.input == "generation"):
         raise UsageError(f'the head "{head}" does not belong to the space {space.name}, which reads {space.input}')
     if schema.type == "generation" and head != "completions":
-        raise UsageError(f"the space {space.name} reads {space.input}; completions need a space of generation")
+        raise UsageError(f"the space {space.name} reads {space.input}", remedy="completions need a space of generation")
     if schema.type == "regression" and head == "completions":
-        raise UsageError(f"the space {space.name} compares completions; a regression has none. Use a space of texts")
+        raise UsageError(
+            f"the space {space.name} compares completions", remedy="a regression has none. Use a space of texts"
+        )
     common = _Common(kind, schema, examples, _soft_labels(schema, targets), targets, head, seed)
     if recipe == "one-pass":
         if settings:
@@ -128,7 +130,7 @@ def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDAr
     if schema.type == "classification" and (values.min() < -1e-6 or np.abs(values.sum(1) - 1).max() > 1e-3):
         raise ModelError("predictions are not probabilities: rows must be at least 0 and sum to 1")
     if n < 4:
-        raise DataError(f"{n} examples are too few for a spec; give at least 4, better a few hundred")
+        raise DataError(f"{n} examples are too few for a spec", remedy="give at least 4, better a few hundred")
     if values.std(0).max() < LEAST_VARIATION:
         raise ModelError("the model predicts the same for every example; it has no behaviour to specify")
     return values

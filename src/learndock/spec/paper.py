@@ -43,7 +43,7 @@ class PaperSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "learning_rate", "batch", "scale"):
             if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0")
+                raise UsageError(f"{name} is {getattr(self, name)}", remedy="it must be above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """For the spec's settings."""
@@ -120,7 +120,7 @@ def descend(
             progress(step + 1, settings.steps)
     vector = np.concatenate([b.detach().numpy().ravel() for b in B]).astype(np.float32)
     if not np.isfinite(vector).all() or not vector.any():
-        raise ModelError("the fit gave no finite parameter vector; lower the learning rate")
+        raise ModelError("the fit gave no finite parameter vector", remedy="lower the learning rate")
     return vector
 
 

@@ -70,7 +70,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         if self.kind not in ("model", "task"):
-            raise SpecError(f'kind "{self.kind}" is unknown; a spec is of a model or of a task')
+            raise SpecError(f'kind "{self.kind}" is unknown', remedy="a spec is of a model or of a task")
         for name in ("domain", "behaviour", "contrasts", "vector"):
             part = getattr(self, name)
             if part is None:
@@ -184,8 +184,8 @@ def require_same_space(one: Spec, other: Spec) -> None:
     if one.space_id != other.space_id:
         what = "; ".join(difference(one.space, other.space))
         raise SpaceMismatch(
-            f"specs of different spaces cannot be compared; they differ in {what}. Make both with the same "
-            "space and recipe"
+            "specs of different spaces cannot be compared",
+            remedy=f"they differ in {what}. Make both with the same space and recipe",
         )
 
 

@@ -71,7 +71,7 @@ def read_diagnoses(package: Path, letters: str) -> list[Diagnosis]:
             return parse_diagnoses(stream, letters)
     except (KeyError, zipfile.BadZipFile, ElementTree.ParseError) as error:
         raise LearndockError(
-            f"{package}: does not hold the list of diagnoses ({error}); delete it and try again"
+            f"does not hold the list of diagnoses ({error})", remedy="delete it and try again", about=package
         ) from None
 
 

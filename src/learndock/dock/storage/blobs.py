@@ -96,14 +96,14 @@ def copy_checked(
         hasher.update(piece)
         passed += len(piece)
         if passed > size:
-            raise Corrupt(f"{where}: more bytes than the {size} of its manifest")
+            raise Corrupt(f"more bytes than the {size} of its manifest", about=where)
         out.write(piece)
         if each is not None:
             each()
     if passed != size:
-        raise Corrupt(f"{where}: {passed} bytes, its manifest says {size}")
+        raise Corrupt(f"{passed} bytes, its manifest says {size}", about=where)
     if hasher.hexdigest() != sha256:
-        raise Corrupt(f"{where}: its SHA-256 is {hasher.hexdigest()[:12]}..., its manifest says {sha256[:12]}...")
+        raise Corrupt(f"its SHA-256 is {hasher.hexdigest()[:12]}..., its manifest says {sha256[:12]}...", about=where)
 
 
 class DiskBlobs:

@@ -53,7 +53,9 @@ def export(storage: DockLayout, which: str, out: Path, *, progress: Progress | N
     def reading() -> Iterator[Found]:
         with leased(storage, which) as (row, lease):
             if sha256_bytes(row.manifest) != row.digest:
-                raise Corrupt(f"{row.name}: its manifest in the database is damaged; run `learndock rebuild`")
+                raise Corrupt(
+                    "its manifest in the database is damaged", remedy="run `learndock rebuild`", about=row.name
+                )
             manifest = Manifest.from_bytes(row.manifest, where=row.name)
             yield Found(manifest, lambda of, file: _stored(storage, of.name, file), lease.touch)
 
@@ -80,7 +82,7 @@ def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -
         except OSError as error:
             if error.errno in _FULL:
                 raise
-            raise UsageError(f"{out}: cannot be made ({error.strerror}); name another folder") from None
+            raise UsageError(f"cannot be made ({error.strerror})", remedy="name another folder", about=out) from None
         found = stack.enter_context(reading())
         placed = False
         try:
@@ -95,15 +97,16 @@ def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -
             if error.errno in _FULL:
                 raise
             raise DockError(
-                f"{out}: {found.manifest.name} cannot be copied there ({error.strerror or error}); nothing was left. "
-                "See to the disk, or name another folder"
+                f"{found.manifest.name} cannot be copied there ({error.strerror or error})",
+                remedy="nothing was left. See to the disk, or name another folder",
+                about=out,
             ) from None
     return out
 
 
 def _refuse_taken(out: Path) -> None:
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another")
+        raise UsageError("exists and is not an empty folder", remedy="name another", about=out)
 
 
 def _fill(found: Found, part: Path, progress: Progress | None) -> None:
@@ -126,8 +129,10 @@ def _stored(storage: DockLayout, name: str, file: File) -> IO[bytes]:
     except NotFound:
         with storage.read() as records:
             if records.row(name) is None:
-                raise NotFound(f"{name}: was removed from this dock") from None
-        raise Corrupt(f"{name}: {file.path}: its bytes are missing from the dock; `learndock add` it again") from None
+                raise NotFound("was removed from this dock", about=name) from None
+        raise Corrupt(
+            f"{file.path}: its bytes are missing from the dock", remedy="`learndock add` it again", about=name
+        ) from None
 
 
 def _copy(found: Found, file: File, target: Path) -> None:
@@ -137,7 +142,9 @@ def _copy(found: Found, file: File, target: Path) -> None:
         try:
             copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where, each=found.alive)
         except Corrupt as error:
-            raise Corrupt(f"{error}; nothing was written. `learndock add` the learnware again to mend it") from None
+            raise Corrupt(
+                f"{error}", remedy="nothing was written. `learndock add` the learnware again to mend it"
+            ) from None
         out.flush()
         os.fsync(out.fileno())
 

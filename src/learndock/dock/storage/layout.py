@@ -151,8 +151,9 @@ class DockLayout:
                 yield
         except OSError as error:
             raise DockError(
-                f"{error.filename or self.folder}: {error.strerror or error}; "
-                "see that the dock's folder can be read and written"
+                f"{error.strerror or error}",
+                remedy="see that the dock's folder can be read and written",
+                about=error.filename or self.folder,
             ) from None
 
     @property
@@ -170,14 +171,15 @@ class DockLayout:
             return self.referrers()
         if self.served:
             raise DockError(
-                f"{self.folder}: a service keeps files of its own here, and only its tables know which are needed; "
-                "run `learndock collect`, which asks them"
+                "a service keeps files of its own here, and only its tables know which are needed",
+                remedy="run `learndock collect`, which asks them",
+                about=self.folder,
             )
         return set()
 
     def _look_for_database(self) -> None:
         if not self.database.exists():
-            raise Corrupt(f"{self.database}: is missing; make it anew with `learndock rebuild`")
+            raise Corrupt("is missing", remedy="make it anew with `learndock rebuild`", about=self.database)
 
 
 def open_layout(folder: Path, *, create: bool) -> DockLayout:
@@ -191,7 +193,9 @@ def open_layout(folder: Path, *, create: bool) -> DockLayout:
     storage = DockLayout(folder)
     with storage.errors():
         if (folder / RESTORING).exists():
-            raise DockError(f"{folder}: a restore into it did not end, or goes on; run `learndock restore` again")
+            raise DockError(
+                "a restore into it did not end, or goes on", remedy="run `learndock restore` again", about=folder
+            )
         if not (folder / MARK).exists():
             _found(folder, create=create)
         _check_mark(folder / MARK)
@@ -206,13 +210,15 @@ def open_layout(folder: Path, *, create: bool) -> DockLayout:
 
 def _found(folder: Path, *, create: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise DockError(f"{folder}: is a file; a dock is a folder")
+        raise DockError("is a file", remedy="a dock is a folder", about=folder)
     foreign = folder.is_dir() and any(not _unfinished_mark(f) for f in folder.iterdir())
     # Looked at again: another process may have founded the dock in the meantime.
     if foreign and not (folder / MARK).exists():
-        raise DockError(f"{folder}: holds files but no {MARK}, so it is no dock; name an empty or a new folder")
+        raise DockError(
+            f"holds files but no {MARK}, so it is no dock", remedy="name an empty or a new folder", about=folder
+        )
     if not create:
-        raise NotFound(f"{folder}: no dock here; `learndock add` makes one, or name another with --dock")
+        raise NotFound("no dock here", remedy="`learndock add` makes one, or name another with --dock", about=folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / MARK) as out:
         out.write(json.dumps({"format": FORMAT}).encode() + b"\n")
@@ -228,11 +234,12 @@ def _check_mark(mark: Path) -> None:
         source = json.loads(mark.read_bytes())
         found = source["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f'{mark}: damaged ({error}); it should read {{"format": {FORMAT}}}') from None
+        raise Corrupt(f"damaged ({error})", remedy=f'it should read {{"format": {FORMAT}}}', about=mark) from None
     if found != FORMAT:
         raise DockError(
-            f"{mark}: the dock has format {found!r}, this learndock knows {FORMAT}; "
-            "upgrade with `pip install --upgrade learndock`"
+            f"the dock has format {found!r}, this learndock knows {FORMAT}",
+            remedy="upgrade with `pip install --upgrade learndock`",
+            about=mark,
         )
 
 

@@ -61,7 +61,7 @@ def leased(storage: DockLayout, which: str) -> Iterator[tuple[Row, Lease]]:
         with storage.read() as records:
             again = records.row(row.name)
         if again is None or again.digest != row.digest:
-            raise NotFound(f"{row.name}: was removed from this dock")
+            raise NotFound("was removed from this dock", about=row.name)
         yield row, Lease(handle)
     finally:
         with contextlib.suppress(OSError):

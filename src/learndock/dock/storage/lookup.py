@@ -24,7 +24,7 @@ def find(records: Records, which: str) -> Row:
     if row is None:
         raise NotFound(_not_found(records, name))
     if not row.digest.startswith(version):
-        raise NotFound(f"{name}: the dock has version {row.digest[:12]}, not {version}")
+        raise NotFound(f"the dock has version {row.digest[:12]}, not {version}", about=name)
     return row
 
 
@@ -39,13 +39,15 @@ def parse(which: str) -> tuple[str, str]:
     try:
         return check_name(name), version
     except PackageError:
-        raise NotFound(f"{name}: not in this dock; a name has the form owner/name") from None
+        raise NotFound("not in this dock", remedy="a name has the form owner/name", about=name) from None
 
 
 def _parted(which: str) -> tuple[str, str]:
     name, at, version = which.partition("@")
     if at and not _VERSION.fullmatch(version.lower()):
-        raise UsageError(f'"{which}": behind the @ stand 6 to 64 hexadecimal digits; `learndock list` shows them')
+        raise UsageError(
+            f'"{which}": behind the @ stand 6 to 64 hexadecimal digits', remedy="`learndock list` shows them"
+        )
     return name, version.lower()
 
 

@@ -85,9 +85,10 @@ def check_version(database: sqlite3.Connection, *, where: str) -> None:
     """
     found = version(database)
     if found == 0:
-        raise Corrupt(f"{where}: empty, so it was damaged; make it anew with `learndock rebuild`")
+        raise Corrupt("empty, so it was damaged", remedy="make it anew with `learndock rebuild`", about=where)
     if found > len(STEPS):
         raise DockError(
-            f"{where}: made by a newer learndock (database version {found}, this one knows {len(STEPS)}); "
-            "upgrade with `pip install --upgrade learndock`"
+            f"made by a newer learndock (database version {found}, this one knows {len(STEPS)})",
+            remedy="upgrade with `pip install --upgrade learndock`",
+            about=where,
         )

@@ -222,11 +222,11 @@ class ServerLayout(DockLayout):
     def _look_for_tables(self, opened: PostgresConnection) -> None:
         version = opened.version()
         if version == 0:
-            raise Corrupt("the database has no tables of a dock; make them anew with `learndock rebuild`")
+            raise Corrupt("the database has no tables of a dock", remedy="make them anew with `learndock rebuild`")
         if version > len(STEPS):
             raise DockError(
-                f"the database was made by a newer learndock (version {version}, this one knows {len(STEPS)}); "
-                "upgrade with `pip install --upgrade learndock`"
+                f"the database was made by a newer learndock (version {version}, this one knows {len(STEPS)})",
+                remedy="upgrade with `pip install --upgrade learndock`",
             )
 
 
@@ -237,11 +237,13 @@ def _translated(error: Exception) -> DockError | Unavailable:
     message = str(told.get("M", "")) if isinstance(told, dict) else str(about or error)
     if code.startswith("53"):  # insufficient resources: disk full, out of memory, too many connections
         if code == "53100":
-            return StorageFull(f"the database has no room ({message}); free some and try again")
-        return Unavailable(f"the database cannot answer now ({message}); try again in a moment")
+            return StorageFull(f"the database has no room ({message})", remedy="free some and try again")
+        return Unavailable(f"the database cannot answer now ({message})", remedy="try again in a moment")
     if code.startswith(("22", "23", "42", "XX")):
-        return Corrupt(f"the database's tables are damaged ({message}); make them anew with `learndock rebuild`")
-    return Unavailable(f"the database does not answer ({message[:200]}); try again in a moment")
+        return Corrupt(
+            f"the database's tables are damaged ({message})", remedy="make them anew with `learndock rebuild`"
+        )
+    return Unavailable(f"the database does not answer ({message[:200]})", remedy="try again in a moment")
 
 
 def open_server_layout(folder: Path, database: str, store: ObjectStore, *, create: bool = True) -> ServerLayout:
@@ -266,18 +268,19 @@ def open_server_layout(folder: Path, database: str, store: ObjectStore, *, creat
                 mark = bytes(obstore.get(store, MARK).bytes())
         except FileNotFoundError:
             if not create:
-                raise NotFound("no dock in this object store; start `learndock serve` to make one") from None
+                raise NotFound("no dock in this object store", remedy="start `learndock serve` to make one") from None
             mark = json.dumps({"format": FORMAT}).encode() + b"\n"
             with object_errors(MARK):
                 obstore.put(store, MARK, mark)
     try:
         found = json.loads(mark)["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f'{MARK}: damaged ({error}); it should read {{"format": {FORMAT}}}') from None
+        raise Corrupt(f"damaged ({error})", remedy=f'it should read {{"format": {FORMAT}}}', about=MARK) from None
     if found != FORMAT:
         raise DockError(
-            f"{MARK}: the dock has format {found!r}, this learndock knows {FORMAT}; "
-            "upgrade with `pip install --upgrade learndock`"
+            f"the dock has format {found!r}, this learndock knows {FORMAT}",
+            remedy="upgrade with `pip install --upgrade learndock`",
+            about=MARK,
         )
     with storage.locked(), storage._opened() as opened:
         # Where learnwares were published, empty tables would deny them: that is for ``rebuild`` to mend.

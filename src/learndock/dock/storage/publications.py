@@ -173,6 +173,7 @@ def _parse(source: bytes, name: str, file: Path) -> Publication:
 
 def damaged(file: Path, why: str) -> Corrupt:
     return Corrupt(
-        f"{file}: not a sound record: {why}; restore the file from a backup, or move it away, run "
-        "`learndock rebuild` and add the learnware again"
+        f"not a sound record: {why}",
+        remedy="restore the file from a backup, or move it away, run `learndock rebuild` and add the learnware again",
+        about=file,
     )

@@ -155,7 +155,7 @@ def _agreed(storage: DockLayout, records: Records, name: str) -> Publication | N
 
 
 def _disagreement(name: str) -> Corrupt:
-    return Corrupt(f"{name}: the database and the files on disk disagree; run `learndock rebuild`")
+    return Corrupt("the database and the files on disk disagree", remedy="run `learndock rebuild`", about=name)
 
 
 def _refuse_other_content(name: str, digest: str, before: Publication | None) -> None:
@@ -163,12 +163,14 @@ def _refuse_other_content(name: str, digest: str, before: Publication | None) ->
         return
     if before.published:
         raise Conflict(
-            f"{name}: the dock has this name with other content (version {before.digest[:12]}, yours is "
-            f"{digest[:12]}); versions never change, so pack yours under another name"
+            f"the dock has this name with other content (version {before.digest[:12]}, yours is {digest[:12]})",
+            remedy="versions never change, so pack yours under another name",
+            about=name,
         )
     raise Conflict(
-        f"{name}: this name was removed and keeps a tombstone for version {before.digest[:12]}; yours is "
-        f"{digest[:12]}, so pack it under another name (the removed content itself may be added again)"
+        f"this name was removed and keeps a tombstone for version {before.digest[:12]}; yours is "
+        f"{digest[:12]}, so pack it under another name (the removed content itself may be added again)",
+        about=name,
     )
 
 
@@ -187,7 +189,7 @@ def _put_file(storage: DockLayout, path: Path, file: File) -> bool:
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise PackageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise PackageError(f"cannot be read ({error.strerror})", about=path) from None
     with stream:
         try:
             return storage.blobs.put(stream, sha256=file.sha256, size=file.size)

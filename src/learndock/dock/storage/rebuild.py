@@ -46,6 +46,7 @@ def _publications(storage: DockLayout) -> list[Publication]:
 
 def _stuck(storage: DockLayout, publication: Publication, error: Exception) -> Corrupt:
     return Corrupt(
-        f"{error}; the database is as it was. Move {storage.publications.file(publication.name)} away, run "
-        "`learndock rebuild`, and add the learnware again from its folder"
+        f"{error}",
+        remedy=f"the database is as it was. Move {storage.publications.file(publication.name)} away, run "
+        "`learndock rebuild`, and add the learnware again from its folder",
     )

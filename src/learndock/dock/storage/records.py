@@ -247,7 +247,7 @@ def _rows(raw: list[bytes]) -> Array:
     """
     width = len(raw[0]) if raw else 0
     if any(len(each) != width for each in raw):
-        raise Corrupt("specs of one space differ in width; run `learndock rebuild`")
+        raise Corrupt("specs of one space differ in width", remedy="run `learndock rebuild`")
     return np.frombuffer(b"".join(raw), dtype="<f4").astype(np.float32).reshape(len(raw), width // 4)
 
 

@@ -45,11 +45,11 @@ def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "
     """
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
-        raise UsageError(f"{url}: is no object store; write s3://bucket/prefix")
+        raise UsageError("is no object store", remedy="write s3://bucket/prefix", about=url)
     try:
         from obstore.store import S3Store
     except ImportError:
-        raise MissingExtra('an S3-compatible store needs obstore; pip install "learndock[server]"') from None
+        raise MissingExtra("an S3-compatible store needs obstore", remedy='pip install "learndock[server]"') from None
     given: dict[str, Any] = {"checksum_algorithm": "SHA256"}
     if key:
         given |= {"access_key_id": key, "secret_access_key": secret}
@@ -84,8 +84,10 @@ def object_errors(what: str) -> Iterator[None]:
             raise
         text = " ".join(str(error).split())
         if re.search(r"\b507\b|QuotaExceeded|InsufficientStorage|no space|EntityTooLarge", text, re.IGNORECASE):
-            raise StorageFull(f"{what}: the object store has no room; free some and try again") from None
-        raise DockError(f"{what}: the object store did not do this ({text[:200]}); try again in a moment") from None
+            raise StorageFull("the object store has no room", remedy="free some and try again", about=what) from None
+        raise DockError(
+            f"the object store did not do this ({text[:200]})", remedy="try again in a moment", about=what
+        ) from None
 
 
 class ObjectBlobs:
@@ -217,7 +219,7 @@ class _Object(io.RawIOBase):
             with object_errors(self._path):
                 found = memoryview(obstore.get_range(self._store, self._path, start=self._at, length=length))
         except FileNotFoundError:
-            raise DockError(f"{self._path}: was deleted while it was read; ask again") from None
+            raise DockError("was deleted while it was read", remedy="ask again", about=self._path) from None
         self._at += len(found)
         return found
 

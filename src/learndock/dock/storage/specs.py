@@ -46,7 +46,7 @@ def stored_spec(blobs: BlobStore, manifest: Manifest, entry: SpecFile, file: Fil
         with blobs.open(file.sha256) as stream:
             copy_checked(stream, source, sha256=file.sha256, size=file.size, where=where)
     except NotFound:
-        raise Corrupt(f"{where}: its blob {file.sha256[:12]} is missing") from None
+        raise Corrupt(f"its blob {file.sha256[:12]} is missing", about=where) from None
     return checked_spec(source.getvalue(), entry, where=where)
 
 

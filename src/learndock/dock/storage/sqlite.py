@@ -86,12 +86,15 @@ def database_errors(path: Path) -> Iterator[None]:
         name = _error_name(error)
         if name.startswith(_FULL):
             raise StorageFull(
-                f"{path}: cannot be written ({error}): the disk is full or a limit is reached; free some "
-                "room and try again (nothing was changed)"
+                f"cannot be written ({error}): the disk is full or a limit is reached",
+                remedy="free some room and try again (nothing was changed)",
+                about=path,
             ) from None
         if name.startswith(_DAMAGED):
-            raise Corrupt(f"{path}: damaged ({error}); make it anew with `learndock rebuild`") from None
-        raise DockError(f"{path}: {error}; see that the dock's folder can be written, then try again") from None
+            raise Corrupt(f"damaged ({error})", remedy="make it anew with `learndock rebuild`", about=path) from None
+        raise DockError(
+            f"{error}", remedy="see that the dock's folder can be written, then try again", about=path
+        ) from None
 
 
 @contextlib.contextmanager

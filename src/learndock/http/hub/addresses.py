@@ -46,7 +46,9 @@ def bearer(service: Service, upload: str, *, part: str, token: str, expires: str
     """
     wanted = _signature(service, upload, part, token, expires)
     if not hmac.compare_digest(wanted.encode(), signature.encode()) or float(expires) < time.time():
-        raise Forbidden("this address was not signed here, or its time is over; ask for another with an LFS batch")
+        raise Forbidden(
+            "this address was not signed here, or its time is over", remedy="ask for another with an LFS batch"
+        )
     return service.people.principal_of(int(token))
 
 

@@ -275,9 +275,9 @@ async def _paths(request: Request, service: Service) -> list[str]:
         else:
             found = parse_qs(source.decode(), max_num_fields=10_000).get("paths", [])
     except (ValueError, KeyError, TypeError):
-        raise UsageError("the body names no paths; send paths=... for each") from None
+        raise UsageError("the body names no paths", remedy="send paths=... for each") from None
     if not isinstance(found, list) or not all(isinstance(p, str) for p in found):
-        raise UsageError("paths is no list of texts; send paths=... for each")
+        raise UsageError("paths is no list of texts", remedy="send paths=... for each")
     return found
 
 

@@ -51,7 +51,9 @@ async def batch(owner: Owner, name: Name, request: Request, who: Writer, service
     """Where to send each object; none is needed for one that the client has here already."""
     asked = _read(_Batch, await bodies.whole(request, service.settings))
     if asked.operation != "upload":
-        raise UsageError(f"operation {asked.operation[:20]!r}; files are downloaded from /{owner}/{name}/resolve/main/")
+        raise UsageError(
+            f"operation {asked.operation[:20]!r}", remedy=f"files are downloaded from /{owner}/{name}/resolve/main/"
+        )
     root = addresses.base(request, service.settings)
     in_parts = "multipart" in asked.transfers
 
@@ -88,7 +90,7 @@ async def put(
     if not part:
         done = await run_in_threadpool(service.uploads.finish, who, found)
         if not done.stored:
-            raise UsageError(f"{done.offset} of {found.size} bytes came; send them again")
+            raise UsageError(f"{done.offset} of {found.size} bytes came", remedy="send them again")
     return Response(status_code=200, headers={"ETag": f'"{receiver.part.hexdigest()}"'})
 
 
@@ -99,7 +101,7 @@ def complete(
     """Store an upload whose parts are all there, at a signed address."""
     who, found = _signed_for(service, upload, part, token, expires, signature)
     if part != "0":
-        raise UsageError("this address is for bytes; PUT them")
+        raise UsageError("this address is for bytes", remedy="PUT them")
     service.uploads.complete(who, found)
     return {"success": True}
 
@@ -115,7 +117,7 @@ async def verify(owner: Owner, name: Name, request: Request, who: Writer, servic
         with missing("EntryNotFound"):
             blob = service.uploads.blob(who, asked.oid)
         if blob.size != asked.size:
-            raise UsageError(f"{asked.oid[:12]} has {blob.size} bytes here, not {asked.size}; send it again")
+            raise UsageError(f"{asked.oid[:12]} has {blob.size} bytes here, not {asked.size}", remedy="send it again")
 
     await run_in_threadpool(check)
     return {"oid": asked.oid, "size": asked.size}
@@ -131,8 +133,8 @@ def xet_token(owner: Owner, name: Name, kind: str, revision: Rest) -> Response:
 def no_xet(what: str) -> Response:
     """The way around Xet, said to clients that show messages."""
     raise UsageError(
-        f"this dock stores no Xet chunks; set {WITHOUT_XET} and upload again, or use `learndock add`, which needs "
-        "nothing set"
+        "this dock stores no Xet chunks",
+        remedy=f"set {WITHOUT_XET} and upload again, or use `learndock add`, which needs nothing set",
     )
 
 
@@ -146,7 +148,7 @@ def _read(kind: type[_Body], source: bytes) -> _Body:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the body"
-        raise UsageError(f"{place}: {first['msg']}; send what an LFS batch has") from None
+        raise UsageError(f"{first['msg']}", remedy="send what an LFS batch has", about=place) from None
 
 
 def _place(
@@ -186,5 +188,5 @@ def _signed_for(
     who.need("write")
     found = service.uploads.find(who, upload)
     if found.stored:
-        raise NotFound(f"{upload}: these bytes are here already; commit them")
+        raise NotFound("these bytes are here already", remedy="commit them", about=upload)
     return who, found

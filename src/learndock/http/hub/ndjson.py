@@ -60,7 +60,7 @@ class Spool:
         """
         self._size += len(piece)
         if self._size > self._limit:
-            raise TooLarge(f"a commit of more than {self._limit} bytes; commit fewer files at once")
+            raise TooLarge(f"a commit of more than {self._limit} bytes", remedy="commit fewer files at once")
         with storage_errors(self._where):
             self._file.write(piece)
 
@@ -74,7 +74,7 @@ class Spool:
         with storage_errors(self._where):
             self._file.flush()
         if not self._size:
-            raise UsageError("an empty commit; send a header and changes as lines of JSON")
+            raise UsageError("an empty commit", remedy="send a header and changes as lines of JSON")
         with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as body:
             yield _lines(body, limit)
 
@@ -87,7 +87,7 @@ def _lines(body: mmap.mmap, limit: int) -> Iterator[Line]:
         if end > begin and not body[begin : min(end, begin + 64)].isspace():
             count += 1
             if count > limit:
-                raise TooLarge(f"a commit of more than {limit} lines; commit fewer files at once")
+                raise TooLarge(f"a commit of more than {limit} lines", remedy="commit fewer files at once")
             yield _line(body, begin, end, count)
         begin = end + 1
 
@@ -96,7 +96,7 @@ def _line(body: mmap.mmap, begin: int, end: int, number: int) -> Line:
     found = _CONTENT.search(body, begin, end)
     content = (end, end) if found is None else found.span(1)
     if end - begin - (content[1] - content[0]) > MAX_LINE:
-        raise UsageError(f"line {number}: too long, or its content is not base64; send files as base64")
+        raise UsageError(f"line {number}: too long, or its content is not base64", remedy="send files as base64")
     try:
         parsed = json.loads(body[begin : content[0]] + body[content[1] : end])
         key, value = parsed["key"], parsed["value"]

@@ -108,7 +108,7 @@ def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: S
     """Show a repository to all, or to its owner alone."""
     private = asked.private if asked.visibility is None else asked.visibility != "public"
     if private is None:
-        raise UsageError("only a repository's visibility can be set here; send private or visibility")
+        raise UsageError("only a repository's visibility can be set here", remedy="send private or visibility")
     with missing("RepoNotFound"):
         found = service.repositories.set_private(who, f"{owner}/{name}", private)
     return {"private": found.private}
@@ -178,7 +178,7 @@ async def commit(
 
 def _only_models(kind: str | None) -> None:
     if kind not in (None, "model"):
-        raise UsageError(f"{kind[:20]}: this dock keeps models only; leave the repository's type out")
+        raise UsageError("this dock keeps models only", remedy="leave the repository's type out", about=kind[:20])
 
 
 def _named(name: str, organization: str | None, who: Principal) -> str:
@@ -189,7 +189,7 @@ def _check_branch(request: Request, revision: str) -> None:
     if revision not in (MAIN, f"refs/heads/{MAIN}"):
         raise Missing(f"{revision[:80]}: there is one branch here; commit to {MAIN}", "RevisionNotFound")
     if request.query_params.get("create_pr"):
-        raise UsageError(f"there are no pull requests here; commit to {MAIN}")
+        raise UsageError("there are no pull requests here", remedy=f"commit to {MAIN}")
 
 
 async def _receive(request: Request, service: Service, spool: Spool) -> None:
@@ -201,7 +201,7 @@ async def _receive(request: Request, service: Service, spool: Spool) -> None:
                 full, waiting = waiting, bytearray()
                 await run_in_threadpool(spool.write, full)
     except ClientDisconnect:
-        raise UsageError("the commit broke off; send it again") from None
+        raise UsageError("the commit broke off", remedy="send it again") from None
     await run_in_threadpool(spool.write, waiting)
 
 
@@ -216,7 +216,9 @@ def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Commit
                 header = line.value
             elif line.key == "file":
                 if line.size > LARGE:
-                    raise UsageError(f"{_path(line)[:200]}: {line.size} bytes; files above {LARGE} come as LFS objects")
+                    raise UsageError(
+                        f"{line.size} bytes", remedy=f"files above {LARGE} come as LFS objects", about=_path(line)[:200]
+                    )
                 add[_path(line)] = service.uploads.put_pieces(who, line.size, line.pieces)
             elif line.key == "lfsFile":
                 add[_path(line)] = service.uploads.blob(who, str(line.value.get("oid", "")))
@@ -225,7 +227,7 @@ def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Commit
             elif line.key == "deletedFolder":
                 folders.append(_path(line).rstrip("/"))
             else:
-                raise UsageError(f"{line.key[:40]!r}: no change that is known here; send files and deletions")
+                raise UsageError(f"{line.key[:40]!r}: no change that is known here", remedy="send files and deletions")
     parent = header.get("parentCommit")
     changes = Changes(add=add, delete=[p for p in delete if p not in add], delete_folders=folders)
     return service.commit(

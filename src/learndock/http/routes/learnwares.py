@@ -192,7 +192,7 @@ def _file(service: Service, who: Any, which: str, path: str) -> tuple[str, int]:
         if file.path == path:
             return file.sha256, file.size
     more = f"; {MANIFEST} is the learnware's own answer" if path == MANIFEST else "; its manifest lists what there is"
-    raise NotFound(f"{which}: no file {path[:200]}{more}")
+    raise NotFound(f"no file {path[:200]}{more}", about=which)
 
 
 def _spec(service: Service, who: Any, which: str, space_id: str) -> tuple[str, int]:
@@ -200,4 +200,4 @@ def _spec(service: Service, who: Any, which: str, space_id: str) -> tuple[str, i
     for entry in manifest.specs:
         if entry.space_id == space_id:
             return _file(service, who, which, entry.path)
-    raise NotFound(f"{which}: no spec of the space {space_id[:12]}; its manifest lists what there is")
+    raise NotFound(f"no spec of the space {space_id[:12]}", remedy="its manifest lists what there is", about=which)

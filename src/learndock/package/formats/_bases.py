@@ -59,9 +59,9 @@ def _last(name: str) -> str:
 
 def _whole(folder: Path) -> Path:
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: is an adapter itself; a base must be a whole model")
+        raise ModelError("is an adapter itself", remedy="a base must be a whole model", about=folder)
     if not (folder / WEIGHTS).is_file():
-        raise ModelError(f"{folder}: the base has no {WEIGHTS}; save it with save_pretrained")
+        raise ModelError(f"the base has no {WEIGHTS}", remedy="save it with save_pretrained", about=folder)
     return folder
 
 
@@ -82,8 +82,8 @@ def _from_hub(name: str) -> Path:
             return folder
     why = " ".join(str(problem).split())[:200] if problem else f"it has no {WEIGHTS} there"
     raise ModelError(
-        f"the base model {name} is not on this machine and could not be fetched ({why}); put its folder at "
-        f"BASES/{name} and set {VARIABLE}=BASES"
+        f"the base model {name} is not on this machine and could not be fetched ({why})",
+        remedy=f"put its folder at BASES/{name} and set {VARIABLE}=BASES",
     )
 
 
@@ -106,6 +106,7 @@ def check_base(folder: Path, name: str, expected: str) -> None:
     found = base_hash(folder)
     if found != expected:
         raise ModelError(
-            f"{folder}: not the base that the adapter was trained on: {name} has the hash {expected}, "
-            f"this one has {found}; get the right version and put it at BASES/{name}, {VARIABLE}=BASES"
+            f"not the base that the adapter was trained on: {name} has the hash {expected}, this one has {found}",
+            remedy=f"get the right version and put it at BASES/{name}, {VARIABLE}=BASES",
+            about=folder,
         )

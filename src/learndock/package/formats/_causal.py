@@ -51,8 +51,10 @@ def load_causal(folder: Path) -> Any:
     known = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if source.get("model_type") not in known:
         raise ModelError(
-            f"{CONFIG}: model_type {source.get('model_type')!r} is not a causal language model of transformers "
-            f"{transformers.__version__}; update transformers"
+            f"model_type {source.get('model_type')!r} is not a causal language model of transformers "
+            f"{transformers.__version__}",
+            remedy="update transformers",
+            about=CONFIG,
         )
     try:
         with quiet():
@@ -62,11 +64,13 @@ def load_causal(folder: Path) -> Any:
             )  # fmt: skip
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{folder.name}: transformers cannot load it ({text}); save it again") from None
+        raise ModelError(f"transformers cannot load it ({text})", remedy="save it again", about=folder.name) from None
     missing = sorted(str(k) for k in info["missing_keys"])
     if missing or info["mismatched_keys"]:
         some = ", ".join([*missing, *(str(k) for k in info["mismatched_keys"])][:3])
-        raise ModelError(f"{folder.name}: its weights are not those of its configuration ({some}); save it again")
+        raise ModelError(
+            f"its weights are not those of its configuration ({some})", remedy="save it again", about=folder.name
+        )
     decoding.options_of(network)
     return _require_causal(network.eval())
 
@@ -89,12 +93,16 @@ def _require_causal(network: Any) -> Any:
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
         text = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{CONFIG}: a model of the type {kind!r} does not run on a text alone ({text}); use a causal language model"
+            f"a model of the type {kind!r} does not run on a text alone ({text})",
+            remedy="use a causal language model",
+            about=CONFIG,
         ) from None
     if not bool(torch.isclose(logits[0], logits[1], rtol=1e-3, atol=1e-3).all()):
         raise ModelError(
-            f"{CONFIG}: this model of the type {kind!r} reads the tokens that come after a token, so that it is not a "
-            "causal language model; if it was trained as a decoder, its configuration must say so (is_decoder)"
+            f"this model of the type {kind!r} reads the tokens that come after a token, so that it is not a "
+            "causal language model",
+            remedy="if it was trained as a decoder, its configuration must say so (is_decoder)",
+            about=CONFIG,
         )
     return network
 
@@ -171,7 +179,8 @@ class CausalModel:
         longest = max(len(e) for e in ends)
         if longest >= self.context:
             raise ModelError(
-                f"a completion has {longest} tokens, the model reads {self.context} with the prompt; shorten it"
+                f"a completion has {longest} tokens, the model reads {self.context} with the prompt",
+                remedy="shorten it",
             )
         found = np.zeros((len(inputs), len(ends)), np.float64)
         starts = [self.prompt(i, longest)[0] for i in inputs]
@@ -250,14 +259,14 @@ def model_of(
     """
     said = settings.get("prompt")
     if not isinstance(said, Mapping) or not {"format", "begin", "start", "end"} <= set(said):
-        raise ModelError("the manifest does not say how prompts are written for this model; pack it again")
+        raise ModelError("the manifest does not say how prompts are written for this model", remedy="pack it again")
     try:
         form = read_format(writing.vocabulary, said)
     except SpaceError as error:
         raise ModelError(str(error)) from None
     words = network.get_input_embeddings().num_embeddings
     if form.tokenizer.get_vocab_size(with_added_tokens=True) > words:
-        raise ModelError(f"the tokenizer has more words than the model ({words}); they do not belong together")
+        raise ModelError(f"the tokenizer has more words than the model ({words})", remedy="they do not belong together")
     ends = {form.end, *writing.ends, *decoding.end_tokens(network)}
     return CausalModel(network, form, schema, frozenset(e for e in ends if 0 <= e < words), adapter)
 
@@ -265,6 +274,7 @@ def model_of(
 def not_tuned(kind: str) -> ModelError:
     """Why a language model is not tuned here, and what to do."""
     return ModelError(
-        f"{kind}: language models are not tuned by `learndock finetune`; train an adapter on it with peft, then pack "
-        "that with `learndock pack`"
+        "language models are not tuned by `learndock finetune`",
+        remedy="train an adapter on it with peft, then pack that with `learndock pack`",
+        about=kind,
     )

@@ -42,7 +42,7 @@ def read_features(folder: Path) -> dict[str, Any]:
         return {"features": {"space": space}}
     if set(said) == {"pixels"} and type(pixels) is int and 1 <= pixels <= MAX_PIXELS:
         return {"features": {"pixels": pixels}}
-    raise ModelError(f'{FILE}: must be {{"space": NAME}} or {{"pixels": 1 to {MAX_PIXELS}}}')
+    raise ModelError(f'must be {{"space": NAME}} or {{"pixels": 1 to {MAX_PIXELS}}}', about=FILE)
 
 
 def settle_features(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,8 +69,9 @@ def load_features(settings: Mapping[str, Any]) -> Features | None:
     name = str(said["space"])
     if said.get("description") not in (None, _described(name)):
         raise ModelError(
-            f"{FILE}: the space {name} that is installed here is another than the one that this model was made on; "
-            "install that one with `learndock space install`"
+            f"the space {name} that is installed here is another than the one that this model was made on",
+            remedy="install that one with `learndock space install`",
+            about=FILE,
         )
     helper = load_helper(get_space(name))
     return lambda inputs: helper.features(inputs)

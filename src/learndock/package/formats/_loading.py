@@ -99,8 +99,8 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
     kind = source.get("model_type")
     if kind not in known:
         raise ModelError(
-            f"config.json: model_type {kind!r} is no {what} of transformers "
-            f"{transformers.__version__}; update transformers, or export the model to ONNX"
+            f"config.json: model_type {kind!r} is no {what} of transformers {transformers.__version__}",
+            remedy="update transformers, or export the model to ONNX",
         )
     failures: tuple[type[Exception], ...] = (*_FAILURES, *_library_failures())
     pinned = {"local_files_only": True, "trust_remote_code": False}
@@ -119,7 +119,9 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
                 **pinned,
             )
     except failures as error:
-        raise ModelError(f"{folder.name}: transformers cannot load it ({_short(error)}); {_REMEDY}") from None
+        raise ModelError(
+            f"transformers cannot load it ({_short(error)})", remedy=f"{_REMEDY}", about=folder.name
+        ) from None
     missing = {str(k) for k in info["missing_keys"]} | {_first(k) for k in info["mismatched_keys"]}
     return model.eval(), missing
 
@@ -208,8 +210,9 @@ def model_of(network: Any, folder: Path, schema: Schema, columns: Sequence[int],
         config.pad_token_id = tokens.pad_id
     if tokens.words > network.get_input_embeddings().num_embeddings:
         raise ModelError(
-            f"{folder.name}: the tokenizer has {tokens.words} words, the model "
-            f"{network.get_input_embeddings().num_embeddings}; they do not belong together"
+            f"the tokenizer has {tokens.words} words, the model {network.get_input_embeddings().num_embeddings}",
+            remedy="they do not belong together",
+            about=folder.name,
         )
     return TorchModel(network, tokens, schema, columns)
 

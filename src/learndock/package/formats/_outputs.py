@@ -27,11 +27,15 @@ def check_count(found: int, schema: Schema, *, where: str) -> None:
         ModelError: they differ.
     """
     if schema.type == "regression" and found != 1:
-        raise ModelError(f"{where}: the model has {found} outputs, regression needs 1; is the schema's type right?")
+        raise ModelError(
+            f"the model has {found} outputs, regression needs 1", remedy="is the schema's type right?", about=where
+        )
     if schema.type == "classification" and found != schema.classes:
         raise ModelError(
-            f"{where}: the model has {found} outputs but the schema has {schema.classes} labels "
-            f"({', '.join(schema.labels[:8])}); give the schema of the task that the model was trained for"
+            f"the model has {found} outputs but the schema has {schema.classes} labels "
+            f"({', '.join(schema.labels[:8])})",
+            remedy="give the schema of the task that the model was trained for",
+            about=where,
         )
 
 
@@ -49,7 +53,8 @@ def checked(predictions: NDArray[Any], schema: Schema, n: int) -> Floats:
     if bad.any():
         raise ModelError(
             f"input {int(np.argmax(bad)) + 1}: the model's output is not a finite number "
-            f"({int(bad.sum())} of {n} inputs); its weights are damaged or it diverged in training"
+            f"({int(bad.sum())} of {n} inputs)",
+            remedy="its weights are damaged or it diverged in training",
         )
     if schema.type == "regression" or not n:
         return values
@@ -58,8 +63,8 @@ def checked(predictions: NDArray[Any], schema: Schema, n: int) -> Floats:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ModelError(
-            f"input {row + 1}: the model's probabilities sum to {sums[row]:.4g}, expected 1; "
-            "let the model put out either logits or the softmax of them"
+            f"input {row + 1}: the model's probabilities sum to {sums[row]:.4g}, expected 1",
+            remedy="let the model put out either logits or the softmax of them",
         )
     clipped = np.clip(values, 0.0, None)
     return np.asarray(clipped / clipped.sum(axis=1, keepdims=True))

@@ -136,27 +136,29 @@ def read_pixels(folder: Path) -> Pixels:
     said = read_object(folder / FILE)
     odd = sorted(k for k, v in said.items() if v and k not in _SAID | _IGNORED)
     if odd:
-        raise ModelError(f"{FILE}: {', '.join(odd[:3])}: not supported; export the model to ONNX with it inside")
+        raise ModelError(
+            f"{', '.join(odd[:3])}: not supported", remedy="export the model to ONNX with it inside", about=FILE
+        )
     shortest, exact = _size(said) if said.get("do_resize", True) else (None, None)
     crop = _pair(said.get("crop_size"), "crop_size") if said.get("do_center_crop") else None
     fraction = said.get("crop_pct")
     if fraction is not None and shortest is not None and said.get("do_resize", True):
         if not isinstance(fraction, int | float) or not 0.1 <= fraction <= 1:
-            raise ModelError(f"{FILE}: crop_pct is {fraction!r}")
+            raise ModelError(f"crop_pct is {fraction!r}", about=FILE)
         crop, exact = (shortest, shortest), (shortest, shortest) if shortest >= 384 else None
         shortest = int(shortest / fraction)
     if exact is None and crop is None:
-        raise ModelError(f"{FILE}: images keep sizes of their own (no size and no crop); give both sides")
+        raise ModelError("images keep sizes of their own (no size and no crop)", remedy="give both sides", about=FILE)
     factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
     mean, deviation = ([0.0] * 3, [1.0] * 3)
     if said.get("do_normalize", True):
         mean, deviation = said.get("image_mean") or [0.5] * 3, said.get("image_std") or [0.5] * 3
     numbers = [factor, *mean, *deviation]
     if len(numbers) != 7 or not all(isinstance(v, int | float) for v in numbers) or 0 in deviation:
-        raise ModelError(f"{FILE}: rescale_factor, image_mean and image_std must be numbers, three of each mean")
+        raise ModelError("rescale_factor, image_mean and image_std must be numbers, three of each mean", about=FILE)
     resample = said.get("resample", 2)
     if type(resample) is not int or not 0 <= resample <= 5:
-        raise ModelError(f"{FILE}: resample is {resample!r}")
+        raise ModelError(f"resample is {resample!r}", about=FILE)
     return Pixels(shortest, exact, crop, resample, float(factor), tuple(mean), tuple(deviation))
 
 
@@ -173,11 +175,11 @@ def _pair(value: Any, name: str) -> tuple[int, int]:
     if isinstance(value, int):
         value = {"height": value, "width": value}
     if not isinstance(value, Mapping) or set(value) != {"height", "width"}:
-        raise ModelError(f"{FILE}: {name} is {value!r}; expected height and width")
+        raise ModelError(f"{name} is {value!r}", remedy="expected height and width", about=FILE)
     return _side(value["height"], name), _side(value["width"], name)
 
 
 def _side(value: Any, name: str) -> int:
     if type(value) is not int or not 1 <= value <= MAX_SIDE:
-        raise ModelError(f"{FILE}: {name} is {value!r}; expected 1 to {MAX_SIDE} pixels")
+        raise ModelError(f"{name} is {value!r}", remedy=f"expected 1 to {MAX_SIDE} pixels", about=FILE)
     return value

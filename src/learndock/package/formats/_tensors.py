@@ -26,7 +26,7 @@ def read_tensor(path: Path, entry: TensorEntry, *, name: str) -> NDArray[np.floa
         wide = np.frombuffer(source, dtype="<u2").astype(np.uint32) << 16
         return wide.view(np.float32).reshape(entry.shape)
     if entry.dtype not in _FLOATS:
-        raise ModelError(f"{path.name}: tensor {name} is of type {entry.dtype}, expected floats")
+        raise ModelError(f"tensor {name} is of type {entry.dtype}, expected floats", about=path.name)
     little = np.dtype(_FLOATS[entry.dtype]).newbyteorder("<")
     with np.errstate(over="ignore"):
         return np.frombuffer(source, dtype=little).astype(np.float32).reshape(entry.shape)

@@ -117,8 +117,10 @@ def read_config(folder: Path, schema: Schema) -> Described:
     name = config.get("architecture")
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ModelError(
-            f"{FILE}: architecture is {str(name)[:80]!r}; expected a plain name of timm's, such as resnet18 or "
-            "vit_base_patch16_224, without a path, a hub or a tag"
+            f"architecture is {str(name)[:80]!r}",
+            remedy="expected a plain name of timm's, such as resnet18 or "
+            "vit_base_patch16_224, without a path, a hub or a tag",
+            about=FILE,
         )
     said = pretrained_of(config)
     _check_keys(said)
@@ -141,7 +143,9 @@ def pretrained_of(config: Mapping[str, Any]) -> dict[str, Any]:
     if said is None:
         return {k: v for k, v in config.items() if k in (*_ABOUT, *_REFUSED)}
     if not isinstance(said, dict):
-        raise ModelError(f"{FILE}: pretrained_cfg is no object; save the model again with timm.models.save_for_hf")
+        raise ModelError(
+            "pretrained_cfg is no object", remedy="save the model again with timm.models.save_for_hf", about=FILE
+        )
     return said
 
 
@@ -149,29 +153,33 @@ def _check_keys(said: Mapping[str, Any]) -> None:
     for key in _REFUSED:
         if said.get(key):
             raise ModelError(
-                f"{FILE}: pretrained_cfg.{key} is not supported; save the model again with timm.models.save_for_hf"
+                f"pretrained_cfg.{key} is not supported",
+                remedy="save the model again with timm.models.save_for_hf",
+                about=FILE,
             )
     odd = sorted(k for k in said if k not in (*_ABOUT, *_REFUSED, *SOURCES))
     if odd:
-        raise ModelError(f"{FILE}: pretrained_cfg.{odd[0][:60]} is no key that timm writes; remove it")
+        raise ModelError(f"pretrained_cfg.{odd[0][:60]} is no key that timm writes", remedy="remove it", about=FILE)
 
 
 def _names(config: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the columns are called, and their descriptions (none where one is missing)."""
     count = config.get("num_classes", said.get("num_classes"))
     if type(count) is not int or not 1 <= count <= 100_000:
-        raise ModelError(f"{FILE}: num_classes is {str(count)[:80]}; expected how many classes the model has")
+        raise ModelError(
+            f"num_classes is {str(count)[:80]}", remedy="expected how many classes the model has", about=FILE
+        )
     given: Any = None
     for place, key in ((config, "label_names"), (config, "labels"), (said, "label_names")):
         given = place.get(key) if given is None else given
     if isinstance(given, dict):
         numbered = all(re.fullmatch(r"[0-9]{1,6}", k) for k in given)
         if not numbered or sorted(int(k) for k in given) != list(range(len(given))):
-            raise ModelError(f"{FILE}: label_names must name the classes 0, 1, 2, ...; found {str(given)[:200]}")
+            raise ModelError(f"label_names must name the classes 0, 1, 2, ...; found {str(given)[:200]}", about=FILE)
         given = [given[k] for k in sorted(given, key=int)]
     names = placeholders(count) if given is None else given
     if not isinstance(names, list) or len(names) != count or not all(isinstance(n, str | int) for n in names):
-        raise ModelError(f"{FILE}: label_names must be {count} names, one a class; found {str(names)[:200]}")
+        raise ModelError(f"label_names must be {count} names, one a class; found {str(names)[:200]}", about=FILE)
     texts = config.get("label_descriptions") or said.get("label_descriptions")
     if not isinstance(texts, dict) or not all(isinstance(texts.get(str(n)), str) for n in names):
         return tuple(str(n) for n in names), ()
@@ -183,17 +191,18 @@ def _arguments(given: Any, outputs: int) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ModelError(f"{FILE}: model_args is no object")
+        raise ModelError("model_args is no object", about=FILE)
     for key, value in given.items():
         if key not in _ARGUMENTS:
             raise ModelError(
-                f"{FILE}: model_args.{key[:60]} is not supported; known are {', '.join(_ARGUMENTS)}. "
-                "Export the model to ONNX"
+                f"model_args.{key[:60]} is not supported",
+                remedy=f"known are {', '.join(_ARGUMENTS)}. Export the model to ONNX",
+                about=FILE,
             )
         if value is not None and not _ARGUMENTS[key](value):
-            raise ModelError(f"{FILE}: model_args.{key} is {str(value)[:80]!r}")
+            raise ModelError(f"model_args.{key} is {str(value)[:80]!r}", about=FILE)
     if given.get("num_classes") not in (None, outputs):
-        raise ModelError(f"{FILE}: model_args.num_classes is {given['num_classes']}, num_classes {outputs}")
+        raise ModelError(f"model_args.num_classes is {given['num_classes']}, num_classes {outputs}", about=FILE)
     return {k: v for k, v in given.items() if v is not None}
 
 
@@ -223,27 +232,33 @@ _ARGUMENTS: dict[str, Callable[[Any], bool]] = {
 
 def _input_size(value: Any, name: str) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 3 or value[0] != 3 or not _is_size(value[1:]):
-        raise ModelError(f"{FILE}: {name} is {str(value)[:80]}; expected [3, height, width] of 1 to {MAX_SIDE} pixels")
+        raise ModelError(
+            f"{name} is {str(value)[:80]}", remedy=f"expected [3, height, width] of 1 to {MAX_SIDE} pixels", about=FILE
+        )
     return value[1], value[2]
 
 
 def _pixels(said: Mapping[str, Any], size: tuple[int, int]) -> TimmPixels:
     mode = said.get("crop_mode") or "center"
     if mode not in _MODES:
-        raise ModelError(f"{FILE}: pretrained_cfg.crop_mode is {str(mode)[:80]!r}; expected {', '.join(_MODES)}")
+        raise ModelError(
+            f"pretrained_cfg.crop_mode is {str(mode)[:80]!r}", remedy=f"expected {', '.join(_MODES)}", about=FILE
+        )
     fraction = said.get("crop_pct") or 0.875
     # Below a half, what is thrown away is most of the work
     if type(fraction) not in (int, float) or not 0.5 <= fraction <= 1:
-        raise ModelError(f"{FILE}: pretrained_cfg.crop_pct is {str(fraction)[:80]}; expected .5 to 1")
+        raise ModelError(f"pretrained_cfg.crop_pct is {str(fraction)[:80]}", remedy="expected .5 to 1", about=FILE)
     resample = said.get("interpolation") or "bicubic"
     if not isinstance(resample, str) or resample not in _RESAMPLE:
         raise ModelError(
-            f"{FILE}: pretrained_cfg.interpolation is {str(resample)[:80]!r}; expected {', '.join(_RESAMPLE)}"
+            f"pretrained_cfg.interpolation is {str(resample)[:80]!r}",
+            remedy=f"expected {', '.join(_RESAMPLE)}",
+            about=FILE,
         )
     mean = _three(said.get("mean") or [0.485, 0.456, 0.406], "mean")
     deviation = _three(said.get("std") or [0.229, 0.224, 0.225], "std")
     if min(deviation) <= 0:
-        raise ModelError(f"{FILE}: pretrained_cfg.std must be above zero")
+        raise ModelError("pretrained_cfg.std must be above zero", about=FILE)
     scale = math.floor(size[0] / fraction), math.floor(size[1] / fraction)
     exact = scale if mode == "squash" else None
     shortest = scale[0] if mode == "center" and scale[0] == scale[1] else None
@@ -256,5 +271,5 @@ def _three(values: Sequence[Any], name: str) -> tuple[float, ...]:
         or len(values) not in (1, 3)
         or not all(type(v) in (int, float) and abs(v) <= 1_000 for v in values)
     ):
-        raise ModelError(f"{FILE}: pretrained_cfg.{name} must be three numbers, found {str(values)[:80]}")
+        raise ModelError(f"pretrained_cfg.{name} must be three numbers, found {str(values)[:80]}", about=FILE)
     return tuple(float(v) for v in (values * 3 if len(values) == 1 else values))

@@ -82,7 +82,7 @@ def _library(what: str) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"tokenizer.json: {what} ({text}); save it again") from None
+        raise ModelError(f"tokenizer.json: {what} ({text})", remedy="save it again") from None
 
 
 class TextTokens:
@@ -97,7 +97,9 @@ class TextTokens:
 
         path = folder / "tokenizer.json"
         if not path.is_file():
-            raise ModelError(f"tokenizer.json: missing in {folder}; save it with AutoTokenizer(...).save_pretrained")
+            raise ModelError(
+                f"tokenizer.json: missing in {folder}", remedy="save it with AutoTokenizer(...).save_pretrained"
+            )
         with _library("not a tokenizer"):
             self._tokenizer = Tokenizer.from_file(str(path))
         padding = self._tokenizer.padding

@@ -55,7 +55,9 @@ def final_layer(network: Any, outputs: int) -> Any:
         if inside and isinstance(module, torch.nn.Linear) and module.out_features == outputs:
             found = module
     if found is None:
-        raise ModelError("the model's output layer was not found; only heads of plain linear layers can be tuned")
+        raise ModelError(
+            "the model's output layer was not found", remedy="only heads of plain linear layers can be tuned"
+        )
     return found
 
 
@@ -151,7 +153,7 @@ def tune(
             batch = tokens.batch(encodings, [int(i) for i in shuffled[start : start + plan.batch]])
             loss = loss_of(forward(network, batch), values[torch.from_numpy(batch.rows)])
             if not torch.isfinite(loss):
-                raise ModelError("tuning diverged (the loss is not a finite number); check the targets")
+                raise ModelError("tuning diverged (the loss is not a finite number)", remedy="check the targets")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -172,7 +174,7 @@ def tune(
 
 def _targets(examples: Examples, target: Schema) -> NDArray[Any]:
     if examples.targets is None or not len(examples):
-        raise ModelError(f"{examples.source}: tuning needs examples with labels")
+        raise ModelError("tuning needs examples with labels", about=examples.source)
     if target.type == "regression":
         return np.asarray(examples.targets, dtype=np.float32)
     return np.asarray(examples.targets, dtype=np.int64)

@@ -45,7 +45,7 @@ def asked_format(folder: Path) -> str | None:
         return None
     said = read_object(folder / PROMPT)
     if set(said) != {"format"} or said["format"] not in FORMATS:
-        raise ModelError(f'{PROMPT}: must be {{"format": one of {", ".join(FORMATS)}}}')
+        raise ModelError(f'must be {{"format": one of {", ".join(FORMATS)}}}', about=PROMPT)
     return str(said["format"])
 
 
@@ -56,20 +56,23 @@ def settings_of(folder: Path, schema: Schema, writing: Writing) -> dict[str, Any
         ModelError: a task of numbers, or no prompt format fits the vocabulary.
     """
     if schema.type == "regression":
-        raise ModelError("a language model answers with texts; a regression needs a model that puts out a number")
+        raise ModelError(
+            "a language model answers with texts", remedy="a regression needs a model that puts out a number"
+        )
     asked = asked_format(folder)
     end = writing.ends[0] if writing.ends else None
     try:
         found = prompt_format(writing.vocabulary, end=end, begin=writing.begin, name=asked)
     except SpaceError as error:
-        raise ModelError(f"{error}; {PROMPT} beside the model may name another format") from None
+        raise ModelError(f"{error}", remedy=f"{PROMPT} beside the model may name another format") from None
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelError(f"{TOKENIZER}: not a tokenizer ({error}); save it again") from None
+        raise ModelError(f"not a tokenizer ({error})", remedy="save it again", about=TOKENIZER) from None
     if asked is None and writing.template and not (found.name == "chatml" and "<|im_start|>" in writing.template):
         raise ModelError(
             "the chat template in the file is of another format than the ones known here "
-            f"({', '.join(FORMATS)}), and templates are never run; if the model answers prompts in one of these too, "
-            f'say so in a file {PROMPT} beside it: {{"format": "plain"}}'
+            f"({', '.join(FORMATS)}), and templates are never run",
+            remedy="if the model answers prompts in one of these too, "
+            f'say so in a file {PROMPT} beside it: {{"format": "plain"}}',
         )
     ends = sorted({found.end, *writing.ends})
     return {"answers": "options" if schema.classes else "greedy", "prompt": found.describe(), "ends": ends}
@@ -90,7 +93,9 @@ def folder_writing(folder: Path, tokens: Path | None = None) -> Writing:
     said = config.get("eos_token_id") if own is None or where == CONFIG else own["eos_token_id"]
     ends = said if isinstance(said, list) else [] if said is None else [said]
     if not all(type(e) is int for e in ends):
-        raise ModelError(f"{where}: eos_token_id is {said!r}, expected a token's number or a list of them; mend it")
+        raise ModelError(
+            f"eos_token_id is {said!r}, expected a token's number or a list of them", remedy="mend it", about=where
+        )
     return Writing(vocabulary, _begin(vocabulary, tokens), tuple(ends))
 
 
@@ -101,7 +106,9 @@ def tokenizer_of(folder: Path) -> bytes:
         ModelError: there is none.
     """
     if not (folder / TOKENIZER).is_file():
-        raise ModelError(f"{TOKENIZER}: missing in {folder}; save it with AutoTokenizer(...).save_pretrained")
+        raise ModelError(
+            f"missing in {folder}", remedy="save it with AutoTokenizer(...).save_pretrained", about=TOKENIZER
+        )
     return (folder / TOKENIZER).read_bytes()
 
 
@@ -113,7 +120,7 @@ def _begin(vocabulary: bytes, folder: Path) -> int | None:
         bare, framed = (tokenizer.encode("a", add_special_tokens=on).ids for on in (False, True))
         before = framed[: len(framed) - len(bare)] if framed[len(framed) - len(bare) :] == bare else None
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelError(f"{TOKENIZER}: not a tokenizer ({error}); save it again") from None
+        raise ModelError(f"not a tokenizer ({error})", remedy="save it again", about=TOKENIZER) from None
     if "add_bos_token" in said or "add_eos_token" in said:  # these replace the rule
         named = said.get("add_bos_token") and said.get("bos_token") is not None
         before = [_special(tokenizer, said, "bos_token")] if named else []
@@ -121,8 +128,10 @@ def _begin(vocabulary: bytes, folder: Path) -> int | None:
             before = None
     if before is None or len(before) > 1:
         raise ModelError(
-            f"{TOKENIZER}: puts more around a text than one token before it; a token that ends the prompt would end "
-            "the answer. Save the tokenizer with add_eos_token=False and without [CLS] and [SEP]"
+            "puts more around a text than one token before it",
+            remedy="a token that ends the prompt would end "
+            "the answer. Save the tokenizer with add_eos_token=False and without [CLS] and [SEP]",
+            about=TOKENIZER,
         )
     return before[0] if before else None
 
@@ -132,7 +141,7 @@ def _special(tokenizer: Any, said: dict[str, Any], key: str) -> int:
     found = tokenizer.token_to_id(str(text.get("content") if isinstance(text, dict) else text))
     if found is None:
         raise ModelError(
-            f"{TOKENIZER_CONFIG}: adds {key}, which the vocabulary does not have; save the tokenizer again"
+            f"adds {key}, which the vocabulary does not have", remedy="save the tokenizer again", about=TOKENIZER_CONFIG
         )
     return int(found)
 
@@ -165,7 +174,7 @@ def require_same_tokens(folder: Path, writing: Writing) -> None:
     except Exception as error:  # the tokenizers library raises bare Exception
         text = " ".join(str(error).split())[:300]
         raise ModelError(
-            f"{TOKENIZER_CONFIG}: transformers does not load this tokenizer ({text}); save it again"
+            f"transformers does not load this tokenizer ({text})", remedy="save it again", about=TOKENIZER_CONFIG
         ) from None
     plain = plain_tokenizer(writing.vocabulary)
     begin = [] if writing.begin is None else [writing.begin]
@@ -173,7 +182,8 @@ def require_same_tokens(folder: Path, writing: Writing) -> None:
         ids, expected = begin + plain.encode(text, add_special_tokens=False).ids, list(own(text)["input_ids"])
         if ids != expected:
             raise ModelError(
-                f"{TOKENIZER}: transformers' {type(own).__name__} reads {text!r} as {expected[:12]}, this file alone "
+                f"transformers' {type(own).__name__} reads {text!r} as {expected[:12]}, this file alone "
                 f"as {ids[:12]}: {TOKENIZER_CONFIG} changes the rule. Save the tokenizer again with "
-                "AutoTokenizer.from_pretrained(...).save_pretrained"
+                "AutoTokenizer.from_pretrained(...).save_pretrained",
+                about=TOKENIZER,
             )

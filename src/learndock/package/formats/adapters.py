@@ -47,15 +47,19 @@ def read_updates(folder: Path) -> dict[str, Update]:
     for key, off in (("use_dora", False), ("lora_bias", False), ("bias", "none"), ("modules_to_save", None)):
         if config.get(key) not in (off, None, []):
             raise ModelError(
-                f"{CONFIG}: {key} is {config[key]}: this adapter does more than add two matrices, so that a weighted "
-                "sum is not defined; merge adapters of plain LoRA or rsLoRA"
+                f"{key} is {config[key]}: this adapter does more than add two matrices, so that a weighted "
+                "sum is not defined",
+                remedy="merge adapters of plain LoRA or rsLoRA",
+                about=CONFIG,
             )
     header = peft.read_header(folder)
     found: dict[str, dict[str, Float]] = {}
     for name, entry in header.tensors.items():
         match = LORA.fullmatch(name)
         if match is None:
-            raise ModelError(f"{WEIGHTS}: holds {name} beside lora_A and lora_B; merge adapters of plain LoRA")
+            raise ModelError(
+                f"holds {name} beside lora_A and lora_B", remedy="merge adapters of plain LoRA", about=WEIGHTS
+            )
         values = np.asarray(read_tensor(folder / WEIGHTS, entry, name=name), np.float32)
         found.setdefault(match["module"], {})[match["part"]] = values
     peft.check_ranks(config, header)
@@ -69,7 +73,9 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     alpha = float(_by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)))
     said = _by_pattern(config.get("rank_pattern"), module, config["r"])
     if said != rank:
-        raise ModelError(f"{WEIGHTS}: {module} has rank {rank}, {CONFIG} says {said}; they do not belong together")
+        raise ModelError(
+            f"{module} has rank {rank}, {CONFIG} says {said}", remedy="they do not belong together", about=WEIGHTS
+        )
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
@@ -78,7 +84,9 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -
     for pattern, value in (patterns or {}).items():
         if _NAME.fullmatch(pattern) is None:
             raise ModelError(
-                f"{CONFIG}: the pattern {pattern[:80]!r} is not the end of a layer's name; write the name out"
+                f"the pattern {pattern[:80]!r} is not the end of a layer's name",
+                remedy="write the name out",
+                about=CONFIG,
             )
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value

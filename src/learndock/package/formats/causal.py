@@ -53,7 +53,7 @@ class CausalFormat:
         check_settings(config, where=CONFIG)
         check_config(config)
         if not is_causal(folder):
-            raise ModelError(f"{CONFIG}: names no architecture of a causal language model")
+            raise ModelError("names no architecture of a causal language model", about=CONFIG)
         _require_decoder(config)
         weights(folder)
         return settings_of(folder, schema, folder_writing(folder))
@@ -91,7 +91,9 @@ def _require_decoder(config: dict[str, Any]) -> None:
     named = [str(n) for n in config["architectures"]]
     if config.get("is_encoder_decoder") or any(n.endswith(_OTHERS) for n in named):
         raise ModelError(
-            f"{CONFIG}: {', '.join(named)} (model_type {config['model_type']}) has an encoder, or reads images or "
-            "sound beside texts; only causal language models, which continue a prompt, are read. Save its text model "
-            "alone, if it has one"
+            f"{', '.join(named)} (model_type {config['model_type']}) has an encoder, or reads images or "
+            "sound beside texts",
+            remedy="only causal language models, which continue a prompt, are read. Save its text model "
+            "alone, if it has one",
+            about=CONFIG,
         )

@@ -58,8 +58,10 @@ class CausalPeftFormat:
         config = classifiers.read_config(folder, TASK)
         if config.get("modules_to_save"):
             raise ModelError(
-                f"{CONFIG}: modules_to_save names {config['modules_to_save']}: whole layers beside the adapter, which "
-                "servers do not switch; train without it, or merge and pack the whole model"
+                f"modules_to_save names {config['modules_to_save']}: whole layers beside the adapter, which "
+                "servers do not switch",
+                remedy="train without it, or merge and pack the whole model",
+                about=CONFIG,
             )
         header = classifiers.read_header(folder)
         magnitudes = _MAGNITUDE if config.get("use_dora") else None
@@ -69,12 +71,16 @@ class CausalPeftFormat:
             if classifiers.LORA.fullmatch(n) is None and not (magnitudes and magnitudes.fullmatch(n))
         )
         if foreign:
-            raise ModelError(f"{WEIGHTS}: holds {', '.join(foreign[:3])} beside lora_A and lora_B; train plain LoRA")
+            raise ModelError(
+                f"holds {', '.join(foreign[:3])} beside lora_A and lora_B", remedy="train plain LoRA", about=WEIGHTS
+            )
         started = config.get("init_lora_weights")
         if isinstance(started, str) and started.lower() not in _STARTS:
             raise ModelError(
-                f"{CONFIG}: init_lora_weights is {started!r}, which also changes the weights of the base; convert the "
-                "adapter to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)"
+                f"init_lora_weights is {started!r}, which also changes the weights of the base",
+                remedy="convert the "
+                "adapter to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)",
+                about=CONFIG,
             )
         classifiers.check_ranks(config, header)
         classifiers.check_values(folder / WEIGHTS, header, [])
@@ -121,7 +127,7 @@ def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_ca
     peft = need("peft", extra="torch", why="a LoRA adapter")
     bases = {str(dict(s.get("base") or {}).get("sha256")) for _, _, s in adapters}
     if len(bases) != 1:
-        raise ModelError("these adapters stand on different bases; they cannot share one model")
+        raise ModelError("these adapters stand on different bases", remedy="they cannot share one model")
     base = classifiers.base_folder(dict(adapters[0][2]))
     network: Any = None
     models = []
@@ -139,7 +145,7 @@ def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_ca
                 _fill(peft, network, folder, name)
         except (ValueError, RuntimeError, TypeError, KeyError) as error:
             text = " ".join(str(error).split())[:300]
-            raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name} ({text})") from None
+            raise ModelError(f"the adapter does not fit its base {base.name} ({text})", about=folder.name) from None
         writing = _writing(folder, base)
         require_same_tokens(_tokens(folder, base), writing)
         found = {**settings_of(folder, schema, writing), **settings}
@@ -154,7 +160,9 @@ def _fill(peft: Any, network: Any, folder: Path, name: str) -> None:
     result = peft.set_peft_model_state_dict(network, load_file(folder / WEIGHTS), adapter_name=name)
     lacking = [k for k in result.missing_keys if "lora_" in k and f".{name}" in k]
     if result.unexpected_keys or lacking:
-        raise ModelError(f"{folder.name}: does not fit its base: {', '.join([*result.unexpected_keys, *lacking][:3])}")
+        raise ModelError(
+            f"does not fit its base: {', '.join([*result.unexpected_keys, *lacking][:3])}", about=folder.name
+        )
 
 
 def _check_shapes(folder: Path, base: Path, name: str) -> None:
@@ -173,12 +181,16 @@ def _check_shapes(folder: Path, base: Path, name: str) -> None:
         # Weights saved without their head leave out the name of the model's body
         layer = theirs.get(f"{module}.weight") or theirs.get(f"{module.partition('.')[2]}.weight")
         if layer is None:
-            raise ModelError(f"{WEIGHTS}: adapts {module}, which the base {name} does not have; is it the base?")
+            raise ModelError(
+                f"adapts {module}, which the base {name} does not have", remedy="is it the base?", about=WEIGHTS
+            )
         # Layers of GPT-2's kind are stored the other way round; PEFT says later which it is
         side, want = (entry.shape[1], layer.shape[-1]) if match["part"] == "A" else (entry.shape[0], layer.shape[0])
         if side not in layer.shape:
             raise ModelError(
-                f"{WEIGHTS}: {tensor} has {side} where the base {name} has {want}; the adapter was trained on another"
+                f"{tensor} has {side} where the base {name} has {want}",
+                remedy="the adapter was trained on another",
+                about=WEIGHTS,
             )
 
 

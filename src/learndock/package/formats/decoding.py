@@ -74,8 +74,9 @@ def check_options(said: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         off = any(value == v for v in _OFF) or (key in _ONE and value == 1)
         if key not in ACTING and key not in _WITHOUT_EFFECT and not off:
             raise ModelError(
-                f"{where}: {key} is {str(value)[:60]}, which would change what the model writes and is not followed "
-                "here; remove it, or set it off"
+                f"{key} is {str(value)[:60]}, which would change what the model writes and is not followed here",
+                remedy="remove it, or set it off",
+                about=where,
             )
     return {k: said[k] for k, off in ACTING.items() if said.get(k) is not None and said[k] not in off}
 
@@ -166,7 +167,8 @@ def _generate(
         text = " ".join(str(error).split())[:300]
         raise ModelError(
             f"transformers {transformers.__version__} does not generate with this model of the type "
-            f"{whole.config.model_type!r} ({text}); update transformers, or use a causal model of another type"
+            f"{whole.config.model_type!r} ({text})",
+            remedy="update transformers, or use a causal model of another type",
         ) from None
 
 
@@ -175,7 +177,9 @@ def _finite(ids: Any, scores: Any) -> Any:
     import torch
 
     if bool(torch.isnan(scores).any() | torch.isposinf(scores).any()):
-        raise ModelError("the model's output is not finite; its weights are damaged or it diverged in training")
+        raise ModelError(
+            "the model's output is not finite", remedy="its weights are damaged or it diverged in training"
+        )
     return scores
 
 

@@ -51,10 +51,12 @@ class GgufFormat:
             missing, unexpected = network.load_state_dict(tensors, strict=False)
         except RuntimeError as error:
             text = " ".join(str(error).split())[:300]
-            raise ModelError(f"{file.path.name}: its weights are not those of its settings ({text})") from None
+            raise ModelError(f"its weights are not those of its settings ({text})", about=file.path.name) from None
         lacking = [m for m in missing if m != "lm_head.weight" or not described.tie_word_embeddings]
         if lacking or unexpected:
-            raise ModelError(f"{file.path.name}: its weights are not whole: {', '.join([*lacking, *unexpected][:3])}")
+            raise ModelError(
+                f"its weights are not whole: {', '.join([*lacking, *unexpected][:3])}", about=file.path.name
+            )
         network.tie_weights()
         network.generation_config.eos_token_id = None  # those of the file are ``Writing.ends``
         return _causal.model_of(network.eval(), schema, {**found, **settings}, _writing(folder, file))

@@ -56,14 +56,18 @@ class OnnxFormat:
     def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
         """See ``Format``; reads the graph, does not run it."""
         if not (folder / FILE).is_file():
-            raise ModelError(f"{FILE}: missing in {folder}")
+            raise ModelError(f"missing in {folder}", about=FILE)
         graph = read_onnx(folder / FILE)
         if _reads_pixels(graph):
             if not reads_images(folder):
-                raise ModelError(f"{PIXELS}: missing in {folder}, and {FILE} reads images; save it beside {FILE}")
+                raise ModelError(
+                    f"missing in {folder}, and {FILE} reads images", remedy=f"save it beside {FILE}", about=PIXELS
+                )
             read_pixels(folder)
         elif not _reads_text(graph) and not (folder / "tokenizer.json").is_file():
-            raise ModelError(f"tokenizer.json: missing in {folder}, and {FILE} reads token ids; save it beside {FILE}")
+            raise ModelError(
+                f"tokenizer.json: missing in {folder}, and {FILE} reads token ids", remedy=f"save it beside {FILE}"
+            )
         output = _output(graph)
         if (folder / "config.json").is_file():
             check_count(len(_names(folder)), schema, where="config.json")
@@ -107,8 +111,10 @@ class OnnxFormat:
             ModelError: an ONNX graph cannot be tuned.
         """
         raise ModelError(
-            f"{FILE}: an ONNX graph has no gradients, so it cannot be tuned further; use it as it is with "
-            "`learndock predict`, or tune a learnware of the format transformers, peft or sklearn"
+            "an ONNX graph has no gradients, so it cannot be tuned further",
+            remedy="use it as it is with "
+            "`learndock predict`, or tune a learnware of the format transformers, peft or sklearn",
+            about=FILE,
         )
 
 
@@ -126,8 +132,10 @@ def _reads_text(graph: OnnxFile) -> bool:
     if strange or "input_ids" not in {v.name for v in inputs}:
         names = ", ".join(v.name for v in inputs) or "none"
         raise ModelError(
-            f"{FILE}: its inputs are {names[:200]}; expected {', '.join(TOKEN_INPUTS)}, one text input, or images as "
-            "one input of floats (n, 3, height, width)"
+            f"its inputs are {names[:200]}",
+            remedy=f"expected {', '.join(TOKEN_INPUTS)}, one text input, or images as "
+            "one input of floats (n, 3, height, width)",
+            about=FILE,
         )
     return False
 
@@ -141,8 +149,9 @@ def _output(graph: OnnxFile) -> Value:
                 return value
     if not numbers:
         raise ModelError(
-            f"{FILE}: no output is a table of numbers (n, classes); export logits or probabilities "
-            "(for converters of scikit-learn: zipmap=False)"
+            "no output is a table of numbers (n, classes)",
+            remedy="export logits or probabilities (for converters of scikit-learn: zipmap=False)",
+            about=FILE,
         )
     return numbers[0]
 
@@ -168,11 +177,11 @@ def _label_names(folder: Path, schema: Schema) -> list[str]:
 def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     kind, name = settings.get("output"), settings.get("output_name")
     if kind not in ("logits", "probabilities", "value") or not isinstance(name, str):
-        raise ModelError(f"{FILE}: the manifest's settings do not say what its output is; pack it again")
+        raise ModelError("the manifest's settings do not say what its output is", remedy="pack it again", about=FILE)
     graph = read_onnx(folder / FILE)
     session = _session(folder / FILE)
     if name not in {o.name for o in session.get_outputs()}:
-        raise ModelError(f"{FILE}: has no output {name[:80]}; pack it again")
+        raise ModelError(f"has no output {name[:80]}", remedy="pack it again", about=FILE)
     columns = list(range(schema.classes))
     if schema.type == "classification":
         columns = columns_in(settings, _label_names(folder, schema), schema, where=FILE)
@@ -202,7 +211,7 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors have no common class but Exception
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{path.name}: onnxruntime cannot load it ({text}); export it again") from None
+        raise ModelError(f"onnxruntime cannot load it ({text})", remedy="export it again", about=path.name) from None
 
 
 @dataclass(frozen=True)
@@ -221,7 +230,7 @@ class OnnxModel:
         raw = self.run(inputs, progress=progress)
         if self.schema.type == "regression":
             if raw.size != len(inputs):
-                raise ModelError(f"{FILE}: the output has the shape {raw.shape}, regression needs one value each")
+                raise ModelError(f"the output has the shape {raw.shape}, regression needs one value each", about=FILE)
             return checked(raw.reshape(len(inputs)), self.schema, len(inputs))
         if raw.ndim != 2 or raw.shape[1] != self.schema.classes:
             check_count(raw.shape[1] if raw.ndim == 2 else 1, self.schema, where=FILE)
@@ -240,7 +249,9 @@ class OnnxModel:
             if found is None:
                 found = np.zeros((len(inputs), *part.shape[1:]))
             if part.shape[1:] != found.shape[1:]:
-                raise ModelError(f"{FILE}: the output's shape changes between batches; export with a fixed head")
+                raise ModelError(
+                    "the output's shape changes between batches", remedy="export with a fixed head", about=FILE
+                )
             found[rows] = part
             done += len(rows)
             if progress is not None:
@@ -272,14 +283,16 @@ class OnnxModel:
         except Exception as error:  # onnxruntime's errors have no common class but Exception
             text = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"{FILE}: the graph does not run ({text}); export it with a dynamic batch and length"
+                f"the graph does not run ({text})", remedy="export it with a dynamic batch and length", about=FILE
             ) from None
         if part.ndim not in (1, 2) or part.shape[0] != n:
-            raise ModelError(f"{FILE}: {n} inputs gave an output of the shape {part.shape}, expected ({n}, classes)")
+            raise ModelError(
+                f"{n} inputs gave an output of the shape {part.shape}, expected ({n}, classes)", about=FILE
+            )
         return part
 
 
 def _element(kind: str) -> Any:
     if kind not in ("tensor(int64)", "tensor(int32)"):
-        raise ModelError(f"{FILE}: an input is {kind}, expected integers")
+        raise ModelError(f"an input is {kind}, expected integers", about=FILE)
     return np.int64 if kind == "tensor(int64)" else np.int32

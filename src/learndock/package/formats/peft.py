@@ -158,7 +158,7 @@ def bind_base(folder: Path, base: str | None, task: str = "SEQ_CLS") -> Base:
     """
     named = base or read_config(folder, task).get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
-        raise ModelError(f"{CONFIG}: names no base model; give its name or folder with base=")
+        raise ModelError("names no base model", remedy="give its name or folder with base=", about=CONFIG)
     found = find_base(named)
     name = found.resolve().name if Path(named).is_dir() else named
     _name_base(folder / CONFIG, name)
@@ -170,31 +170,35 @@ def read_config(folder: Path, task: str = "SEQ_CLS") -> dict[str, Any]:
     config = read_object(folder / CONFIG)
     check_settings(config, where=CONFIG)
     if config.get("peft_type") != "LORA":
-        raise ModelError(f"{CONFIG}: peft_type is {config.get('peft_type')!r}; only LORA adapters are supported")
+        raise ModelError(
+            f"peft_type is {config.get('peft_type')!r}", remedy="only LORA adapters are supported", about=CONFIG
+        )
     # PEFT has no name for classifiers of images: their adapters say nothing
     if config.get("task_type") != task and not (task == "SEQ_CLS" and config.get("task_type") is None):
         raise ModelError(
-            f"{CONFIG}: task_type is {config.get('task_type')!r}; SEQ_CLS and CAUSAL_LM are supported, and null for "
-            "classifiers of images"
+            f"task_type is {config.get('task_type')!r}",
+            remedy="SEQ_CLS and CAUSAL_LM are supported, and null for classifiers of images",
+            about=CONFIG,
         )
     odd = sorted(k for k, v in config.items() if v and k not in _KNOWN | _IGNORED)
     if config.get("megatron_config"):
-        raise UnsafeModel(f"{CONFIG}: megatron_config: names a library to import; train without it")
+        raise UnsafeModel("megatron_config: names a library to import", remedy="train without it", about=CONFIG)
     if odd:
-        raise ModelError(f"{CONFIG}: {', '.join(odd)}: not supported; use plain LoRA (or DoRA, rsLoRA)")
+        raise ModelError(f"{', '.join(odd)}: not supported", remedy="use plain LoRA (or DoRA, rsLoRA)", about=CONFIG)
     rank = config.get("r")
     if type(rank) is not int or not 1 <= rank <= 4096:
-        raise ModelError(f"{CONFIG}: r is {rank!r}, expected a rank of 1 to 4096")
+        raise ModelError(f"r is {rank!r}, expected a rank of 1 to 4096", about=CONFIG)
     if isinstance(config.get("target_modules"), str) and len(config["target_modules"]) > 200:
-        raise ModelError(f"{CONFIG}: target_modules is a pattern of more than 200 characters")
+        raise ModelError("target_modules is a pattern of more than 200 characters", about=CONFIG)
     return config
 
 
 def read_header(folder: Path) -> SafetensorsHeader:
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
-            f"{WEIGHTS}: missing in {folder}; save the adapter with save_pretrained(..., "
-            "safe_serialization=True), not as adapter_model.bin"
+            f"missing in {folder}",
+            remedy="save the adapter with save_pretrained(..., safe_serialization=True), not as adapter_model.bin",
+            about=WEIGHTS,
         )
     return header_of(folder / WEIGHTS)
 
@@ -209,18 +213,20 @@ def check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
         if match is None:
             continue
         if len(entry.shape) != 2:
-            raise ModelError(f"{WEIGHTS}: {name} has the shape {list(entry.shape)}, expected a matrix")
+            raise ModelError(f"{name} has the shape {list(entry.shape)}, expected a matrix", about=WEIGHTS)
         found = entry.shape[0 if match["part"] == "A" else 1]
         ranks.setdefault(match["module"], {})[match["part"]] = found
         if found not in allowed:
             raise ModelError(
-                f"{WEIGHTS}: {name} has rank {found}, {CONFIG} says {config['r']}; they do not belong together"
+                f"{name} has rank {found}, {CONFIG} says {config['r']}",
+                remedy="they do not belong together",
+                about=WEIGHTS,
             )
     if not ranks:
-        raise ModelError(f"{WEIGHTS}: holds no lora_A and lora_B matrices; save the adapter again")
+        raise ModelError("holds no lora_A and lora_B matrices", remedy="save the adapter again", about=WEIGHTS)
     for module, parts in ranks.items():
         if len(parts) != 2 or len(set(parts.values())) != 1:
-            raise ModelError(f"{WEIGHTS}: {module} lacks lora_A or lora_B, or their ranks differ")
+            raise ModelError(f"{module} lacks lora_A or lora_B, or their ranks differ", about=WEIGHTS)
 
 
 def _check_head(header: SafetensorsHeader, schema: Schema) -> list[str]:
@@ -229,8 +235,9 @@ def _check_head(header: SafetensorsHeader, schema: Schema) -> list[str]:
     final = [n for n in names if n.endswith(".weight") and ".dense." not in n]
     if not final:
         raise ModelError(
-            f"{WEIGHTS}: has no trained output layer (classifier or score); train with "
-            'task_type="SEQ_CLS" so that it is in modules_to_save'
+            "has no trained output layer (classifier or score)",
+            remedy='train with task_type="SEQ_CLS" so that it is in modules_to_save',
+            about=WEIGHTS,
         )
     check_count(header.tensors[final[-1]].shape[0], schema, where=WEIGHTS)
     return names
@@ -242,10 +249,12 @@ def check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> None
     for name, entry in header.tensors.items():
         values = read_tensor(path, entry, name=name)
         if not np.isfinite(values).all():
-            raise ModelError(f"{WEIGHTS}: {name} holds values that are not finite; training diverged")
+            raise ModelError(f"{name} holds values that are not finite", remedy="training diverged", about=WEIGHTS)
         moved = moved or (("lora_B" in name or name in head) and bool(values.any()))
     if not moved:
-        raise ModelError(f"{WEIGHTS}: every B matrix and the output layer are zero; the adapter changes nothing")
+        raise ModelError(
+            "every B matrix and the output layer are zero", remedy="the adapter changes nothing", about=WEIGHTS
+        )
 
 
 # --- with the libraries ------------------------------------------------------------------------------------
@@ -254,7 +263,7 @@ def check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> None
 def base_folder(settings: Mapping[str, Any]) -> Path:
     base = settings.get("base")
     if not isinstance(base, Mapping) or not {"name", "sha256"} <= set(base):
-        raise ModelError("the manifest does not name the adapter's base; pack the adapter again")
+        raise ModelError("the manifest does not name the adapter's base", remedy="pack the adapter again")
     folder = find_base(str(base["name"]))
     check_base(folder, str(base["name"]), str(base["sha256"]))
     return folder
@@ -275,8 +284,9 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
     network, missing = loading.load_classifier(base, outputs=outputs)
     if (read_config(folder).get("task_type") is None) != reads_images(base):
         raise ModelError(
-            f"{CONFIG}: task_type must be SEQ_CLS for an adapter of texts and null for one of images; its base "
-            f"{base.name} reads {'images' if reads_images(base) else 'texts'}"
+            "task_type must be SEQ_CLS for an adapter of texts and null for one of images",
+            remedy=f"its base {base.name} reads {'images' if reads_images(base) else 'texts'}",
+            about=CONFIG,
         )
     spread = float(getattr(network.config, "initializer_range", 0.02) or 0.02)
     config = known_settings(folder, "SEQ_CLS", inference_mode=not train)
@@ -284,8 +294,9 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
     unsaved = sorted(n for n in missing if f"base_model.model.{n}" not in state)
     if unsaved:
         raise ModelError(
-            f"{base.name}: neither the base nor the adapter holds {', '.join(unsaved[:3])}, which would be "
-            "random; train on a base that has it, or add it to modules_to_save"
+            f"neither the base nor the adapter holds {', '.join(unsaved[:3])}, which would be random",
+            remedy="train on a base that has it, or add it to modules_to_save",
+            about=base.name,
         )
     own = {f"base_model.model.{n}": v.detach().clone() for n, v in network.named_parameters()}
     for name in [n for n in state if train and loading.in_head(n) and n in own]:
@@ -296,11 +307,11 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
             result = peft.set_peft_model_state_dict(adapted, state)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name} ({text})") from None
+        raise ModelError(f"the adapter does not fit its base {base.name} ({text})", about=folder.name) from None
     lacking = [n for n in result.missing_keys if "lora_" in n or "modules_to_save" in n]
     if result.unexpected_keys or lacking:
         some = ", ".join([*result.unexpected_keys, *lacking][:3])
-        raise ModelError(f"{folder.name}: the adapter does not fit its base {base.name}: {some}")
+        raise ModelError(f"the adapter does not fit its base {base.name}: {some}", about=folder.name)
     return adapted, spread
 
 

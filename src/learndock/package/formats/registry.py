@@ -76,7 +76,7 @@ def formats() -> dict[str, Format]:
     for entry in entry_points(group=GROUP):
         made = entry.load()()
         if not isinstance(made, Format) or made.name != entry.name:
-            raise PackageError(f"the format {entry.name} ({entry.value}) is not a learndock format; remove it")
+            raise PackageError(f"the format {entry.name} ({entry.value}) is not a learndock format", remedy="remove it")
         found[entry.name] = made
     names = [n for n in ORDER if n in found] + sorted(n for n in found if n not in ORDER)
     return {name: found[name] for name in names}
@@ -91,7 +91,9 @@ def get_format(name: str) -> Format:
     try:
         return formats()[name]
     except KeyError:
-        raise PackageError(f'the format "{name}" is not installed here; installed: {", ".join(formats())}') from None
+        raise PackageError(
+            f'the format "{name}" is not installed here', remedy=f"installed: {', '.join(formats())}"
+        ) from None
 
 
 def detect(folder: str | Path) -> Format:
@@ -105,4 +107,4 @@ def detect(folder: str | Path) -> Format:
         if found.recognises(folder):
             return found
     wanted = "; ".join(f"{name}: {getattr(f, 'looks_for', 'see its documentation')}" for name, f in formats().items())
-    raise PackageError(f"{folder}: no model that a format knows ({wanted})")
+    raise PackageError(f"no model that a format knows ({wanted})", about=folder)

@@ -51,7 +51,7 @@ class SklearnFormat:
     def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
         """See ``Format``."""
         if not (folder / FILE).is_file():
-            raise ModelError(f"{FILE}: missing in {folder}; save the pipeline with skops.io.dump")
+            raise ModelError(f"missing in {folder}", remedy="save the pipeline with skops.io.dump", about=FILE)
         check_skops(folder / FILE)
         return read_features(folder)
 
@@ -66,10 +66,10 @@ class SklearnFormat:
         names = _names(pipeline)
         if schema.type == "regression":
             if names:
-                raise ModelError(f"{FILE}: a classifier, but the schema says regression")
+                raise ModelError("a classifier, but the schema says regression", about=FILE)
             return SklearnModel(pipeline, schema, (), features)
         if not names:
-            raise ModelError(f"{FILE}: has no classes_; it is a regressor, or it was not fitted")
+            raise ModelError("has no classes_", remedy="it is a regressor, or it was not fitted", about=FILE)
         check_count(len(names), schema, where=FILE)
         return SklearnModel(pipeline, schema, columns_in(settings, names, schema, where=FILE), features)
 
@@ -79,7 +79,7 @@ class SklearnFormat:
         if names:
             check_count(len(names), schema, where=FILE)
             return names
-        raise ModelError(f"{FILE}: has no classes_; it is a regressor, or it was not fitted")
+        raise ModelError("has no classes_", remedy="it is a regressor, or it was not fitted", about=FILE)
 
     def finetune(
         self,
@@ -98,9 +98,9 @@ class SklearnFormat:
         pipeline = _read(folder)
         features = load_features({**read_features(folder), **settings})
         if len(getattr(pipeline, "steps", ())) < (1 if features else 2):
-            raise ModelError(f"{FILE}: only pipelines of feature steps and an estimator can be tuned")
+            raise ModelError("only pipelines of feature steps and an estimator can be tuned", about=FILE)
         if examples.targets is None or not len(examples):
-            raise ModelError(f"{examples.source}: tuning needs examples with labels")
+            raise ModelError("tuning needs examples with labels", about=examples.source)
         last = _estimator(pipeline.steps[-1][1], schema, target, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -110,8 +110,9 @@ class SklearnFormat:
                 last.fit(before.transform(X) if before is not None else X, _targets(examples, target))
             except _FAILURES as error:
                 raise ModelError(
-                    f"{FILE}: the last step ({type(last).__name__}) could not be fitted to the "
-                    f"{len(examples)} examples: {error}"
+                    f"the last step ({type(last).__name__}) could not be fitted to the "
+                    f"{len(examples)} examples: {error}",
+                    about=FILE,
                 ) from None
         pipeline.steps[-1] = (pipeline.steps[-1][0], last)
         out.mkdir(parents=True, exist_ok=True)
@@ -155,8 +156,10 @@ class SklearnModel:
                 return np.asarray(_class_probabilities(self.pipeline, texts)[:, list(self.columns)])
         except _FAILURES as error:
             raise ModelError(
-                f"{FILE}: the pipeline does not run ({error}); it must take texts, or what {FEATURES_FILE} says, and "
-                "have been made with a scikit-learn near the one installed here"
+                f"the pipeline does not run ({error})",
+                remedy=f"it must take texts, or what {FEATURES_FILE} says, and "
+                "have been made with a scikit-learn near the one installed here",
+                about=FILE,
             ) from None
 
 
@@ -181,8 +184,9 @@ def _prepared(inputs: Sequence[Input], features: Features | None) -> Any:
     """What a pipeline takes in place of ``inputs``."""
     if features is None and len(inputs) and isinstance(inputs[0], Image):
         raise ModelError(
-            f"{FILE}: scikit-learn reads no images; say in {FEATURES_FILE} what it is given instead, as in "
-            '{"space": "efficientnet-lite0"}'
+            "scikit-learn reads no images",
+            remedy=f'say in {FEATURES_FILE} what it is given instead, as in {{"space": "efficientnet-lite0"}}',
+            about=FILE,
         )
     return _texts(inputs) if features is None else features(inputs)
 
@@ -227,14 +231,16 @@ def _read(folder: Path) -> Any:
             warnings.simplefilter("ignore")
             unknown = sorted(set(skops.get_untrusted_types(data=source)) - set(TRUSTED))
             if unknown:
-                raise UnsafeModel(f"{FILE}: skops does not trust these types: {', '.join(unknown[:5])}")
+                raise UnsafeModel(f"skops does not trust these types: {', '.join(unknown[:5])}", about=FILE)
             pipeline = skops.loads(source, trusted=sorted(TRUSTED))
     except (*_FAILURES, ImportError, RecursionError, OSError) as error:
         raise ModelError(
-            f"{FILE}: skops cannot build it ({error}); was it saved with another version of scikit-learn?"
+            f"skops cannot build it ({error})", remedy="was it saved with another version of scikit-learn?", about=FILE
         ) from None
     if not hasattr(pipeline, "predict"):
-        raise ModelError(f"{FILE}: a {type(pipeline).__name__}, which does not predict; save the whole pipeline")
+        raise ModelError(
+            f"a {type(pipeline).__name__}, which does not predict", remedy="save the whole pipeline", about=FILE
+        )
     _check_parts(pipeline)
     return pipeline
 
@@ -246,16 +252,21 @@ def _check_parts(pipeline: Any) -> None:
         if getattr(part, "n_jobs", None) is not None:
             part.n_jobs = None  # a number of processes to start on the user's machine is no part of a model
         if getattr(part, "memory", None) is not None:
-            raise UnsafeModel(f"{FILE}: {kind} has a cache folder (memory), which holds pickles; set memory=None")
+            raise UnsafeModel(
+                f"{kind} has a cache folder (memory), which holds pickles", remedy="set memory=None", about=FILE
+            )
         if getattr(part, "input", "content") != "content":
-            raise UnsafeModel(f"{FILE}: {kind} reads files by name (input={part.input!r}); use input='content'")
+            raise UnsafeModel(
+                f"{kind} reads files by name (input={part.input!r})", remedy="use input='content'", about=FILE
+            )
         words = getattr(part, "vocabulary_", None)
         if words is not None:
             plain = isinstance(words, dict) and all(isinstance(v, int | np.integer) for v in words.values())
             if not plain or sorted(words.values()) != list(range(len(words))):
                 raise UnsafeModel(
-                    f"{FILE}: {kind} has a vocabulary whose numbers are not 0, 1, 2, ...; they would be "
-                    "followed outside of the model's arrays"
+                    f"{kind} has a vocabulary whose numbers are not 0, 1, 2, ...",
+                    remedy="they would be followed outside of the model's arrays",
+                    about=FILE,
                 )
 
 

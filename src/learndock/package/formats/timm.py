@@ -101,8 +101,10 @@ def _columns(described: Described, schema: Schema, settings: dict[str, Any]) -> 
 def _header(folder: Path) -> SafetensorsHeader:
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
-            f"{WEIGHTS}: missing in {folder}; save the model with "
-            "timm.models.save_for_hf(..., safe_serialization=True), not as pytorch_model.bin"
+            f"missing in {folder}",
+            remedy="save the model with "
+            "timm.models.save_for_hf(..., safe_serialization=True), not as pytorch_model.bin",
+            about=WEIGHTS,
         )
     return header_of(folder / WEIGHTS)
 
@@ -120,8 +122,9 @@ def _load(folder: Path, described: Described) -> Any:
     header = _header(folder)
     if not timm.is_model(described.architecture):
         raise ModelError(
-            f"{CONFIG}: architecture {described.architecture!r} is not known to timm {timm.__version__}; update timm, "
-            "or export the model to ONNX"
+            f"architecture {described.architecture!r} is not known to timm {timm.__version__}",
+            remedy="update timm, or export the model to ONNX",
+            about=CONFIG,
         )
     try:
         # First without memory for its weights: a small file may name a network of many gigabytes
@@ -132,13 +135,15 @@ def _load(folder: Path, described: Described) -> Any:
             network = timm.create_model(described.architecture, pretrained=False, **described.arguments)
     except _FAILURES as error:
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"{CONFIG}: timm {timm.__version__} cannot build {described.architecture} ({text})") from None
+        raise ModelError(
+            f"timm {timm.__version__} cannot build {described.architecture} ({text})", about=CONFIG
+        ) from None
     from safetensors.torch import load_file
 
     tensors = load_file(folder / WEIGHTS)
     odd = next((name for name, value in tensors.items() if not torch.isfinite(value).all()), None)
     if odd is not None:
-        raise ModelError(f"{WEIGHTS}: {odd} holds values that are not finite; the weights are damaged")
+        raise ModelError(f"{odd} holds values that are not finite", remedy="the weights are damaged", about=WEIGHTS)
     network.load_state_dict(tensors)
     return network.eval()
 
@@ -155,14 +160,14 @@ def _compare(wanted: dict[str, tuple[int, ...]], header: SafetensorsHeader) -> N
         ("belong to no part of the network", sorted(header.tensors.keys() - wanted.keys())),
     ):
         if names:
-            raise ModelError(f"{WEIGHTS}: {len(names)} weights {what} ({', '.join(names[:3])}); {remedy}")
+            raise ModelError(f"{len(names)} weights {what} ({', '.join(names[:3])})", remedy=f"{remedy}", about=WEIGHTS)
     for name, shape in wanted.items():
         entry = header.tensors[name]
         if entry.dtype not in _TYPES:
-            raise ModelError(f"{WEIGHTS}: {name} is of type {entry.dtype}; save the model as float32")
+            raise ModelError(f"{name} is of type {entry.dtype}", remedy="save the model as float32", about=WEIGHTS)
         found = tuple(entry.shape)
         if found != shape:
-            raise ModelError(f"{WEIGHTS}: {name} has the shape {found}, the network {shape}; {remedy}")
+            raise ModelError(f"{name} has the shape {found}, the network {shape}", remedy=f"{remedy}", about=WEIGHTS)
 
 
 def _output_layer(network: Any, outputs: int) -> Any:
@@ -170,7 +175,9 @@ def _output_layer(network: Any, outputs: int) -> Any:
 
     layer = network.get_classifier()
     if not isinstance(layer, torch.nn.Linear) or layer.out_features != outputs:
-        raise ModelError("the model's output layer is not one plain linear layer; only such models can be tuned")
+        raise ModelError(
+            "the model's output layer is not one plain linear layer", remedy="only such models can be tuned"
+        )
     return layer
 
 

@@ -61,7 +61,9 @@ class TransformersFormat:
         if reads_images(folder):
             read_pixels(folder)
         elif not (folder / "tokenizer.json").is_file():
-            raise ModelError(f"tokenizer.json: missing in {folder}; save it with AutoTokenizer(...).save_pretrained")
+            raise ModelError(
+                f"tokenizer.json: missing in {folder}", remedy="save it with AutoTokenizer(...).save_pretrained"
+            )
         return {}
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
@@ -70,8 +72,9 @@ class TransformersFormat:
         network, missing = loading.load_classifier(folder)
         if missing:
             raise ModelError(
-                f"{WEIGHTS}: {len(missing)} weights are missing ({', '.join(sorted(missing)[:3])}); "
-                "save the tuned classifier, not the model that it started from"
+                f"{len(missing)} weights are missing ({', '.join(sorted(missing)[:3])})",
+                remedy="save the tuned classifier, not the model that it started from",
+                about=WEIGHTS,
             )
         columns = self._columns(folder, schema, settings)
         return loading.model_of(network, folder, schema, columns, folder)
@@ -106,7 +109,7 @@ class TransformersFormat:
             network, missing = loading.load_classifier(folder, outputs=outputs)
             outside = sorted(name for name in missing if not loading.in_head(name))
             if outside:
-                raise ModelError(f"{WEIGHTS}: weights are missing ({', '.join(outside[:3])})")
+                raise ModelError(f"weights are missing ({', '.join(outside[:3])})", about=WEIGHTS)
             layer = tuning.final_layer(network, outputs)
             kept = [] if missing or schema.type != target.type else own
             fresh = tuning.arrange_head(layer, kept, target, _spread(network.config))
@@ -124,17 +127,18 @@ def check_config(config: dict[str, Any]) -> None:
     """
     check_settings(config, where=CONFIG)
     if not isinstance(config.get("model_type"), str):
-        raise ModelError(f"{CONFIG}: has no model_type; save the model again with save_pretrained")
+        raise ModelError("has no model_type", remedy="save the model again with save_pretrained", about=CONFIG)
     if config["model_type"] in TIMM:
         raise ModelError(
-            f"{CONFIG}: {config['model_type']} hands names and arguments from this file to timm unread; "
-            "save the model as timm does (timm.models.save_for_hf)"
+            f"{config['model_type']} hands names and arguments from this file to timm unread",
+            remedy="save the model as timm does (timm.models.save_for_hf)",
+            about=CONFIG,
         )
     if config.get("problem_type") == "multi_label_classification":
-        raise ModelError(f"{CONFIG}: several labels for one input (multi_label_classification) are not supported")
+        raise ModelError("several labels for one input (multi_label_classification) are not supported", about=CONFIG)
     for key in ("quantization_config", "transformers_weights"):
         if config.get(key):
-            raise ModelError(f"{CONFIG}: {key} is not supported; save the plain weights as {WEIGHTS}")
+            raise ModelError(f"{key} is not supported", remedy=f"save the plain weights as {WEIGHTS}", about=CONFIG)
 
 
 def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:
@@ -147,13 +151,14 @@ def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:
         return [(folder / WEIGHTS, header_of(folder / WEIGHTS))]
     if not (folder / INDEX).is_file():
         raise ModelError(
-            f"{WEIGHTS}: missing in {folder}; save the model with "
-            "save_pretrained(..., safe_serialization=True), not as pytorch_model.bin"
+            f"missing in {folder}",
+            remedy="save the model with save_pretrained(..., safe_serialization=True), not as pytorch_model.bin",
+            about=WEIGHTS,
         )
     table = read_object(folder / INDEX).get("weight_map")
     names = sorted({str(v) for v in table.values()}) if isinstance(table, dict) else []
     if not names or any("/" in n or not n.endswith(".safetensors") for n in names):
-        raise ModelError(f"{INDEX}: has no sound weight_map; save the model again")
+        raise ModelError("has no sound weight_map", remedy="save the model again", about=INDEX)
     return [(folder / name, header_of(folder / name)) for name in names]
 
 

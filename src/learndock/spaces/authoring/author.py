@@ -227,7 +227,7 @@ def load_authored(source: str | Path, recipe: Recipe) -> Authored:
     if not is_vision(source):
         return TextAuthored(load_torch_helper(source, recipe))
     if recipe.pooling == "mask":
-        raise SpaceError(f"{source}: reads images, and has no mask to read; use the pooling mean or cls")
+        raise SpaceError("reads images, and has no mask to read", remedy="use the pooling mean or cls", about=source)
     return load_vision_transformer(source, recipe)
 
 
@@ -265,7 +265,7 @@ def require_free(out: str | Path) -> None:
         SpaceError: something does.
     """
     if Path(out).exists():
-        raise SpaceError(f"{out}: exists already; choose another folder or remove it")
+        raise SpaceError("exists already", remedy="choose another folder or remove it", about=out)
 
 
 def publish(

@@ -355,7 +355,7 @@ def is_causal(source: str | Path) -> bool:
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise SpaceError(f"{source}: its configuration does not load ({error})") from error
+        raise SpaceError(f"its configuration does not load ({error})", about=source) from error
     return any(str(a).endswith("ForCausalLM") for a in config.architectures or ())
 
 
@@ -380,10 +380,10 @@ def load_causal_helper(source: str | Path, recipe: CausalRecipe) -> CausalHelper
         else:
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             if not isinstance(tokenizer, PreTrainedTokenizerFast):
-                raise SpaceError(f"{source}: has no tokenizer.json; save its fast tokenizer")
+                raise SpaceError("has no tokenizer.json", remedy="save its fast tokenizer", about=source)
             vocabulary = tokenizer.backend_tokenizer.to_str().encode()
     except (OSError, ValueError, ImportError) as error:
-        raise SpaceError(f"{source}: does not load as a causal language model ({error})") from error
+        raise SpaceError(f"does not load as a causal language model ({error})", about=source) from error
     return causal_helper(model, vocabulary, recipe)
 
 
@@ -411,8 +411,9 @@ def _wrap(model: Any, encoder: PromptEncoder, recipe: CausalRecipe) -> CausalHel
     body = getattr(model, "model", None)
     if body is None or not hasattr(body, "layers") or not attend_compactly(model):
         raise SpaceError(
-            f"{type(model).__name__}: its layers or its attention cannot be reached from outside; use a causal model "
-            "of the families llama, qwen2, mistral, gemma or their kin"
+            "its layers or its attention cannot be reached from outside",
+            remedy="use a causal model of the families llama, qwen2, mistral, gemma or their kin",
+            about=type(model).__name__,
         )
     total = model.config.num_hidden_layers
     first = total - feature_layer(total, recipe.adapted)

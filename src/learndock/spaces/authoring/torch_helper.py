@@ -231,7 +231,9 @@ def require_torch() -> None:
         import torch  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(f'authoring a space needs torch ({error}); pip install "learndock[torch]"') from None
+        raise MissingExtra(
+            f"authoring a space needs torch ({error})", remedy='pip install "learndock[torch]"'
+        ) from None
 
 
 def load_torch_helper(source: str | Path, recipe: Recipe) -> TorchHelper:
@@ -256,7 +258,7 @@ def load_torch_helper(source: str | Path, recipe: Recipe) -> TorchHelper:
         ).eval()
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        raise SpaceError(f"{source}: does not load as an encoder ({error})") from error
+        raise SpaceError(f"does not load as an encoder ({error})", about=source) from error
     return torch_helper(model, tokenizer, recipe)
 
 

@@ -182,7 +182,7 @@ def efficientnet_lite0(weights: Path, *, rank: int = 16, seed: int = 0, first_bl
     import torch
 
     if sha256_file(weights) != EFFICIENTNET_SHA256:
-        raise SpaceError(f"{weights}: not the published weights of EfficientNet-Lite0")
+        raise SpaceError("not the published weights of EfficientNet-Lite0", about=weights)
     state = torch.load(weights, weights_only=True, map_location="cpu")
     unused = ("num_batches_tracked", "_fc.weight", "_fc.bias")
     tensors = {k: v.permute(2, 3, 1, 0) if v.ndim == 4 else v for k, v in state.items() if not k.endswith(unused)}

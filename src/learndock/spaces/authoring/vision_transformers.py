@@ -43,7 +43,7 @@ def is_vision(source: str | Path) -> bool:
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise SpaceError(f"{source}: does not load as an encoder ({error})") from error
+        raise SpaceError(f"does not load as an encoder ({error})", about=source) from error
     return hasattr(config, "vision_config") or hasattr(config, "num_channels")
 
 
@@ -65,7 +65,7 @@ def load_vision_transformer(source: str | Path, recipe: Recipe) -> VisionHelper:
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False) if _is_clip(model) else None
     except (OSError, ValueError, ImportError) as error:
-        raise SpaceError(f"{source}: does not load as an encoder of images ({error})") from error
+        raise SpaceError(f"does not load as an encoder of images ({error})", about=source) from error
     vision = getattr(model.config, "vision_config", model.config)
     size = getattr(vision, "image_size", None) or (getattr(processor, "size", None) or {}).get("height") or 224
     config = model.config.to_dict()
