@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def load_texts(n: int, words: int) -> tuple[list[str], list[int], str]:
 
 def unit_mean_square(part: np.ndarray) -> np.ndarray:
     """A part of a spec as every recipe makes it: float32, root mean square 1."""
-    return (part / np.sqrt(np.mean(np.square(part)))).astype(np.float32)
+    scaled: np.ndarray = part / np.sqrt(np.mean(np.square(part)))
+    return scaled.astype(np.float32)
 
 
 def synthetic_dock(folder: Path, space: Space, count: int) -> None:
@@ -92,7 +94,7 @@ def synthetic_dock(folder: Path, space: Space, count: int) -> None:
     for i in range(count):
         own = folder / f"m{i}"
         own.mkdir()
-        parts = {
+        parts: dict[str, Any] = {
             name: unit_mean_square(draw.normal(size=size))
             for name, size in (("domain", space.width), ("behaviour", described["sketch"]["size"]))
         }
@@ -184,7 +186,7 @@ def machine() -> dict[str, Any]:
     """What figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    found = {}
+    found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -253,14 +255,17 @@ def paper_seconds(space: Space, examples: Examples, *, full: bool) -> float:
     return time.perf_counter() - start + step * (PAPER_WHOLE - PAPER_STEPS)
 
 
+def _milliseconds(seconds: Callable[[], float]) -> float:
+    return 1000 * seconds()
+
+
 def measure_sketch(table: Table) -> None:
     """One vector of the sizes of MiniLM-L6, RoBERTa-base and CLIP, to 4,096 numbers."""
     for count in (110_592, 442_368, 1_474_560):
         sketch = count_sketch(1, count, 4096)
         vector = np.random.default_rng(0).normal(size=(1, count)).astype(np.float32)
-        table.measure(
-            f"sketch of {count:,} numbers", lambda s=sketch, v=vector: 1000 * median_seconds(lambda: s(v), 21), "ms"
-        )  # type: ignore[misc]
+        seconds = partial(median_seconds, partial(sketch, vector), 21)
+        table.measure(f"sketch of {count:,} numbers", partial(_milliseconds, seconds), "ms")
 
 
 def measure_starts(table: Table, space: Space, texts: list[str], moods: list[int]) -> None:

@@ -50,8 +50,8 @@ def parsers(sound: Path) -> dict[str, Parser]:
     from tests.support.docking import make_spec
 
     from learndock.dock.storage.publications import Publication, _parse
+    from learndock.package.columns import names_in
     from learndock.package.formats import _tokens, peft, transformers
-    from learndock.package.formats._outputs import names_in
     from learndock.package.json_file import parse_json, read_json
     from learndock.package.manifest import Manifest
     from learndock.package.onnx_file import read_onnx
@@ -112,7 +112,10 @@ def parsers(sound: Path) -> dict[str, Parser]:
 
     tensors = [(sound / "transformers" / "model.safetensors").read_bytes(), specs[0]]
     published = Path(space.__file__).parent / "published" / "minilm-l6" / "space.json"
-    read = lambda base, name: (sound / base / name).read_bytes()  # noqa: E731
+
+    def read(base: str, name: str) -> bytes:
+        return (sound / base / name).read_bytes()
+
     return {
         "safetensors": Parser(tensors, mutants.safetensors_mutant, header),
         "spec": Parser(specs, mutants.spec_mutant, spec),

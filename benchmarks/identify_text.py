@@ -47,7 +47,7 @@ class Learnware:
 def pair_features(space: Any, inputs: list[Any]) -> NDArray[np.float32]:
     """Sentence features; for pairs u, v, |u - v| and u * v side by side."""
     if not isinstance(inputs[0], tuple):
-        return load_helper(space).features(inputs)
+        return np.asarray(load_helper(space).features(inputs))
     u, v = (load_helper(space).features([pair[side] for pair in inputs]) for side in (0, 1))
     return np.hstack([u, v, np.abs(u - v), u * v])
 
@@ -87,6 +87,8 @@ def make_task(data: Path, name: str, space: Any, shots: int, seed: int) -> tuple
     task = make_spec(train.take(chosen), schema, space=space)
     task_seconds = time.perf_counter() - start
     X, Xo, Xt = (pair_features(space, list(e.inputs)) for e in (fit, owner, tested))
+    assert fit.targets is not None
+    assert tested.targets is not None
     learnwares, model_seconds = [], 0.0
     for kind in ("well-trained", "shuffled"):
         y = fit.targets if kind == "well-trained" else generator.permutation(fit.targets)

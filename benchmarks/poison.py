@@ -87,7 +87,7 @@ class Attack:
 def canonical(part: Floats, length: float = 1.0) -> Floats:
     """Of root mean square ``length``, rounded as a file rounds."""
     scaled = part / np.sqrt(np.mean(np.square(part, dtype=np.float64))) * length
-    return scaled.astype(np.float16).astype(np.float32)
+    return np.asarray(scaled.astype(np.float16).astype(np.float32))
 
 
 def newcomer(attack: Attack, name: str = f"{EVIL}/model") -> Newcomer:
@@ -265,7 +265,7 @@ def collude(pool: Pool, owners: Sequence[int]) -> list[dict[str, Any]]:
         for at, family in enumerate(sorted(set(shelf.families))):
             draw = np.random.Generator(np.random.Philox(key=[at, 93]))
             domain = canonical(shelf.domains[whose == family].mean(0))
-            common = draw.standard_normal(shelf.behaviours.shape[1]).astype(np.float32)
+            common = np.asarray(draw.standard_normal(shelf.behaviours.shape[1]), np.float32)
             crowd = []
             for _ in range(count):
                 alone = draw.standard_normal(len(common)).astype(np.float32)
@@ -301,7 +301,9 @@ def seconds(pool: Pool, count: int, folder: Path) -> dict[str, float]:
                 "VALUES (?, ?, 'published', ?, x'00', 'onnx', 'classification')",
                 (name, f"{i:064x}", i),
             )
-            noisy = shelf.behaviours[place] + 0.01 * draw.standard_normal(shelf.behaviours.shape[1]).astype(np.float32)
+            noisy = shelf.behaviours[place] + 0.01 * np.asarray(
+                draw.standard_normal(shelf.behaviours.shape[1]), np.float32
+            )
             database.execute(
                 "INSERT INTO specs VALUES (?, 'space', 'minilm-l6', ?, ?, ?, 0.9)",
                 (name, f"{i:064x}", canonical(shelf.domains[place]).tobytes(), canonical(noisy).tobytes()),

@@ -156,7 +156,7 @@ def killed_at_work(place: Path, seconds: float) -> dict[str, Any]:
     until, draw = time.monotonic() + seconds, random.Random(1)
     while time.monotonic() < until:
         rounds += 1
-        killer = threading.Timer(draw.uniform(0.5, 6), lambda process=server.process: process.kill())  # type: ignore[misc]
+        killer = threading.Timer(draw.uniform(0.5, 6), server.process.kill)
         killer.start()
         session = Session(server.url, token=token)
         with contextlib.suppress(LearndockError):
@@ -177,8 +177,8 @@ def killed_at_work(place: Path, seconds: float) -> dict[str, Any]:
         server = Server(folder)
         session = Session(server.url, token=token)
         time.sleep(0.3)
-        there = {}
-        after = 0
+        there: dict[str, Any] = {}
+        after: int | None = 0
         while after is not None:
             page = session.json("GET", f"/learnwares?limit=1000&after={after}")
             there |= {r["name"]: r["digest"] for r in page["learnwares"]}
@@ -211,7 +211,7 @@ def main() -> int:
     arguments.add_argument("--upload-gb", type=float, default=5)
     arguments.add_argument("--json", type=Path, default=Path("soak-service.json"))
     chosen = arguments.parse_args()
-    from test_http_contract import run_shop
+    from tests.http.test_http_contract import run_shop
 
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from learndock import Space, make_spec, similarity
 from learndock.bench.cache import Cache
 from learndock.bench.compare import Comparison, Outcome
 from learndock.bench.learners import degrade
-from learndock.bench.responses import respond
+from learndock.bench.responses import Answering, Responses, respond
 from learndock.bench.size import QUALITIES, QUICK
 from learndock.bench.tasks import Task, load_tasks, split
 from learndock.data import Examples, Schema
@@ -46,8 +46,8 @@ def test_a_spec_from_responses_is_the_spec_that_make_spec_makes(
 ) -> None:
     examples = texts(40, THREE)
     told = respond(Cache(tmp_path), tiny_space, schema, examples)
-    targets = examples.targets if schema.type == "regression" or schema is THREE else examples.targets % 2  # type: ignore[operator]
-    assert targets is not None
+    assert examples.targets is not None
+    targets: np.ndarray = examples.targets if schema.type == "regression" or schema is THREE else examples.targets % 2
     direct = make_spec(replace(examples, targets=targets.astype(float) if schema.type == "regression" else targets),
                        schema, space=tiny_space)  # fmt: skip
     short = told.spec(tiny_space, "task", schema, targets)
@@ -56,13 +56,19 @@ def test_a_spec_from_responses_is_the_spec_that_make_spec_makes(
     assert short.p_value == pytest.approx(direct.p_value, abs=0.01)
 
 
+def sketches(told: Answering) -> np.ndarray:
+    """Of texts read with descriptions; other responses have none."""
+    assert isinstance(told, Responses)
+    return np.asarray(told.sketches)
+
+
 def test_responses_are_read_back_and_depend_on_the_inputs(tiny_space: Space, tmp_path: Path) -> None:
     cache, one = Cache(tmp_path), texts(8, SCHEMA)
-    first = respond(cache, tiny_space, SCHEMA, one)
+    first = sketches(respond(cache, tiny_space, SCHEMA, one))
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    assert np.array_equal(respond(cache, tiny_space, SCHEMA, one).sketches, first.sketches)
+    assert np.array_equal(sketches(respond(cache, tiny_space, SCHEMA, one)), first)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == stamps
-    assert not np.array_equal(respond(cache, tiny_space, SCHEMA, texts(8, SCHEMA, 1)).sketches, first.sketches)
+    assert not np.array_equal(sketches(respond(cache, tiny_space, SCHEMA, texts(8, SCHEMA, 1))), first)
 
 
 def test_user_owner_and_test_never_overlap() -> None:

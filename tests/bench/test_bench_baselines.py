@@ -21,6 +21,7 @@ from learndock.bench.statistics import bootstrap_interval, exact_multinomial, mi
 from learndock.bench.tasks import Task
 from learndock.data import Examples, Schema
 from learndock.errors import DataError
+from tests.support.docking import make_spec
 
 WIDTH = 8
 SIZE = Size(seeds=2, shots=8, spec=60)
@@ -43,14 +44,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     owner = {n: responses(features, t.spec) for n, t in tasks.items()}
     user = {n: responses(features, t.user) for n, t in tasks.items()}
     rows = {n: np.unique(np.concatenate([t.draw(SIZE.shots, s) for s in range(SIZE.seeds)])) for n, t in tasks.items()}
+    unread = make_spec(np.random.default_rng(0))
     entries = [
         Entry(
             f"{n}/{quality}",
             n,
             "made",
             quality,
-            None,
-            None,  # type: ignore[arg-type]
+            unread,
+            unread,
             answers(n, quality, tasks, rows, features, generator),
             np.zeros(0),
         )

@@ -141,7 +141,7 @@ def test_bad_examples(case: str, tmp_path: Path, schema: Path) -> None:
     path.write_bytes(content)
     out.write_bytes(b"the old one")
     before = tree(tmp_path)
-    given = ["--schema", schema] if with_schema else []
+    given: list[str | Path] = ["--schema", schema] if with_schema else []
     refused(learndock("spec", "task", path, *given, "-o", out), code, path, *words)
     assert tree(tmp_path) == before
 
@@ -151,7 +151,8 @@ def test_a_target_that_is_no_number(value: str, tmp_path: Path) -> None:
     path, schema, out = tmp_path / "r.csv", tmp_path / "r.json", tmp_path / "r.spec"
     path.write_text(f"text,label\na b,1.5\nc d,{value}\ne f,2.5\ng h,0.5\n")
     schema.write_text('{"type": "regression", "labels": ["0", "5"], "descriptions": ["bad", "good"]}')
-    for given in ([], ["--schema", schema]):
+    choices: list[list[str | Path]] = [[], ["--schema", schema]]
+    for given in choices:
         refused(
             learndock("spec", "task", path, *given, "-o", out), 3, path, "row 2", value, "finite", "leave the row out"
         )
@@ -287,10 +288,10 @@ def test_ids_that_are_in_no_dock(command: str, tmp_path: Path, data: Path) -> No
     assert learndock("add", make_learnware(tmp_path / "lw", "ann/one")).code == 0
     before = learndock("list", "--json").out
     out = tmp_path / "out"
-    rest = {"get": ["-o", out], "predict": [data, "-o", out], "evaluate": [data]}.get(command, [])
+    more: dict[str, list[str | Path]] = {"get": ["-o", out], "predict": [data, "-o", out], "evaluate": [data]}
     unknown = ("no/body", "../../etc", "a", "", "a/b/c", "x" * 5000, "a/\x1b[31mb", "ann/öne", "ann/one@000000")
     for which in unknown:
-        ended = learndock(command, which, *rest)
+        ended = learndock(command, which, *more.get(command, []))
         refused(ended, 31)
         assert "\x1b" not in ended.err, which
         assert not out.exists(), which

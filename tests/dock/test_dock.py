@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +100,14 @@ def test_a_new_dock_is_empty_and_the_same_when_opened_again(tmp_path: Path) -> N
 
 def test_the_environment_names_the_dock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEARNDOCK_DOCK", str(tmp_path / "named"))
-    assert open_dock().folder == tmp_path / "named"
+    named = open_dock()
+    assert isinstance(named, LocalDock)
+    assert named.folder == tmp_path / "named"
     monkeypatch.delenv("LEARNDOCK_DOCK")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert open_dock().folder == tmp_path / "data" / "learndock" / "dock"
+    usual = open_dock()
+    assert isinstance(usual, LocalDock)
+    assert usual.folder == tmp_path / "data" / "learndock" / "dock"
 
 
 def test_a_folder_of_other_things_is_no_dock(tmp_path: Path) -> None:
@@ -176,7 +180,8 @@ def test_added_listed_found_and_exported(dock: LocalDock, good: Path, tmp_path: 
         assert dock.get_record(which) == record
     assert dock.spaces() == {SPACE_ID: ("tiny", 1)}
     spec, table = read_spec(good / "specs" / "tiny.spec"), dock.vectors(SPACE_ID)
-    assert (table.domain.dtype, table.domain.shape, table.behaviour.shape) == (np.float32, (1, 8), (1, 24))
+    assert table.domain.dtype == np.float32
+    assert (table.domain.shape, table.behaviour.shape) == ((1, 8), (1, 24))
     assert np.array_equal(table.domain[0], spec.domain)
     assert np.array_equal(table.behaviour[0], spec.behaviour)
     out = dock.get("ada/good", tmp_path / "sub" / "out")
@@ -624,15 +629,18 @@ def test_readers_go_on_while_a_rebuild_replaces_the_database(full: LocalDock) ->
 # -- no room ---------------------------------------------------------------------------------------------
 
 
+FileLimit = Callable[[int], None]
+
+
 @pytest.fixture
-def file_limit() -> Iterator[object]:
+def file_limit() -> Iterator[FileLimit]:
     """Sets the largest size of a file that this process may write; beyond it the system says EFBIG."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_limit_at_any_size_leaves_all_or_nothing(full: LocalDock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
+def test_a_limit_at_any_size_leaves_all_or_nothing(full: LocalDock, tmp_path: Path, file_limit: FileLimit) -> None:
     """From a limit that stops the first blob to one that stops nothing: stored whole, or as before."""
     big = make_learnware(tmp_path / "big", "ada/big", numbers=100_000)
     before, files = (
@@ -656,13 +664,14 @@ def test_a_limit_at_any_size_leaves_all_or_nothing(full: LocalDock, tmp_path: Pa
         now = set(contents(full.folder / "blobs")) | set(contents(full.folder / "learnwares"))
         assert now == files
     assert refused >= 10
-    assert [r.name for r in full.add(big) and full.records()][-1] == "ada/big"
+    full.add(big)
+    assert full.records()[-1].name == "ada/big"
     assert errors(full) == []
 
 
 @pytest.mark.parametrize("verb", ["remove", "rebuild", "export"])
-def test_a_limit_stops_other_verbs_whole(full: LocalDock, tmp_path: Path, file_limit, verb: str) -> None:  # type: ignore[no-untyped-def]
-    actions = {
+def test_a_limit_stops_other_verbs_whole(full: LocalDock, tmp_path: Path, file_limit: FileLimit, verb: str) -> None:
+    actions: dict[str, Callable[[], object]] = {
         "remove": lambda: full.remove("ada/c"),
         "rebuild": lambda: full.rebuild(),
         "export": lambda: full.get("ada/c", tmp_path / "out"),
@@ -681,7 +690,7 @@ def test_a_limit_stops_other_verbs_whole(full: LocalDock, tmp_path: Path, file_l
         assert len(list(full.folder.glob("records-*.sqlite"))) == 1
 
 
-def test_a_waiting_log_is_read_without_room(full: LocalDock, tmp_path: Path, file_limit) -> None:  # type: ignore[no-untyped-def]
+def test_a_waiting_log_is_read_without_room(full: LocalDock, tmp_path: Path, file_limit: FileLimit) -> None:
     """A writer died while another read: its last additions are in the log only, and nothing can be written."""
     new = make_learnware(tmp_path / "new", "ada/new")
     child = os.fork()

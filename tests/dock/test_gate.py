@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -200,18 +200,18 @@ def test_one_topic_alone_has_no_hubs(tmp_path: Path) -> None:
 def test_sentinels_are_apart_and_do_not_depend_on_who_came_first(filled: tuple[LocalDock, World]) -> None:
     dock, _ = filled
     table = dock.vectors(SPACE_ID)
-    names = [i.split("@")[0] for i in table.ids]
+    listed = [i.split("@")[0] for i in table.ids]
 
     class InMemory:
         def outlines(self, space_id: str, length: int) -> tuple[list[str], Array]:
-            return names, table.behaviour[:, :64]
+            return listed, table.behaviour[:, :length]
 
-        def parts(self, space_id: str, wanted: list[str]) -> tuple[Array, Array]:
-            places = [names.index(n) for n in wanted]
+        def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
+            places = [listed.index(n) for n in names]
             return table.domain[places], table.behaviour[places]
 
-    found = choose_sentinels(SPACE_ID, names, InMemory())
-    again = choose_sentinels(SPACE_ID, names[::-1], InMemory())
+    found = choose_sentinels(SPACE_ID, listed, InMemory())
+    again = choose_sentinels(SPACE_ID, listed[::-1], InMemory())
     assert found is not None
     assert again is not None
     assert found.names == again.names

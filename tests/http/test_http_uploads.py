@@ -220,7 +220,8 @@ def test_who_does_not_read_is_ended(site: Site, tmp_path: Path, caplog: pytest.L
             time.sleep(0.02)
         else:
             pytest.fail("the download goes on without a reader")
-    sent = next(r.bytes for r in caplog.records if r.message == "request" and r.path.endswith(".safetensors"))
+    requests = [vars(record) for record in caplog.records if record.message == "request"]
+    sent = next(r["bytes"] for r in requests if r["path"].endswith(".safetensors"))
     assert sent < 24_000_000
 
 

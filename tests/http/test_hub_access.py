@@ -79,10 +79,10 @@ def refused(answer: Any, *statuses: int) -> None:
 
 def test_every_route_has_its_line() -> None:
     found = {
-        (method, route.path.replace(":path}", "}"))  # type: ignore[attr-defined]
+        (method, route.path.replace(":path}", "}"))
         for part in (upload, lfs, download)
         for route in part.router.routes
-        for method in route.methods  # type: ignore[attr-defined]
+        for method in route.methods
     }
     assert found == set(ROUTES)
 

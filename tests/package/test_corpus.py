@@ -71,8 +71,8 @@ def canary(place: Path) -> Iterator[Path]:
     assert not (place / "canary").exists(), "a payload ran"
 
 
-def names(cases: list[Hostile]) -> dict[str, object]:
-    return {"argnames": "case", "argvalues": cases, "ids": [c.name for c in cases]}
+def each(cases: list[Hostile]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=[c.name for c in cases])
 
 
 # -- the corpus itself ---------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_what_attacks_start_from_is_sound(base: str, sound: Path, tmp_path: Path
 # -- the doors -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(**names(CASES))
+@each(CASES)
 def test_no_dock_takes_it_in(case: Hostile, sound: Path, dock: Path, place: Path, canary: Path) -> None:
     folder = case.learnware(place / "learnware", sound, canary)
     with pytest.raises(LearndockError) as caught:
@@ -110,7 +110,7 @@ def test_no_dock_takes_it_in(case: Hostile, sound: Path, dock: Path, place: Path
     assert "Traceback" not in str(caught.value)
 
 
-@pytest.mark.parametrize(**names(SOME))
+@each(SOME)
 def test_every_command_stays_shut(
     case: Hostile, sound: Path, dock: Path, texts: tuple[Path, Path], place: Path, canary: Path
 ) -> None:

@@ -176,7 +176,12 @@ def test_adapters_share_a_base_that_is_loaded_once(
     alone = [CausalPeftFormat().load(f, CHOICE, bound(f, CHOICE)).predict(prompts(4)[0]) for f in (folder, second)]
     loaded = []
     load = _causal.load_causal
-    monkeypatch.setattr(_causal, "load_causal", lambda base: loaded.append(base) or load(base))
+
+    def counted(base: Path) -> Any:
+        loaded.append(base)
+        return load(base)
+
+    monkeypatch.setattr(_causal, "load_causal", counted)
     models = causal_peft.stand_on([(f, CHOICE, bound(f, CHOICE)) for f in (folder, second)])
     for _ in range(2):  # there and back
         for model, expected in zip(models, alone, strict=True):

@@ -114,7 +114,8 @@ def scene(height: int, width: int, channels: int | None = 3) -> np.ndarray:
     noise = np.random.default_rng(height).normal(0, 12, (height, width, channels or 1))
     shades = np.array([1.0, 0.8, 0.6])[: channels or 1]
     pixels = np.clip(light[..., None] * shades + noise, 0, 255).astype(np.uint8)
-    return pixels if channels else pixels[..., 0]
+    found: np.ndarray = pixels if channels else pixels[..., 0]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -254,7 +255,7 @@ def test_what_a_configuration_may_not_say(change: dict[str, Any], words: str, tm
     assert FORMAT.check(folder, SCHEMA) == {}
     settings(folder, **change)
     assert FORMAT.recognises(folder)
-    for step in (FORMAT.check, lambda *given: FORMAT.load(*given, {})):
+    for step in (FORMAT.check, lambda place, schema: FORMAT.load(place, schema, {})):
         with pytest.raises(ModelError, match=words):
             step(folder, SCHEMA)
 

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import MissingExtra, ModelError, UnsafeModel
+from learndock.package.formats import _tuning as tuning
 from learndock.package.formats import transformers as module
 from learndock.package.formats.registry import detect
 from learndock.package.formats.transformers import TransformersFormat
@@ -232,7 +233,7 @@ def test_tuning_to_new_labels(folder: Path, tmp_path: Path) -> None:
 def test_the_same_labels_in_another_order_keep_their_columns(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PLAN", module.tuning.Plan(rate=0.0, fresh=0.0, head=0.0, epochs=1))
+    monkeypatch.setattr(module, "PLAN", tuning.Plan(rate=0.0, fresh=0.0, head=0.0, epochs=1))
     turned = Schema("classification", ("positive", "negative"), ("g", "b"), "accuracy")
     inputs = models.texts(6)[0]
     model = _tuned(folder, Examples(inputs, np.arange(6) % 2), turned, tmp_path / "out")
@@ -242,7 +243,7 @@ def test_the_same_labels_in_another_order_keep_their_columns(
 def test_other_labels_of_the_same_number_start_anew(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PLAN", module.tuning.Plan(rate=0.0, fresh=0.0, head=0.0, epochs=1))
+    monkeypatch.setattr(module, "PLAN", tuning.Plan(rate=0.0, fresh=0.0, head=0.0, epochs=1))
     other = Schema("classification", ("yes", "no"), ("y", "n"), "accuracy")
     _tuned(folder, Examples(["a", "b"], np.array([0, 1])), other, tmp_path / "out")
     old, new = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "out"))
@@ -261,7 +262,7 @@ def test_tuning_to_numbers_of_any_size(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_regressor_keeps_its_layer_on_the_same_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PLAN", module.tuning.Plan(rate=0.0, fresh=0.0, head=0.0, epochs=1))
+    monkeypatch.setattr(module, "PLAN", tuning.Plan(rate=0.0, fresh=0.0, head=0.0, epochs=1))
     models.write_bert(tmp_path / "m", ["value"])
     inputs = models.texts(6)[0]
     examples = Examples(inputs, np.linspace(-3, 9, 6))

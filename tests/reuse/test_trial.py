@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from learndock.data import Examples, Schema
-from learndock.dock import open_dock
+from learndock.dock import Dock, open_dock
 from learndock.errors import DataError, NotFound
 from learndock.package import pack
 from learndock.reuse import try_matches
-from learndock.reuse.trial import WEIGHT
 from learndock.search import Match
+from learndock.spaces import Space
 from tests.support import models
 
 
@@ -28,7 +28,7 @@ def examples() -> Examples:
 
 
 @pytest.fixture(scope="module")
-def dock(tiny_space: object, examples: Examples, tmp_path_factory: pytest.TempPathFactory) -> object:
+def dock(tiny_space: Space, examples: Examples, tmp_path_factory: pytest.TempPathFactory) -> Dock:
     """One that answers right, one whose labels are the wrong way round, one of other labels."""
     place = tmp_path_factory.mktemp("trial")
     dock = open_dock(place / "dock")
@@ -47,7 +47,7 @@ def dock(tiny_space: object, examples: Examples, tmp_path_factory: pytest.TempPa
     return dock
 
 
-def test_the_best_on_the_examples_comes_first(dock: object, examples: Examples) -> None:
+def test_the_best_on_the_examples_comes_first(dock: Dock, examples: Examples) -> None:
     said: list[tuple[str, int, int]] = []
     ranked = [match("a/other", 0.9), match("a/wrong", 0.8), match("a/right", 0.7), match("a/never", 0.1)]
     found = try_matches(dock, ranked, examples, most=3, report=lambda *what: said.append(what))
@@ -58,15 +58,14 @@ def test_the_best_on_the_examples_comes_first(dock: object, examples: Examples) 
     assert said[-1] == ("trying", 3, 3)
 
 
-def test_examples_that_cannot_tell_leave_the_order_to_the_specs(dock: object, examples: Examples) -> None:
+def test_examples_that_cannot_tell_leave_the_order_to_the_specs(dock: Dock, examples: Examples) -> None:
     for first, second in ((0.5, 0.4), (0.4, 0.5)):
         twice = [match("a/right", first), match(f"a/right@{dock.get_record('a/right').digest}", second)]
         found = try_matches(dock, twice, examples)
         assert [t.match.score for t in found] == [0.5, 0.4]
-    assert 0 < WEIGHT < 10
 
 
-def test_what_is_gone_is_told_and_labels_are_needed(dock: object, examples: Examples, tmp_path: Path) -> None:
+def test_what_is_gone_is_told_and_labels_are_needed(dock: Dock, examples: Examples, tmp_path: Path) -> None:
     (gone,) = try_matches(dock, [match("a/gone", 0.5)], examples)
     assert gone.score is None
     assert "a/gone" in str(gone.why)

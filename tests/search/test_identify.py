@@ -31,7 +31,8 @@ SCHEMA = {"type": "classification", "labels": ["bad", "good"]}
 
 
 def scaled(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.sqrt((rows**2).mean())).astype(np.float32)
+    unit: np.ndarray = rows / np.sqrt((rows**2).mean())
+    return unit.astype(np.float32)
 
 
 def model(draw: np.random.Generator, behaviour: np.ndarray | None = None, space: dict[str, Any] = SPACE) -> Spec:
@@ -94,11 +95,11 @@ def naive(stock: dict[str, Spec], asked: Spec) -> list[tuple[str, float, float, 
     """The ranking by its definition: the mean of the domain's cosine and the trusted part of the behaviour's."""
     found = []
     for name, spec in stock.items():
-        cosines = [
+        domain, behaviour = (
             float(np.dot(a, b) / math.sqrt(np.dot(a, a) * np.dot(b, b)))
             for a, b in ((asked.domain, spec.domain), (asked.behaviour, spec.behaviour))
-        ]
-        found.append((name, (cosines[0] + min(spec.reliability / 0.6, 1) * cosines[1]) / 2, *cosines))
+        )
+        found.append((name, (domain + min(spec.reliability / 0.6, 1) * behaviour) / 2, domain, behaviour))
     return sorted(found, key=lambda row: -row[1])
 
 
@@ -225,7 +226,8 @@ def test_without_resampling_nothing_is_claimed_about_certainty(dock: LocalDock) 
 
 def unit_rows(draw: np.random.Generator, rows: int, width: int) -> np.ndarray:
     found = draw.normal(size=(rows, width)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit
 
 
 @pytest.mark.parametrize("learnwares", [1, 20, 300])

@@ -11,6 +11,7 @@ import pytest
 
 from learndock.files import sha256_file
 from learndock.spaces import Space, get_space
+from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import read_space
 from tests.support.tiny import SOURCES, TINY, source_of, trace
 
@@ -44,6 +45,6 @@ def test_tracing_gives_the_committed_space(name: str, tmp_path: Path) -> None:
         return  # what the graph computes is compared with torch while it is authored
     texts = ["good film", "the nurse wrote down the temperature twice", "no"]
     direction = np.random.default_rng(0).normal(size=(len(texts), 1, kept.width)).astype(np.float32)
-    ours, theirs = ([*space.helper.gradients(texts, direction)] for space in (kept, traced))
+    ours, theirs = ([*load_helper(space).gradients(texts, direction)] for space in (kept, traced))
     for a, b in zip(ours, theirs, strict=True):
         assert np.allclose(a.gradients, b.gradients, rtol=1e-5, atol=1e-7)

@@ -121,7 +121,8 @@ def test_the_depthwise_backward_pass_is_autograds(kernel: int, stride: int, exte
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 6, extent, extent, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.randn(6, 1, kernel, kernel, dtype=torch.float64, generator=generator)
-    ours = Depthwise.apply(x, weight, stride)
+    apply: Any = Depthwise.apply
+    ours = apply(x, weight, stride)
     theirs = torch.nn.functional.conv2d(same(x, kernel, stride), weight, None, stride, 0, 1, 6)
     direction = torch.randn(ours.shape, dtype=torch.float64, generator=generator)
     torch.testing.assert_close(ours, theirs)
@@ -137,7 +138,7 @@ def test_features_move_as_the_gradient_says(lite0: Space) -> None:
     image = digits(1).inputs
     direction = np.random.default_rng(0).normal(size=(1, 1, 1280)).astype(np.float32)
     (batch,) = load_helper(lite0).gradients(image, direction)
-    pixels = torch.from_numpy(load_helper(lite0).encoder.pad_batch(load_helper(lite0).encoder(image))["pixels"])  # type: ignore[attr-defined]
+    pixels = torch.from_numpy(load_helper(lite0).encoder.pad_batch(load_helper(lite0).encoder(image))["pixels"])
     step, start = 1e-3, 0
     moved = []
     for rows, columns in helper.shapes:

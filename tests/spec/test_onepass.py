@@ -45,7 +45,7 @@ def texts(n: int, classes: Sequence[str] = ("bad", "good"), seed: int = 0) -> tu
     labels = np.arange(n) % len(classes)
     found = []
     for label in labels:
-        words = [*draw.choice(REST, size=int(draw.integers(2, 9))), draw.choice(WORDS[classes[label]])]
+        words = [*draw.choice(REST, size=int(draw.integers(2, 9))), draw.choice(WORDS[classes[int(label)]])]
         found.append(" ".join(draw.permutation(words)))
     return found, labels
 
@@ -271,7 +271,9 @@ def test_a_task_and_a_model_of_it_are_alike(minilm: Space) -> None:
     assert similarity(asked, good)[1] > 0.6
     assert abs(similarity(asked, shuffled)[1]) < 0.5 * similarity(asked, good)[1]
     assert similarity(asked, turned)[1] == pytest.approx(-similarity(asked, good)[1], abs=1e-3)
+    assert asked.p_value is not None
     assert asked.p_value < 0.01
+    assert good.p_value is not None
     assert good.p_value < 0.01
     assert good.contrasts is None
     assert asked.contrasts.shape == (12, 4096)

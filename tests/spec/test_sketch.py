@@ -14,7 +14,8 @@ from learndock.spec.sketch import count_sketch, fold
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    found: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return found
 
 
 def test_it_is_a_sum_of_signed_coordinates_by_bucket() -> None:

@@ -156,7 +156,8 @@ def test_a_t_of_contrasts_is_students(bits: bool) -> None:
 )
 def test_bits_keep_the_inner_product_with_the_row(rows: np.ndarray) -> None:
     bits, scales = statistics.pack_bits(rows)
-    assert (bits.shape, bits.dtype) == ((len(rows), 2), np.uint8)
+    assert bits.shape == (len(rows), 2)
+    assert bits.dtype == np.uint8
     back = statistics.unpack_bits(bits, scales)
     assert (np.sign(back) == np.sign(rows))[rows != 0].all()
     square = (rows.astype(np.float64) ** 2).sum(1)

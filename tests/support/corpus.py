@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,16 @@ def _json(name: str, change: Callable[[Path], dict[str, Any]]) -> Spoil:
     return spoil
 
 
+def _put(name: str, content: bytes) -> Spoil:
+    """Write a file that needs no canary."""
+    return _file(name, lambda _: content)
+
+
+def _set(name: str, **settings: Any) -> Spoil:
+    """Put these keys into a configuration."""
+    return _json(name, lambda _: settings)
+
+
 # --- the cases ---------------------------------------------------------------------------------------------
 
 
@@ -207,7 +218,7 @@ def pickles() -> Iterator[Hostile]:
         yield Hostile(f"pickle as {name}", "pickle", "onnx", _file(name, models.payload))
     for protocol in (0, 1, 2, 5):
         for name in ("model.safetensors", "README.md", "weights"):
-            spoil = _file(name, lambda canary, protocol=protocol: models.payload(canary, protocol))
+            spoil = _file(name, partial(models.payload, protocol=protocol))
             yield Hostile(f"pickle of protocol {protocol} as {name}", "pickle", "transformers", spoil)
     zipped = {"pytorch_model.bin": torch_zip, "model.safetensors": torch_zip, "logo.png": torch_zip}
     for name, content in zipped.items():
@@ -271,22 +282,22 @@ def settings() -> Iterator[Hostile]:
         value = VALUES.get(key, True)
         for name in CONFIGS:
             base = "peft" if name == "adapter_config.json" else "transformers"
-            yield Hostile(f"{key} in {name}", "key", base, _json(name, lambda _, k=key, v=value: {k: v}))
-        deep = _json("config.json", lambda _, k=key, v=value: {"text_config": [{"inner": {k: v}}]})
+            yield Hostile(f"{key} in {name}", "key", base, _set(name, **{key: value}))
+        deep = _set("config.json", text_config=[{"inner": {key: value}}])
         yield Hostile(f"{key} deep inside", "key", "transformers", deep)
     escaped = lambda canary: b'{"model_type": "bert", "auto\\u005fmap": {"AutoModel": "evil.X"}}'  # noqa: E731
     yield Hostile("auto_map in other letters", "key", "transformers", _file("config.json", escaped))
     twice = lambda canary: b'{"auto_map": {"AutoModel": "evil.X"}, "auto_map": null}'  # noqa: E731
     yield Hostile("auto_map and again none", "key", "transformers", _file("config.json", twice))
     for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
-        kernel = _json("config.json", lambda _, k=key: {k: "evil/kernel"})
+        kernel = _set("config.json", **{key: "evil/kernel"})
         yield Hostile(f"kernel in {key}", "kernel", "transformers", kernel)
     modules = lambda canary: json.dumps([{"idx": 0, "path": "", "type": "modeling_evil.Model"}]).encode()  # noqa: E731
     yield Hostile("module to import", "import", "transformers", _file("modules.json", modules))
     dense = _json("2_Dense/config.json", lambda _: {"activation_function": "os.system"})
     yield Hostile("function to import", "import", "transformers", dense)
     for key in ("quantization_config", "transformers_weights"):
-        change = _json("config.json", lambda _, k=key: {k: {"quant_method": "evil"}})
+        change = _set("config.json", **{key: {"quant_method": "evil"}})
         yield Hostile(f"{key} in config.json", "settings", "transformers", change)
 
 
@@ -301,20 +312,20 @@ def timm_settings() -> Iterator[Hostile]:
         "a.b",
         "x\n",
     ):
-        change = _json("config.json", lambda _, n=name: {"architecture": n})
+        change = _set("config.json", architecture=name)
         yield Hostile(f"architecture {name!r}", "architecture", "timm", change)
     for key, value in {
         "act_layer": "os.system", "block_fn": "evil.Block", "checkpoint_path": "/tmp/evil.pth", "cache_dir": "/etc",
         "pretrained": True, "pretrained_cfg": "evil", "features_only": True, "img_size": 10**9, "in_chans": 10**9,
     }.items():  # fmt: skip
-        change = _json("config.json", lambda _, k=key, v=value: {"model_args": {k: v}})
+        change = _set("config.json", model_args={key: value})
         yield Hostile(f"argument {key}", "argument", "timm", change)
     sound = {"input_size": [3, 32, 32], "num_classes": 2}
     for key, value in {
         "custom_load": True, "file": "/tmp/evil.npz", "input_size": [3, 10**6, 10**6], "state_dict": {"a": 1},
         "entrypoint": "evil.model",
     }.items():  # fmt: skip
-        change = _json("config.json", lambda _, k=key, v=value: {"pretrained_cfg": {**sound, k: v}})
+        change = _set("config.json", pretrained_cfg={**sound, key: value})
         yield Hostile(f"pretrained_cfg with {key}", "pretrained_cfg", "timm", change)
     wrapped = {"model_type": "timm_wrapper", "architecture": "hf-hub:evil/model"}
     change = _json("config.json", lambda _: wrapped)
@@ -343,7 +354,7 @@ def bad_json() -> Iterator[Hostile]:
     }
     for what, text in texts.items():
         name = "config.json"
-        yield Hostile(f"JSON with {what}", "JSON", "transformers", _file(name, lambda _, t=text: t))
+        yield Hostile(f"JSON with {what}", "JSON", "transformers", _put(name, text))
     bomb = _file("tokenizer.json", lambda _: b"[" + b"[]," * 1_600_000 + b"[]]")
     yield Hostile("JSON bomb in tokenizer.json", "JSON", "transformers", bomb)
 
@@ -364,7 +375,7 @@ def skops() -> Iterator[Hostile]:
     }
     for what, (module, name, loader) in nodes.items():
         node = {"__class__": name, "__module__": module, "__loader__": loader, "content": {}, "__id__": 99}
-        yield Hostile(f"skops with {what}", "skops", "sklearn", _tree(lambda tree, n=node: _verbose(tree, n)))
+        yield Hostile(f"skops with {what}", "skops", "sklearn", _tree(partial(_verbose, node=node)))
     yield Hostile("skops of an odd protocol", "skops", "sklearn", _tree(lambda tree: tree.update(protocol=99)))
     members: dict[str, Callable[[Path], list[tuple[str, bytes]]]] = {
         "an object array": lambda canary: [("77.npy", models.object_array(canary))],
@@ -490,7 +501,11 @@ def odd_entries() -> Iterator[Hostile]:
     )  # fmt: skip
     for name in names:
         yield Hostile(f"file called {name[:20]!r}", "entry", "onnx", _file(name, lambda _: b"{}"))
-    many = lambda folder, canary: [(folder / f"f{i}.txt").touch() for i in range(1_001)] and None  # noqa: E731
+
+    def many(folder: Path, canary: Path) -> None:
+        for i in range(1_001):
+            (folder / f"f{i}.txt").touch()
+
     yield Hostile("a thousand files", "entry", "onnx", many)
 
 
@@ -498,7 +513,7 @@ def shards() -> Iterator[Hostile]:
     """An index that points elsewhere."""
     for shard in ("../../etc/passwd", "pytorch_model.bin", "/tmp/x.safetensors", "gone.safetensors"):
         index = json.dumps({"weight_map": {"a": shard}}).encode()
-        spoil = _file("model.safetensors.index.json", lambda _, i=index: i)
+        spoil = _put("model.safetensors.index.json", index)
         yield Hostile(f"index to {shard}", "shards", "transformers", spoil)
     header = json.dumps({"../../etc/x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path_like = struct.pack("<Q", len(header)) + header + bytes(4)
@@ -510,9 +525,7 @@ def shards() -> Iterator[Hostile]:
     }.items():
         text = json.dumps({"a": entry}).encode()
         content = struct.pack("<Q", len(text)) + text + bytes(8)
-        yield Hostile(
-            f"tensor with {what}", "safetensors", "transformers", _file("model.safetensors", lambda _, c=content: c)
-        )
+        yield Hostile(f"tensor with {what}", "safetensors", "transformers", _put("model.safetensors", content))
 
 
 def forgeries() -> Iterator[Hostile]:

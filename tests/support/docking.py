@@ -32,7 +32,8 @@ SPACE_ID = identity(SPACE)
 
 def canonical(values: np.ndarray) -> np.ndarray:
     """Unit root mean square, as recipes make them."""
-    return (values / np.sqrt(np.mean(values**2))).astype(np.float32)
+    scaled: np.ndarray = values / np.sqrt(np.mean(values**2))
+    return scaled.astype(np.float32)
 
 
 def make_spec(draw: np.random.Generator, **changes: Any) -> Spec:

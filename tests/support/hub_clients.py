@@ -26,7 +26,8 @@ def journey(repo: str, folder: str, work: str) -> dict[str, Any]:
     import huggingface_hub
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
-    api, found = HfApi(), {"version": huggingface_hub.__version__}
+    api = HfApi()
+    found: dict[str, Any] = {"version": huggingface_hub.__version__}
     found["name"] = api.whoami()["name"]
     for _ in range(2):
         found["url"] = str(api.create_repo(repo, exist_ok=True))
@@ -68,7 +69,7 @@ def large(repo: str, file: str) -> dict[str, Any]:
         with Path(file).open("rb") as stream:
             done = api.upload_file(path_or_fileobj=stream, path_in_repo="model.safetensors", repo_id=repo)
         found["commit"] = done.oid
-    entry = next(e for e in api.list_repo_tree(repo) if e.path == "model.safetensors")
+    entry: Any = next(e for e in api.list_repo_tree(repo) if e.path == "model.safetensors")
     found["sha256"] = entry.lfs.sha256
     found["pulled"] = hashlib.sha256(Path(hf_hub_download(repo, "model.safetensors")).read_bytes()).hexdigest()
     return found

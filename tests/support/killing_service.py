@@ -278,7 +278,10 @@ def clear_away(small: Small, folder: Path) -> State:
         needed = referenced(service.storage) | service.repositories.referred()
         assert set(service.storage.blobs.digests()) == needed, "blobs of nobody"
         with service.database.read() as connection:
-            count = lambda query: connection.exec_driver_sql(query).scalar()  # noqa: E731
+
+            def count(query: str) -> Any:
+                return connection.exec_driver_sql(query).scalar()
+
             assert count("SELECT count(*) FROM uploads") == count("SELECT count(*) FROM parts") == 0
             assert count("SELECT count(*) FROM holdings") == 0
             assert count("SELECT count(*) FROM blobs WHERE sha256 NOT IN (SELECT sha256 FROM tree)") == 0
@@ -405,10 +408,12 @@ def stepping(small: Small) -> Iterator[None]:
 
 def _stepped(small: Small, place: Path, before: State, after: State, steps: int, done: bool) -> None:
     file = place / "dock" / "service.sqlite"
-    count = lambda: [  # noqa: E731 - rows of all tables that are in both
-        (name, _ask(file, f"SELECT count(*) FROM {name}"))
-        for name in ("audit", "blobs", "commits", "owners", "repositories", "tokens", "tree")
-    ]
+
+    def count() -> list[tuple[str, Any]]:
+        """Rows of all tables that are in both."""
+        tables = ("audit", "blobs", "commits", "owners", "repositories", "tokens", "tree")
+        return [(name, _ask(file, f"SELECT count(*) FROM {name}")) for name in tables]
+
     rows, version = count(), _ask(file, "SELECT version_num FROM alembic_version")
     assert version == "0002" or not done
     assert ("stars" in str(_ask(file, "SELECT sql FROM sqlite_master WHERE name = 'repositories'"))) == (

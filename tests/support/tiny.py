@@ -152,8 +152,8 @@ def main() -> None:
                 if (source / file).read_bytes() != (fresh / name / file).read_bytes():
                     raise SystemExit(f"{name}: {file} differs between the model and its space; save both")
                 (source / file).unlink()
-            for file in fresh.rglob("*"):
-                file.chmod(0o755 if file.is_dir() else 0o644)
+            for path in fresh.rglob("*"):
+                path.chmod(0o755 if path.is_dir() else 0o644)
         shutil.rmtree(TINY, ignore_errors=True)
         fresh.rename(TINY)
 

@@ -39,7 +39,8 @@ class Reference:
         if self.recipe.template:
             text = self.recipe.template.replace("{text}", text)
         parts = text if isinstance(text, tuple) else (text,)
-        return self.tokenizer(*parts, return_tensors="pt")["input_ids"]
+        ids: torch.Tensor = self.tokenizer(*parts, return_tensors="pt")["input_ids"]
+        return ids
 
     def feature(self, text: Any, B: Sequence[torch.Tensor]) -> torch.Tensor:
         """f(x; B) of unit length, ``(width,)``."""
@@ -48,7 +49,8 @@ class Reference:
         at = (ids[0] == self.tokenizer.mask_token_id).nonzero() if self.recipe.pooling == "mask" else None
         found = torch.func.functional_call(self.network, changed, (ids,))
         pooled = found.mean(0) if at is None else found[int(at)]
-        return pooled / pooled.norm()
+        unit: torch.Tensor = pooled / pooled.norm()
+        return unit
 
     def zeros(self) -> list[torch.Tensor]:
         return [torch.zeros(w.shape[0], self.recipe.rank, requires_grad=True) for w in self.weights.values()]
@@ -60,8 +62,8 @@ class Reference:
     def gradient(self, text: Any, direction: np.ndarray) -> np.ndarray:
         """d<f(x; B), t>/dB at B = 0, ``(|B|,)``."""
         B = self.zeros()
-        (self.feature(text, B) @ torch.from_numpy(direction)).backward()
-        return np.concatenate([b.grad.numpy().ravel() for b in B])
+        gradients = torch.autograd.grad(self.feature(text, B) @ torch.from_numpy(direction), B)
+        return np.concatenate([g.numpy().ravel() for g in gradients])
 
 
 class _Features(torch.nn.Module):
@@ -73,6 +75,8 @@ class _Features(torch.nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         if self.pooling != "mask":
-            return self.model(ids).last_hidden_state[0]
+            found: torch.Tensor = self.model(ids).last_hidden_state[0]
+            return found
         hidden, head = self.model.roberta(ids).last_hidden_state[0], self.model.lm_head
-        return head.layer_norm(torch.nn.functional.gelu(head.dense(hidden)))
+        masked: torch.Tensor = head.layer_norm(torch.nn.functional.gelu(head.dense(hidden)))
+        return masked
