@@ -42,8 +42,9 @@ def dock(tiny_space: Space, examples: Examples, tmp_path_factory: pytest.TempPat
         ("a/wrong", wrong, models.SENTIMENT),
         ("a/other", right, moods),
     ):
-        pack(model, place / name.replace("/", "-"), name=name, examples=examples, schema=schema, space=tiny_space)
-        dock.add(place / name.replace("/", "-"))
+        out = place / name.replace("/", "-")
+        pack(model, out, name=name, examples=examples, schema=schema, space=tiny_space, in_order=True)
+        dock.add(out)
     return dock
 
 
