@@ -130,7 +130,7 @@ EXAMPLES: dict[str, tuple[str, bytes, bool, int, tuple[str, ...]]] = {
     "cut off gzip": (
         "g.csv.gz", gzip.compress(f"{HEADER}{TWO_EACH}".encode() * 50)[:-20], True, 3, ("g.csv.gz",),
     ),
-    "unknown kind": ("x.xlsx", b"PK", False, 3, (".xlsx", ".jsonl")),
+    "unknown kind": ("x.xls", b"PK", False, 3, (".xls", ".jsonl")),
 }  # fmt: skip
 
 

@@ -211,13 +211,15 @@ def test_labels_that_are_numbers_are_names_and_never_places(tmp_path: Path) -> N
     assert "0 to 2" not in message
 
 
-@pytest.mark.parametrize("label", ["purple", 3, -1, "3", 0.5, True, "", None, [1], {"a": 1}])
+@pytest.mark.parametrize("label", ["purple", 3, -1, "3", 0.5, True, "", None, [1, 2], {"a": 1}])
 def test_unknown_or_missing_label(tmp_path: Path, label: object) -> None:
     path = jsonl(tmp_path / "d.jsonl", {"text": "a", "label": "red"}, {"text": "b", "label": label})
     words: list[str] = []
     if label is None or label == "":
         words = ["no label", "leave the row out"]
-    if isinstance(label, list | dict):
+    if isinstance(label, list):
+        words = ['several labels ("1", "2")', "one label for each example"]
+    if isinstance(label, dict):
         words = ["not a name or a number"]
     refused(
         path,
@@ -239,7 +241,7 @@ def test_target_that_is_not_finite(tmp_path: Path, label: object) -> None:
     refused(path, "row 2 (line 2)", "not a finite number", "leave the row out", schema=SCALE)
 
 
-@pytest.mark.parametrize("label", ["high", "3,5", "1_000", True])
+@pytest.mark.parametrize("label", ["high", "1_000", True])
 def test_target_that_is_no_number(tmp_path: Path, label: object) -> None:
     path = jsonl(tmp_path / "d.jsonl", {"text": "a", "label": label})
     refused(path, "row 1", "is not a number", schema=OPEN_SCALE)
@@ -275,7 +277,7 @@ def test_schema_made_from_the_labels(tmp_path: Path) -> None:
     assert values.schema == Schema("regression", (), (), "pearson_spearman")
     assert values.targets is not None
     assert values.targets.tolist() == [1.0, 2.5, 3.0]
-    refused(jsonl(tmp_path / "one.jsonl", *[{"text": "a", "label": "x"}] * 3), "one class only")
+    refused(jsonl(tmp_path / "one.jsonl", *[{"text": "a", "label": "x"}] * 3), "at least two classes")
     many = jsonl(tmp_path / "many.jsonl", *({"text": "a", "label": f"c{i}"} for i in range(201)))
     refused(many, "201 different labels", "--schema")
     refused(jsonl(tmp_path / "nan.jsonl", {"text": "a", "label": float("nan")}), "row 1", "finite")
@@ -310,7 +312,7 @@ def test_empty_file_and_header_only(tmp_path: Path, suffix: str) -> None:
 
 def test_missing_file_unknown_suffix_and_folder(tmp_path: Path) -> None:
     refused(tmp_path / "none.csv", "no such file")
-    refused(write(tmp_path / "d.xlsx", "PK"), '".xlsx"', ".csv", ".jsonl", ".parquet", "save_to_disk")
+    refused(write(tmp_path / "d.xls", "PK"), '".xls"', ".csv", ".jsonl", ".parquet", ".xlsx", "save_to_disk")
     refused(write(tmp_path / "data", "a"), "no suffix", ".csv")
     refused(write(tmp_path / "d.parquet.gz", "a"), ".parquet")
     folder = tmp_path / "folder"
@@ -320,13 +322,13 @@ def test_missing_file_unknown_suffix_and_folder(tmp_path: Path) -> None:
 
 
 def test_missing_column(tmp_path: Path) -> None:
-    path = write(tmp_path / "d.csv", "Text,class\na,b\n")
-    refused(path, 'no column "text"', '"Text", "class"', "--text")
-    refused(path, 'no column "label"', '"Text", "class"', "--label", text="Text")
+    path = write(tmp_path / "d.csv", "words,class\na,b\n")
+    refused(path, 'no column "text" or "label"', '"words", "class"', "--text and --label, perhaps --label class")
+    refused(path, 'no column "label"', '"words", "class"', "--label", text="words")
     late = jsonl(tmp_path / "d.jsonl", {"text": "a", "label": "red"}, {"label": "red"})
     refused(late, "row 2 (line 2)", 'no text in column "text"', schema=COLOURS)
     twice = write(tmp_path / "t.csv", "text,label,label\na,b,c\n")
-    refused(twice, '"label" stands twice')
+    refused(twice, 'duplicate column "label"')
 
 
 @pytest.mark.parametrize("value", [3, None, ["a"], {"a": "b"}, True])
@@ -345,20 +347,21 @@ def test_empty_texts_are_kept_with_a_warning_unless_all_are(tmp_path: Path) -> N
 
 def test_half_a_character(tmp_path: Path) -> None:
     path = write(tmp_path / "d.jsonl", '{"text": "a"}\n{"text": "b\\ud800"}\n')
-    refused(path, "row 2 (line 2)", "surrogate", labels=False)
+    refused(path, "row 2 (line 2)", "unpaired surrogate", labels=False)
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv.gz", "d.jsonl"])
 def test_undecodable_bytes(tmp_path: Path, name: str) -> None:
-    start = b'{"text": "fine"}\n{"text": "caf' if "jsonl" in name else b"text\nfine\ncaf"
+    # A letter in UTF-8 before it: the file is not simply in another encoding
+    start = '{"text": "fiñe"}\n{"text": "caf' if "jsonl" in name else "text\nfiñe\ncaf"
+    start = start.encode()
     content = start + b"\xe9" + (b'"}\n' if "jsonl" in name else b"\n")
     path = write(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
     line = 2 if "jsonl" in name else 3
     refused(path, f"line {line}", "0xe9", f"position {len(start)}", "save the file as UTF-8", labels=False)
 
 
-def test_utf16_and_a_gzip_without_its_suffix(tmp_path: Path) -> None:
-    refused(write(tmp_path / "d.csv", "text,label\na,b\n".encode("utf-16")), "UTF-16", "UTF-8")
+def test_gzip_without_its_suffix(tmp_path: Path) -> None:
     refused(write(tmp_path / "e.csv", gzip.compress(b"text,label\n")), "gzipped", "e.csv.gz")
 
 

@@ -264,7 +264,7 @@ def test_a_bad_image_is_named_with_its_row(folder: Path) -> None:
 
 def test_images_beside_classes_are_refused(folder: Path) -> None:
     plain().save(folder / "lost.png")
-    with pytest.raises(DataError, match=r"images stand beside folders of images; put lost.png"):
+    with pytest.raises(DataError, match=r"images beside folders of images; put lost.png"):
         read_examples(folder)
 
 

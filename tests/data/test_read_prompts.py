@@ -78,7 +78,7 @@ def test_texts_stay_texts(tmp_path: Path) -> None:
         ({"prompt": "q", "completion": "  "}, r"row 3 .*: no completion"),
         ({"prompt": " ", "completion": "a"}, r"row 3 .*: no prompt"),
         ({"prompt": "q", "completion": ["a"]}, "row 3 .*: the completion is a list, not a text"),
-        ({"prompt": "q", "completion": "\ud800"}, "half a character"),
+        ({"prompt": "q", "completion": "\ud800"}, "unpaired surrogate"),
     ],
 )
 def test_a_row_without_one_of_the_two(tmp_path: Path, row: dict[str, Any], message: str) -> None:

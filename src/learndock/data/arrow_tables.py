@@ -83,7 +83,11 @@ def _table(path: Path, columns: tuple[str, ...], batches: Batches, class_names: 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
+<<<<<<< HEAD
             raise DataError(f'the column "{twice[0]}" stands twice', remedy="rename one", about=path)
+=======
+            raise DataError(f'{path}: duplicate column "{twice[0]}"; rename one')
+>>>>>>> bd04d3f (Read data as people have it, and say what was read)
         present = [c for c in wanted if c in columns]
         number = 0
         for batch in _sound(path, batches, present):
@@ -215,6 +219,10 @@ def _class_names(features: Any) -> dict[str, tuple[str, ...]]:
         return {}
     found = {}
     for column, feature in features.items():
+        if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+            feature = feature["feature"]  # a list of labels
+        elif isinstance(feature, list) and feature:
+            feature = feature[0]
         names = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(names, list) and names and feature.get("_type") == "ClassLabel":
             found[column] = tuple(str(n) for n in names)

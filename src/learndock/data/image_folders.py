@@ -1,9 +1,13 @@
-"""Rows from a folder of images: a sub-folder for each class, or images without labels; called by ``open_table``."""
+"""Rows from a folder of images: a sub-folder for each class, or images without labels; called by ``open_table``.
+
+What is passed over is counted: images of other kinds, and images in folders inside a class's folder.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from learndock.data.images import SUFFIXES
@@ -11,22 +15,41 @@ from learndock.data.tables import Row, Table
 from learndock.errors import DataError
 
 MOST = 1_000_000
+#: Files that operating systems leave in folders.
+_LITTER = frozenset(("thumbs.db", "desktop.ini"))
+#: Names of splits, as tools lay out folders of images.
+_SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev"))
+#: A file beside images that says which label each has, as ``datasets`` reads it.
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """What a folder holds; ``nested`` are images in folders inside it."""
+
+    images: Sequence[str]
+    folders: Sequence[str]
+    others: Sequence[str]
+    nested: Sequence[str] = field(default=())
 
 
 def image_folder(folder: Path) -> Table | None:
-    """The table of a folder of images, or None where there is none in it.
+    """The table of a folder of images, or None where it contains none.
 
     ``folder/CLASS/NAME.jpg`` gives the columns ``image`` (a path) and ``label`` (the class); ``folder/NAME.jpg`` gives
-    ``image`` alone. Rows are in the order of names, hidden files are passed over.
+    ``image`` alone. Rows are in the order of names; hidden files are passed over.
 
     Raises:
-        DataError: images stand beside the classes' folders, or a class's folder holds no image.
+        DataError: images beside the classes' folders, a class's folder without images, or folders of splits.
     """
-    loose, classes = _images(folder), _folders(folder)
-    labelled = {name: _images(folder / name) for name in classes}
+    top = _look(folder)
+    inside = {name: _look(folder / name, deep=True) for name in top.folders}
+    loose, labelled = top.images, {name: found.images for name, found in inside.items()}
     if not loose and not any(labelled.values()):
+        _refuse_splits(folder, inside)
         return None
     if loose and any(labelled.values()):
+<<<<<<< HEAD
         raise DataError(
             "images stand beside folders of images", remedy=f"put {loose[0]} into the folder of its class", about=folder
         )
@@ -39,6 +62,15 @@ def image_folder(folder: Path) -> Table | None:
         found = [(name, None) for name in loose]
     else:
         found = [(f"{label}/{name}", label) for label in classes for name in labelled[label]]  # type: ignore[misc]
+=======
+        raise DataError(f"{folder}: images beside folders of images; put {loose[0]} into the folder of its class")
+    empty = [name for name in top.folders if not labelled[name]]
+    if not loose and empty:
+        raise DataError(f"{folder / empty[0]}: holds no image ({', '.join(SUFFIXES)}); add some, or remove the folder")
+    found: list[tuple[str, str | None]] = [(name, None) for name in loose]
+    if not loose:
+        found = [(f"{label}/{name}", label) for label in top.folders for name in labelled[label]]
+>>>>>>> bd04d3f (Read data as people have it, and say what was read)
     if len(found) > MOST:
         raise DataError(f"{len(found)} images, at most {MOST} are read from a folder", about=folder)
 
@@ -47,16 +79,63 @@ def image_folder(folder: Path) -> Table | None:
             cells: dict[str, object] = {"image": name} if label is None else {"image": name, "label": label}
             yield Row(number, None, {c: cells[c] for c in wanted if c in cells})
 
-    return Table(folder, ("image", "label") if not loose else ("image",), rows)
+    return Table(folder, ("image", "label") if not loose else ("image",), rows, remarks=_remarks(top, inside))
 
 
-def _images(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(
-            e.name for e in entries if not e.name.startswith(".") and e.name.lower().endswith(SUFFIXES) and e.is_file()
+def metadata_file(folder: Path) -> Path | None:
+    """The file beside images that names them and their labels, or None."""
+    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
+
+
+def _remarks(top: _Folder, inside: dict[str, _Folder]) -> dict[str, str]:
+    others = [*top.others, *(f"{name}/{other}" for name, found in inside.items() for other in found.others)]
+    nested = [f"{name}/{image}" for name, found in inside.items() for image in found.nested]
+    remarks = {}
+    if others:
+        count = "1 file" if len(others) == 1 else f"{len(others):,} files"
+        remarks["others"] = (
+            f"{count} of other kinds left out (the first {others[0]}); images are read as {', '.join(SUFFIXES)}"
+        )
+    if nested:
+        count = "1 image" if len(nested) == 1 else f"{len(nested):,} images"
+        remarks["nested"] = (
+            f"{count} in a folder inside a class left out (the first {nested[0]}); move images into the class's folder"
+        )
+    return remarks
+
+
+def _refuse_splits(folder: Path, inside: dict[str, _Folder]) -> None:
+    splits = [name for name, found in inside.items() if found.nested and name.lower() in _SPLITS]
+    if splits:
+        raise DataError(f"{folder}: holds the splits {', '.join(splits)}; name one, as in {folder / splits[0]}")
+    deep = [f"{name}/{found.nested[0]}" for name, found in inside.items() if found.nested]
+    if deep:
+        raise DataError(
+            f"{folder}: images are two folders down (the first {deep[0]}); learndock reads FOLDER/CLASS/IMAGE: name "
+            f"the folder that contains the classes, as in {folder / deep[0].split('/', 1)[0]}"
         )
 
 
-def _folders(folder: Path) -> list[str]:
+def _look(folder: Path, *, deep: bool = False) -> _Folder:
+    images, folders, others = [], [], []
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        for entry in entries:
+            name = entry.name
+            if name.startswith(".") or name.lower() in _LITTER:
+                continue
+            if entry.is_dir():
+                folders.append(name)
+            elif name.lower().endswith(SUFFIXES) and entry.is_file():
+                images.append(name)
+            else:
+                others.append(name)
+    nested = []
+    for name in sorted(folders) if deep else ():
+        for place, inner, files in os.walk(folder / name):
+            inner.sort()
+            nested += [
+                os.path.relpath(Path(place, f), folder)
+                for f in sorted(files)
+                if f.lower().endswith(SUFFIXES) and not f.startswith(".")
+            ]
+    return _Folder(sorted(images), sorted(folders), sorted(others), nested)

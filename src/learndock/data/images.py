@@ -7,9 +7,11 @@ header was found bearable, and becomes pixels in one way: first frame, turned as
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Mapping
@@ -28,6 +30,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 #: Decoded, an image of this many pixels takes 200 MB at most.
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 64 << 20
+#: How JPEG, PNG, GIF and WebP begin in base64.
+_BASE64_BEGINNINGS = ("/9j/", "iVBORw0KGgo", "R0lGOD", "UklGR")
 _SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -107,21 +111,49 @@ def read_image_file(path: Path, name: str) -> Image:
 
 
 def image_in_cell(value: object, folder: Path, name: str) -> Image:
-    """The image that a table's cell holds: bytes, a path relative to ``folder``, or both as ``datasets`` keeps them.
+    """The image in a table's cell: bytes, a data URI, a path relative to ``folder``, or bytes and path together as
+    ``datasets`` keeps them.
 
     Raises:
-        DataError: neither, or see ``read_image_file``.
+        DataError: none of these, or see ``read_image_file``.
     """
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
+    if isinstance(value, str) and value[:5].lower() == "data:":
+        value = _data_uri(value, name)
     if isinstance(value, bytes):
         if len(value) > MAX_BYTES:
             raise DataError(f"{len(value) >> 20} MiB of image, at most {MAX_BYTES >> 20} are read", about=name)
         return Image(value, name)
     if isinstance(value, str) and value.strip():
+        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", value):
+            raise DataError(
+                f"{name}: an address ({value[:60]}); learndock fetches no images: download them and give their paths"
+            )
+        if len(value) > 100 and value.startswith(_BASE64_BEGINNINGS):
+            raise DataError(
+                f"{name}: an image in base64 without its type; write it as data:image/png;base64,... or as a file"
+            )
         return read_image_file(folder / value, name)
     kind = "nothing" if value is None or value == "" else f"a {type(value).__name__}"
+<<<<<<< HEAD
     raise DataError(f"{kind} where an image should be", remedy="give its bytes or its path", about=name)
+=======
+    raise DataError(f"{name}: {kind} where an image should be; give its bytes, its path or a data URI")
+
+
+def _data_uri(value: str, name: str) -> bytes:
+    """The bytes of a data URI of an image (RFC 2397, base64)."""
+    head, comma, body = value.partition(",")
+    if not comma or not re.fullmatch(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9=-]+)*;base64", head, re.IGNORECASE):
+        raise DataError(f"{name}: a data URI that is not an image in base64 ({head[:60]})")
+    if len(body) > MAX_BYTES * 4 // 3 + 4:
+        raise DataError(f"{name}: {len(body) * 3 // 4 >> 20} MiB of image, at most {MAX_BYTES >> 20} are read")
+    try:
+        return base64.b64decode("".join(body.split()), validate=True)
+    except ValueError as error:
+        raise DataError(f"{name}: a data URI whose base64 is damaged ({error}); write the image again") from None
+>>>>>>> bd04d3f (Read data as people have it, and say what was read)
 
 
 def _open(image: Image) -> Any:

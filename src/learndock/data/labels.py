@@ -1,57 +1,130 @@
-"""What a raw label means under a schema; called by ``read`` for each row.
+"""What the labels of a file mean: one column of raw values to classes or numbers, the same for every kind of file.
 
-A label is the name of a class, or its index. Names go first: exactly, then without regard to case and outer
-blanks. An index counts only where no label name is itself a number, so that stars "1" to "5" are never
-taken for places 0 to 4.
+With a schema, a label is the name of a class, or its place. Names decide: exactly, then by ``spelling.label_key``. A
+place counts only where no label name is itself a number, so that stars "1" to "5" are never taken for places 0 to 4;
+a remark says which place became which name. Without a schema one is made from the labels: spellings of one label are
+merged, and what looks like a mistake (words for no label, several labels in a cell, numbers with a decimal comma) is
+remarked or refused.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
 
 from learndock.data.schema import Schema
+from learndock.data.spelling import (
+    count_by,
+    fold,
+    joined,
+    label_key,
+    listed,
+    merge_spellings,
+    no_label_words,
+    number_in,
+    visible,
+    written_number,
+)
 
 #: A label that cannot be used: what is wrong with it, in words that follow "FILE row 3: ".
 Complain = Callable[[str], Exception]
 #: One raw label to its target.
 Label = Callable[[object, Complain], float]
+Scalar = str | float
 
 #: More different labels than this are taken for something else than classes.
 MAX_INFERRED = 200
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0+)?")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
-def is_missing(value: object) -> bool:
-    """Whether a cell holds no label."""
-    return value is None or (isinstance(value, str) and not value.strip())
+@dataclass(frozen=True)
+class Column:
+    """The labels of a file: raw ``values``, their ``rows``, and for each a way to complain about it.
+
+    ``class_names`` are the names behind the column's integers, where the file knows them; ``places`` is whether whole
+    numbers may stand for classes of a schema by their order.
+    """
+
+    name: str
+    values: Sequence[object]
+    rows: Sequence[int]
+    complain: Sequence[Complain]
+    refuse: Complain
+    class_names: Sequence[str] = ()
+    places: bool = True
 
 
-def label_reader(schema: Schema, column: str) -> Label:
+@dataclass(frozen=True)
+class Labelled:
+    """The targets of a column under ``schema``, and remarks for the person."""
+
+    schema: Schema
+    targets: Sequence[float]
+    remarks: Sequence[str] = field(default=())
+
+
+def read_labels(column: Column, schema: Schema | None) -> Labelled:
+    """The targets of a column; ``schema`` None makes one.
+
+    Raises:
+        Exception: what ``column.complain`` and ``column.refuse`` make: a label is missing, unknown or several.
+    """
+    values, remarks = _scalars(column)
+    names = column.class_names
+    if names and schema is None and len(set(names)) == len(names) >= 2:
+        schema = schema_of(names)
+    if schema is None:
+        made, targets, more = _infer(column, values)
+        return Labelled(made, targets, [*remarks, *more])
+    if schema.type == "regression" and not names:
+        numbers, more = _numbers(column, values)
+        return Labelled(schema, numbers, [*remarks, *more])
+    if names:
+        read, warning = class_label_reader(names, schema, column.name)
+        remarks += [warning] if warning else []
+    else:
+        read = label_reader(schema, column.name, places=column.places)
+    targets = [read(v, complain) for v, complain in zip(values, column.complain, strict=True)]
+    if not names:
+        remarks += _by_place(schema, values, targets)
+    return Labelled(schema, targets, remarks)
+
+
+# --- under a schema --------------------------------------------------------------------------------------------
+
+
+def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
     """The function that turns a raw label of ``column`` into a class index or a value."""
     if schema.type == "regression":
         return lambda value, complain: _value(value, column, complain)
     exact = {name: index for index, name in enumerate(schema.labels)}
-    folded: dict[str, list[int]] = {}
+    alike: dict[str, list[int]] = {}
     for index, name in enumerate(schema.labels):
-        folded.setdefault(name.strip().casefold(), []).append(index)
-    numeric = any(_NUMBER.fullmatch(name.strip()) for name in schema.labels)
+        alike.setdefault(label_key(name), []).append(index)
+    numeric = any(number_in(name) is not None for name in schema.labels)
 
     def read(value: object, complain: Complain) -> float:
-        _scalar(value, column, complain)
+        value = _scalar(value, column, complain)
         name = label_name(value)
         if name in exact:
             return exact[name]
-        alike = folded.get(name.strip().casefold(), [])
-        if len(alike) == 1:
-            return alike[0]
+        found = alike.get(label_key(name), [])
+        if len(found) == 1:
+            return found[0]
         index = None if numeric or (isinstance(value, bool) and schema.classes != 2) else _index(value)
         if index is not None and 0 <= index < schema.classes:
-            return index
-        raise complain(f"unknown label {_show(value)}; allowed are {_allowed(schema, numeric)}")
+            if places:
+                return index
+            raise complain(
+                f"label {_show(value)} is not a name of a class ({quoted(schema.labels)}); say which name is which "
+                f'number with --map, as in --map "{schema.labels[0]}"=0, or give your own labels with --schema'
+            )
+        raise complain(f"unknown label {_show(value)}; allowed are {_allowed(schema, numeric or not places)}")
 
     return read
 
@@ -69,8 +142,8 @@ def class_label_reader(names: Sequence[str], schema: Schema, column: str) -> tup
     Where the schema knows every name, names decide. Where it knows none and has as many, the order does.
     """
     inner = label_reader(schema, column)
-    known = {name.strip().casefold() for name in schema.labels}
-    matching = sum(name.strip().casefold() in known for name in names)
+    known = {label_key(name) for name in schema.labels}
+    matching = sum(label_key(name) in known for name in names)
     by_order = schema.type == "classification" and matching == 0 and len(names) == schema.classes
     by_value = schema.type == "regression"
 
@@ -86,42 +159,248 @@ def class_label_reader(names: Sequence[str], schema: Schema, column: str) -> tup
     warning = None
     if by_order:
         warning = (
-            f"the file's class names ({_list(names)}) are not the schema's ({_list(schema.labels)}); "
+            f"the file's class names ({quoted(names)}) are not the schema's ({quoted(schema.labels)}); "
             "they were taken for each other in this order"
         )
     return read, warning
 
 
-def infer_schema(values: Iterable[object], refuse: Complain) -> tuple[Schema, str | None]:
-    """A schema from the raw labels of a file (none missing), and a remark for the person.
+def _by_place(schema: Schema, values: Sequence[Scalar], targets: Sequence[float]) -> list[str]:
+    """Say which name each number became, where names of classes are words and labels are numbers."""
+    known = {label_key(name) for name in schema.labels}
+    taken = {
+        int(t): label_name(v) for v, t in zip(values, targets, strict=True) if label_key(label_name(v)) not in known
+    }
+    if not taken:
+        return []
+    pairs = ", ".join(f'{taken[place]} as "{schema.labels[place]}"' for place in sorted(taken)[:12])
+    return [f"labels that are numbers were read as places in the schema: {pairs}"]
 
-    Numbers that are not all whole make a regression without known ends; anything else makes classes, in the
-    order of numbers or of the alphabet.
-    """
-    names = sorted({label_name(v) for v in values})
-    numbers = [_number(n) for n in names]
-    if all(n is not None for n in numbers) and any(n != int(n) for n in numbers if n is not None):
-        return Schema("regression", (), (), "pearson_spearman"), (
-            "no schema was given: the labels are numbers that are not whole, so this is read as regression"
-        )
-    if len(names) > MAX_INFERRED:
-        raise refuse(
-            f"{len(names)} different labels, at most {MAX_INFERRED} are taken for classes without a schema; "
-            "pass a schema (--schema) that says what the labels are"
-        )
-    if len(names) < 2:
-        raise refuse(f'all labels are "{names[0]}"; one class only is no task: add examples of another class')
-    whole = [n for n in numbers if n is not None]
-    if len(whole) < len(names):
-        return schema_of(names), None
-    names = [n for _, n in sorted(zip(whole, names, strict=True))]
-    remark = f"no schema was given: the labels are the numbers {_list(names)}; names or descriptions would help"
-    return schema_of(names), remark
+
+# --- without a schema ------------------------------------------------------------------------------------------
 
 
 def schema_of(names: Sequence[str]) -> Schema:
     """A classification whose labels are all that is known about it."""
     return Schema("classification", tuple(names), tuple(names), "accuracy")
+
+
+def infer_classes(names: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """The distinct labels of a column of names (sorted), which of them each spelling is, and remarks."""
+    meant, groups = merge_spellings(names)
+    found = sorted(set(meant.values()))
+    numbers = [number_in(n) for n in found]
+    if all(n is not None for n in numbers):
+        found = [n for _, n in sorted(zip([n or 0.0 for n in numbers], found, strict=True))]
+    remarks = []
+    for group in groups[:6]:
+        others = ", ".join(f'"{visible(s)}"' for s in group if s != group[0])
+        remarks.append(f'{others} {"is" if len(group) == 2 else "are"} read as the label "{group[0]}"')
+    if groups:
+        more = f" (and {len(groups) - 6} more such labels)" if len(groups) > 6 else ""
+        remarks = ["; ".join(remarks) + more + "; pass a schema that lists both if they differ"]
+    return found, meant, remarks
+
+
+def _infer(column: Column, values: Sequence[Scalar]) -> tuple[Schema, Sequence[float], list[str]]:
+    """A schema, targets and remarks from the labels alone.
+
+    Numbers that are not all whole make a regression without known ends; anything else makes classes, in the order of
+    numbers or of the alphabet.
+    """
+    raw = [_finite(v, complain) for v, complain in zip(values, column.complain, strict=True)]
+    names = [label_name(v) for v in raw]
+    distinct = dict.fromkeys(names)
+    numbers = [number_in(n) for n in distinct]
+    if all(n is not None for n in numbers) and any(n != int(n) for n in numbers if n is not None):
+        targets, remarks = _numbers(column, raw)
+        return _open_regression(), targets, [_REGRESSION, *remarks]
+    written = [n for n in distinct if number_in(n) is None and written_number(n) is not None]
+    if written and all(number_in(n) is not None or written_number(n) is not None for n in distinct):
+        for name in written:
+            if name.count(",") == 1 and all(part.strip() in distinct for part in name.split(",")):
+                raise column.refuse(
+                    f'"{name}" may be the number {name.replace(",", ".")} or two labels; write numbers with a point, '
+                    "or one label for each example"
+                )
+        targets, remarks = _numbers(column, raw)
+        if any(t != int(t) for t in targets):
+            return _open_regression(), targets, [_REGRESSION, *remarks]
+    found, meant, remarks = infer_classes(names)
+    if written and len(written) * 2 > len(distinct):
+        remarks.append(f'labels such as "{written[0]}" look like numbers, but are read as names of classes')
+    _refuse_several(column, found)
+    if len(found) > MAX_INFERRED:
+        raise column.refuse(
+            f"{len(found)} different labels, at most {MAX_INFERRED} are taken for classes without a schema; "
+            "pass a schema (--schema) that says what the labels are"
+        )
+    if len(found) < 2:
+        raise column.refuse(
+            f'all labels are "{found[0]}"; a task needs at least two classes: add examples of another class'
+        )
+    remarks += _odd_labels(column, names, meant, found)
+    place = {name: index for index, name in enumerate(found)}
+    return schema_of(found), [place[meant[n]] for n in names], remarks
+
+
+_REGRESSION = "no schema was given: the labels are numbers that are not whole, so this is read as regression"
+
+
+def _open_regression() -> Schema:
+    return Schema("regression", (), (), "pearson_spearman")
+
+
+def _odd_labels(column: Column, names: Sequence[str], meant: Mapping[str, str], found: Sequence[str]) -> list[str]:
+    remarks = []
+    words = no_label_words(found)
+    if words:
+        rows: dict[str, list[int]] = {}
+        for row, name in zip(column.rows, names, strict=True):
+            rows.setdefault(meant[name], []).append(row)
+        are, they = ("is a class", "it means") if len(words) == 1 else ("are classes", "they mean")
+        remarks.append(f'{count_by(rows, words)} {are} here; if {they} "no label", leave those rows out')
+    numeric = [n for n in found if number_in(n) is not None]
+    if len(numeric) == len(found):
+        hint = '; "-1" means "no label" in many data sets' if "-1" in found else ""
+        remarks.append(
+            f"no schema was given: the labels are the numbers {quoted(found)}; names or descriptions would help{hint}"
+        )
+    elif numeric:
+        words_too = [n for n in found if n not in numeric]
+        remarks.append(f"some labels are numbers ({quoted(numeric, 4)}), others are words ({quoted(words_too, 4)})")
+    return remarks
+
+
+def _refuse_several(column: Column, names: Iterable[str]) -> None:
+    found = joined(names)
+    if found is not None:
+        cell, parts = found
+        raise column.refuse(
+            f'several labels in one cell: "{visible(cell)}" is {quoted(parts)}; learndock reads one label for each '
+            "example: keep the main one, or make one file with yes and no for each label (or list the cells as "
+            "they are in a schema, if they are names)"
+        )
+
+
+# --- values and numbers ----------------------------------------------------------------------------------------
+
+
+def is_missing(value: object) -> bool:
+    """Whether a cell holds no label."""
+    return value is None or (isinstance(value, str) and not fold(value)) or (isinstance(value, list) and not value)
+
+
+def _scalars(column: Column) -> tuple[list[Scalar], list[str]]:
+    """Each label as a name or a number: lists of one are opened, and what is no label is refused with its row."""
+    missing = [row for row, v in zip(column.rows, column.values, strict=True) if is_missing(v)]
+    more = f" ({len(missing):,} of {len(column.rows):,} rows have none)" if len(missing) > 1 else ""
+    found, opened = [], 0
+    for value, complain in zip(column.values, column.complain, strict=True):
+        if is_missing(value):
+            raise complain(f'no label in column "{column.name}"; add one or leave the row out{more}')
+        single = _opened(value, column, complain)
+        opened += single is not value
+        found.append(_scalar(single, column.name, complain))
+    return found, [f"{opened:,} labels are lists of one; each was read as the label in it"] if opened else []
+
+
+def _opened(value: object, column: Column, complain: Complain) -> object:
+    """The one item of a list of labels; ``value`` itself where it is not a list."""
+    if isinstance(value, dict) and set(value) == {"choices"}:
+        value = value["choices"]
+    items: Any = listed(value) if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        return value
+    if any(isinstance(item, list | tuple | dict) for item in items):
+        raise complain("the label is a list of spans or objects; learndock reads one label for each example")
+    if not items:
+        raise complain(f'no label in column "{column.name}" (an empty list); leave the row out')
+    if len(items) > 1:
+        named = column.class_names
+        shown = [named[i] if isinstance(i, int) and 0 <= i < len(named) else str(i) for i in items]
+        raise complain(
+            f"several labels ({quoted(shown)}); learndock reads one label for each example: keep the main one, or make "
+            "one file with yes and no for each label"
+        )
+    return items[0]
+
+
+def _scalar(value: object, column: str, complain: Complain) -> Scalar:
+    """Return the label if it is there and is a name or a finite number (bool and int count as numbers)."""
+    if is_missing(value):
+        raise complain(f'no label in column "{column}"; add one or leave the row out')
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if not isinstance(value, str | int | float):
+        raise complain(f"the label is a {type(value).__name__}, not a name or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise complain(_not_finite(value))
+    return value
+
+
+def _finite(value: Scalar, complain: Complain) -> Scalar:
+    """Return a raw label if it could be one of some schema."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    too_large = re.fullmatch(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?", text) and not _is_finite(text)
+    if too_large or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise complain(_not_finite(value))
+    return text
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return True  # not a number at all, so no infinite one
+
+
+def _numbers(column: Column, values: Sequence[Scalar]) -> tuple[list[float], list[str]]:
+    """The numbers that labels are, also where people wrote them with a decimal comma, thousands or a percent sign.
+
+    One way of writing must hold for the column: "1,5" makes "1,000" a one, "1,000.5" makes it a thousand.
+    """
+    found: list[float] = []
+    ways: dict[str, tuple[str, str]] = {}
+    comma = _comma(values)
+    for value, complain in zip(values, column.complain, strict=True):
+        written = written_number(value) if isinstance(value, str) else None
+        if written is None:
+            found.append(_value(value, column.name, complain))
+            continue
+        kind, digits = written
+        if kind == "ambiguous comma":
+            if comma is None:
+                raise complain(
+                    f"label {_show(value)} may be a thousand or have a decimal comma; write numbers without separators"
+                )
+            kind = comma
+            digits = str(value).strip().replace(",", "." if comma == "decimal comma" else "")
+        ways.setdefault(kind, (str(value), digits))
+        found.append(_value(digits, column.name, complain))
+    if len(ways) > 1 or (ways and _mixed(values, set(ways))):
+        shown = " and ".join(f'"{text}"' for text, _ in ways.values())
+        raise column.refuse(f"labels write numbers in several ways ({shown}, and others); write all of them one way")
+    return found, [f'numbers with a {kind} were read: "{text}" as {digits}' for kind, (text, digits) in ways.items()]
+
+
+def _comma(values: Sequence[Scalar]) -> str | None:
+    """What a comma in a number means in this column, by the labels that leave no doubt."""
+    kinds = {found[0] for v in values if isinstance(v, str) and (found := written_number(v))}
+    sure = kinds & {"decimal comma", "thousands separator"}
+    return sure.pop() if len(sure) == 1 else None
+
+
+def _mixed(values: Sequence[Scalar], ways: set[str]) -> bool:
+    """Whether plain numbers stand beside numbers with a sign, or a decimal point beside decimal commas."""
+    plain = [v for v in values if not (isinstance(v, str) and written_number(v))]
+    if ways & {"percent sign", "currency sign"}:
+        return bool(plain)
+    return "decimal comma" in ways and any(
+        (isinstance(v, float) and not v.is_integer()) or "." in str(v) for v in plain
+    )
 
 
 def _value(value: object, column: str, complain: Complain) -> float:
@@ -141,29 +420,6 @@ def _value(value: object, column: str, complain: Complain) -> float:
     return number
 
 
-def check_raw(value: object, column: str, complain: Complain) -> str | float:
-    """Return a raw label if it could be one of some schema."""
-    raw = _scalar(value, column, complain)
-    if not isinstance(raw, str):
-        return raw
-    text = raw.strip()
-    too_large = _NUMBER.fullmatch(text) and not math.isfinite(float(text))
-    if too_large or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        raise complain(_not_finite(raw))
-    return text
-
-
-def _scalar(value: object, column: str, complain: Complain) -> str | float:
-    """Return the label if it is there and is a name or a finite number (bool and int count as numbers)."""
-    if is_missing(value):
-        raise complain(f'no label in column "{column}"; add one or leave the row out')
-    if not isinstance(value, str | int | float):
-        raise complain(f"the label is a {type(value).__name__}, not a name or a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise complain(_not_finite(value))
-    return value
-
-
 def _not_finite(value: object) -> str:
     return f"label {_show(value)} is not a finite number; correct it or leave the row out"
 
@@ -177,20 +433,16 @@ def _index(value: object) -> int | None:
     return int(float(text)) if _WHOLE.fullmatch(text) else None
 
 
-def _number(name: str) -> float | None:
-    text = name.strip()
-    return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else None
-
-
 def _allowed(schema: Schema, numeric: bool) -> str:
-    return _list(schema.labels) + ("" if numeric else f", or 0 to {schema.classes - 1}")
+    return quoted(schema.labels) + ("" if numeric else f", or 0 to {schema.classes - 1}")
 
 
-def _list(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(f'"{n}"' for n in names[:most])
+def quoted(names: Sequence[str], most: int = 12) -> str:
+    """Names in quotation marks, the first ``most`` of them."""
+    shown = ", ".join(f'"{visible(n)}"' for n in names[:most])
     return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")
 
 
 def _show(value: object) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    text = f'"{visible(value)}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from learndock.data import arrow_tables, image_folders, text_tables
+from learndock.data import arrow_tables, image_folders, json_tables, separated_tables, workbook
+from learndock.data.options import ReadOptions
 from learndock.data.tables import ACCEPTED, Table
 from learndock.errors import DataError
 
 
-def open_table(path: str | Path) -> Table:
+def open_table(path: str | Path, options: ReadOptions | None = None) -> Table:
     """Open the table at ``path``; reads no more than its beginning.
 
     Raises:
         DataError: no such file, an unknown suffix, an empty or damaged file, a folder of something else.
         MissingExtra: the file is parquet or arrow and pyarrow is not installed.
     """
-    path = Path(path)
+    path, options = Path(path), options or ReadOptions()
     try:
         folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read ({error})", about=path) from None
     if folder:
         saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+        described = None if saved else image_folders.metadata_file(path)
+        if described is not None:
+            return open_table(described, options)
         images = None if saved else image_folders.image_folder(path)
         return images or arrow_tables.saved_dataset(path)
     if not exists:
@@ -34,10 +38,14 @@ def open_table(path: str | Path) -> Table:
     zipped = name.endswith(".gz")
     suffix = Path(name.removesuffix(".gz")).suffix
     if suffix in (".csv", ".tsv"):
-        return text_tables.separated(path, "," if suffix == ".csv" else "\t", zipped=zipped)
-    if suffix == ".jsonl":
-        return text_tables.json_lines(path, zipped=zipped)
+        return separated_tables.separated(path, "," if suffix == ".csv" else "\t", options, zipped=zipped)
+    if suffix in (".jsonl", ".ndjson"):
+        return json_tables.json_lines(path, options, zipped=zipped)
+    if suffix == ".json" and not zipped:
+        return json_tables.json_array(path, options)
     if suffix == ".parquet" and not zipped:
         return arrow_tables.parquet(path)
+    if suffix in (".xlsx", ".xlsm") and not zipped:
+        return workbook.workbook(path, options)
     found = f'the suffix "{Path(name).suffix}" is unknown' if Path(name).suffix else "it has no suffix"
     raise DataError(f"{found}", remedy=f"learndock reads {ACCEPTED}", about=path)

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from learndock.data.columns import COMPLETION, MESSAGES, PROMPT, like, missing_columns
 from learndock.data.examples import Examples
-from learndock.data.labels import label_reader, schema_of
+from learndock.data.labels import Column, infer_classes, label_name, quoted, read_labels
+from learndock.data.options import ReadOptions
 from learndock.data.prompts import Prompt, open_messages, split_messages
+from learndock.data.remarks import remarks_on
 from learndock.data.schema import Schema
 from learndock.data.tables import Row, Table
 from learndock.errors import DataError
 
-PROMPT, COMPLETION, MESSAGES = "prompt", "completion", "messages"
 #: At most so many different completions, each four times on average, are taken for labels where no schema says.
 FEW, OFTEN = 12, 4
 MAX_CHARACTERS = 1_000_000
@@ -31,85 +33,107 @@ class PromptColumns:
     """``messages`` is None where prompts and completions have columns of their own."""
 
     prompt: str = PROMPT
-    completion: str = COMPLETION
+    completion: str | None = COMPLETION
     messages: str | None = None
 
 
-def prompt_columns(table: Table, schema: Schema | None, text: str, label: str) -> PromptColumns | None:
-    """Which columns hold prompts and completions, or None where the table is of another kind.
+def prompt_columns(
+    table: Table, schema: Schema | None, options: ReadOptions, labels: bool | None, remarks: list[str]
+) -> PromptColumns:
+    """Which columns hold prompts and completions; ``completion`` is None where none are read.
 
     With a schema of type generation ``text`` and ``label`` may name the two columns.
 
     Raises:
-        DataError: the schema's type is generation, and there are no such columns.
+        DataError: a column is missing; proposes others.
     """
-    asked = schema is not None and schema.type == "generation"
-    if text in table.columns and not asked:
-        return None
-    if MESSAGES in table.columns:
-        return PromptColumns(messages=MESSAGES)
-    prompt = PROMPT if PROMPT in table.columns and text == "text" else text
-    completion = COMPLETION if label == "label" and label not in table.columns else label
-    if prompt in table.columns and (asked or prompt == PROMPT):
-        return PromptColumns(prompt, completion)
-    if asked:
-        names = ", ".join(f'"{c}"' for c in table.columns[:20]) or "none"
-        raise DataError(
-            f'no column "{prompt}" or "{MESSAGES}"; found {names}',
-            remedy="name the column of prompts with --text and that of completions with --label",
-            about=table.path,
-        )
-    return None
+    if (messages := like(table, MESSAGES, remarks)) is not None:
+        return PromptColumns(messages=messages)
+    prompt_name = PROMPT if options.text == "text" and like(table, PROMPT, []) is not None else options.text
+    prompt = like(table, prompt_name, remarks)
+    if prompt is None:
+        raise missing_columns(table, [("--text", prompt_name)], also=f'"{MESSAGES}"')
+    named = options.label != "label" or like(table, "label", []) is not None
+    completion_name = options.label if named else COMPLETION
+    completion = like(table, completion_name, remarks) if labels is not False else None
+    if labels and completion is None:
+        raise missing_columns(table, [("--label", completion_name)])
+    return PromptColumns(prompt, completion)
 
 
 def read_prompts(
     table: Table,
-    columns: PromptColumns,
+    options: ReadOptions,
     *,
     schema: Schema | None,
     labels: bool | None,
     source: str,
     limit: int | None,
+    places: bool = True,
 ) -> Examples:
     """Prompts with their completions as targets: indices into the schema's labels, or an object array of texts.
 
     Raises:
         DataError: a row without a prompt or a completion, or messages that are none; names file and row.
     """
-    if labels is None:
-        labels = columns.messages is not None or columns.completion in table.columns
-    if labels and columns.messages is None and columns.completion not in table.columns:
-        names = ", ".join(f'"{c}"' for c in table.columns[:20])
-        raise DataError(
-            f'no column "{columns.completion}"; found {names}',
-            remedy="name the column of completions with --label",
-            about=table.path,
-        )
-    wanted = [columns.messages] if columns.messages else [columns.prompt, *([columns.completion] if labels else [])]
+    remarks: list[str] = []
+    columns = prompt_columns(table, schema, options, labels, remarks)
+    labels = labels is not False and (columns.messages is not None or columns.completion is not None)
+    wanted = [columns.messages] if columns.messages else [c for c in (columns.prompt, columns.completion) if c]
     prompts: list[Prompt] = []
     completions: list[str] = []
     rows: list[int] = []
-    places: list[Callable[[str], DataError]] = []
+    complain: list[Callable[[str], DataError]] = []
     for row in islice(table.rows(wanted), limit):
         where = _where(table, row)
-        prompt, completion = _read(row, columns, where, bool(labels))
+        prompt, completion = _read(row, columns, where, labels)
         prompts.append(prompt)
         completions.append(completion)
         rows.append(row.number)
-        places.append(where)
+        complain.append(where)
     if not prompts:
-        raise DataError("no examples in it", remedy="add rows", about=table.path)
-    remark = None
-    if labels and schema is None:
-        schema, remark = _infer(completions)
+        raise DataError(f"{table.path}: no examples in it; add rows")
     targets: Any = None
-    if labels and schema is not None and schema.type != "generation":
-        read = label_reader(schema, columns.completion)
-        kind = np.float64 if schema.type == "regression" else np.int64
-        targets = np.array([read(c, where) for c, where in zip(completions, places, strict=True)], kind)
-    elif labels:
-        targets = np.array(completions, object)
-    return Examples(prompts, targets, schema, source, rows, () if remark is None else (f"{source}: {remark}",))
+    if labels:
+        column = Column(
+            name=columns.completion or MESSAGES,
+            values=completions,
+            rows=rows,
+            complain=complain,
+            refuse=lambda why: DataError(f"{table.path}: {why}"),
+            class_names=table.class_names.get(columns.completion or "", ()),
+            places=places,
+        )
+        schema, targets, more = _targets(column, completions, schema)
+        remarks += more
+    numbers = None if targets is None or targets.dtype == object else targets.tolist()
+    remarks = [*(w for w in table.remarks.values() if w), *remarks, *remarks_on(prompts, numbers, rows, schema)]
+    return Examples(prompts, targets, schema, source, rows, tuple(f"{source}: {w}" for w in remarks))
+
+
+def _targets(column: Column, completions: list[str], schema: Schema | None) -> tuple[Schema, Any, list[str]]:
+    """What completions are: labels of a schema, labels because they are few, or free text."""
+    remarks: list[str] = []
+    if schema is None and _few(completions):
+        some, _, _ = infer_classes(completions)
+        remarks.append(
+            f"no schema was given: the completions are {quoted(some)} throughout, so they are taken for labels; pass a "
+            "schema of type generation if they are free text"
+        )
+    elif schema is None or schema.type == "generation":
+        return schema or Schema("generation", (), (), "exact_match"), np.array(completions, object), []
+    found = read_labels(column, schema)
+    kind = np.float64 if found.schema.type == "regression" else np.int64
+    # The remark on numbers without names says the same
+    more = [
+        r for r in found.remarks if schema is not None or not r.startswith("no schema was given: the labels are the")
+    ]
+    return found.schema, np.array(found.targets, kind), [*remarks, *more]
+
+
+def _few(completions: list[str]) -> bool:
+    different = len(set(infer_classes(completions)[0]))
+    return 2 <= different <= FEW and len(completions) >= OFTEN * different
 
 
 def _where(table: Table, row: Row) -> Callable[[str], DataError]:
@@ -131,7 +155,7 @@ def _read(row: Row, columns: PromptColumns, where: Callable[[str], DataError], l
     prompt = _check(row.cells.get(columns.prompt), "prompt", where)
     if not prompt.strip():
         raise where(f'no prompt in column "{columns.prompt}"; add one or leave the row out')
-    if not labels:
+    if not labels or columns.completion is None:
         return Prompt.of(prompt), ""
     completion = _check(row.cells.get(columns.completion), "completion", where)
     if not completion.strip():
@@ -143,22 +167,11 @@ def _check(value: object, what: str, where: Callable[[str], DataError]) -> str:
     if value is None:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+        return label_name(value)
     if not isinstance(value, str):
         raise where(f"the {what} is a {type(value).__name__}, not a text; write it as text")
     if len(value) > MAX_CHARACTERS:
         raise where(f"the {what} has {len(value):,} characters, at most {MAX_CHARACTERS:,} are read; shorten it")
     if any("\ud800" <= c <= "\udfff" for c in value):
-        raise where(f"the {what} holds half a character (a lone surrogate); mend it")
+        raise where(f"the {what} contains an unpaired surrogate; fix its encoding")
     return value
-
-
-def _infer(completions: list[str]) -> tuple[Schema, str | None]:
-    names = sorted({c.strip() for c in completions})
-    if 2 <= len(names) <= FEW and len(completions) >= OFTEN * len(names):
-        some = ", ".join(f'"{n}"' for n in names)
-        return schema_of(names), (
-            f"no schema was given: the completions are {some} throughout, so they are taken for labels; pass a schema "
-            "of type generation if they are free text"
-        )
-    return Schema("generation", (), (), "exact_match"), None

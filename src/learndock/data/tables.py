@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ACCEPTED = (
-    ".csv, .tsv, .jsonl, each also with .gz; .parquet; a folder written by datasets' save_to_disk; "
+    ".csv, .tsv, .jsonl, each also with .gz; .json, .xlsx, .parquet; a folder written by datasets' save_to_disk; "
     "or a folder of images, by class"
 )
 
@@ -40,6 +40,8 @@ class Table:
     start; readers of column stores read those columns alone. Paths in cells are relative to ``folder``.
     ``class_names`` holds the names behind the integers of a column, where the file knows them.
 
+    ``remarks`` are what a person should know about how the file was read; some are known after reading only.
+
     ``rows`` raises DataError that names the row where the file is damaged.
     """
 
@@ -47,8 +49,19 @@ class Table:
     columns: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[Row]]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """The folder that contains the table, or is the table."""
         return self.path if self.path.is_dir() else self.path.parent
+
+
+def skipped(rows: Sequence[int], thing: str, things: str | None = None) -> str:
+    """A remark on rows that were left out."""
+    return f"{counted(rows, thing, things)} left out"
+
+
+def counted(rows: Sequence[int], thing: str, things: str | None = None) -> str:
+    """How many rows, and where the first is."""
+    return f"{len(rows):,} {thing if len(rows) == 1 else things or thing + 's'} (the first in row {rows[0]})"
