@@ -19,6 +19,7 @@ import typer.main
 from learndock import __version__
 from learndock.cli import show
 from learndock.cli.app import app
+from learndock.data import Schema, read_examples
 from learndock.files import sha256_file
 from tests.support.models import SENTIMENT, texts, write_onnx, write_sklearn
 from tests.support.proxy import proxy
@@ -329,6 +330,21 @@ def test_evaluate_under_the_users_own_labels(desk: Desk, dock: Path) -> None:
     named = ["--map", "negative=schlecht", "--map", "positive=gut"]
     found = learndock("evaluate", "ann/words", desk.mine, "--schema", desk.my_schema, *named, "--json").json
     assert (found["score"], found["labels"]) == (1.0, ["schlecht", "gut"])
+    assert learndock("evaluate", "ann/words", desk.mine, *named, "--json").json["score"] == 1.0
+
+
+def test_evaluate_takes_no_number_for_a_place(desk: Desk, dock: Path, tmp_path: Path) -> None:
+    examples = read_examples(desk.user, schema=Schema.from_file(desk.schema))
+    assert examples.targets is not None
+    turned = [{"text": t, "label": 1 - int(y)} for t, y in zip(examples.inputs, examples.targets, strict=True)]
+    data = tmp_path / "numbers.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in turned))
+    refused = learndock("evaluate", "ann/words", data)
+    assert refused.code == 3
+    assert 'is not a name of a class ("negative", "positive")' in refused.complaint
+    assert '--map "negative"=0' in refused.complaint
+    mapped = learndock("evaluate", "ann/words", data, "--map", "negative=1", "--map", "positive=0", "--json")
+    assert mapped.json["score"] == 1.0
 
 
 def test_finetune_makes_a_learnware_for_other_labels(desk: Desk, dock: Path, tmp_path: Path) -> None:

@@ -624,7 +624,7 @@ def test_a_workbook_with_several_sheets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "value", "words"),
     [
-        ("B3", "=A1", r'row 2 \(line 3\), column "Label": a formula without a stored value'),
+        ("B3", "=A1", r'row 2 \(line 3\): column "Label": a formula without a stored value'),
         ("A3", "=CONCAT(A1,A2)", r'column "Text": a formula without a stored value'),
         ("B3", None, r"row 2 \(line 3\): no label"),
         ("A3", 7, r"row 2 \(line 3\): column \"Text\" holds the number 7, not a text"),
@@ -643,7 +643,7 @@ def test_cells_that_are_no_text_and_no_label(tmp_path: Path, cell: str, value: A
 
 def test_merged_hidden_and_empty_rows_of_a_workbook(tmp_path: Path) -> None:
     merged = workbook(tmp_path / "m.xlsx", *ROWS, change=lambda _, sheet: sheet.merge_cells("B2:B3"))
-    with pytest.raises(DataError, match=r'row 1 \(line 2\), column "Label": a merged cell'):
+    with pytest.raises(DataError, match=r'row 1 \(line 2\): column "Label": a merged cell'):
         read_examples(merged)
 
     def odd(_: Any, sheet: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_tables_keep_the_columns_of_the_input(source: Path, tmp_path: Path, suff
         {"id": "", "text": "bad", "label": "negative", "prediction": "negative",
          "probability_negative": "0.875", "probability_positive": "0.125"},
     ]  # fmt: skip
+
+
+def test_a_workbook_keeps_its_columns_though_some_cells_hold_no_value(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in [("day", "text", "sum"), (datetime.date(2024, 1, 2), "good", "=1+1"), (None, "bad", 2)]:
+        book.active.append(row)
+    book.active.merge_cells("A2:A3")
+    book.save(tmp_path / "mine.xlsx")
+    with write(tmp_path / "mine.xlsx", tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(r["day"], r["text"], r["sum"], r["prediction"]) for r in rows] == [
+        ("", "good", "", "positive"),
+        ("", "bad", "2", "negative"),
+    ]
 
 
 def test_json_lines_keep_probabilities_in_one_object(source: Path, tmp_path: Path) -> None:

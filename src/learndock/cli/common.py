@@ -24,11 +24,13 @@ def read_schema(source: str | None) -> Schema | None:
     return None if source is None else Schema.from_file(source)
 
 
-def read_data(path: Path, schema: Schema | None, reading: ReadOptions, *, labels: bool | None = True) -> Examples:
-    """Read DATA and print the reader's remarks; ``labels=None`` reads labels where there are any."""
+def read_data(
+    path: Path, schema: Schema | None, reading: ReadOptions, *, labels: bool | None = True, places: bool = True
+) -> Examples:
+    """Read DATA and print the reader's remarks; see ``read_examples`` for ``labels`` and ``places``."""
     from learndock.data import read_examples
 
-    examples = read_examples(path, reading, schema=schema, labels=labels)
+    examples = read_examples(path, reading, schema=schema, labels=labels, places=places)
     for warning in examples.warnings:
         warn(warning)
     return examples

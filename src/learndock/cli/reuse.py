@@ -168,7 +168,9 @@ def predict(
         with show.progress("predicting") as bar:
             predictions = run(opened, examples.inputs, progress=bar)
         if out is not None:
-            write_predictions(out, opened, examples.inputs, predictions, rows=examples.rows, source=data)
+            write_predictions(
+                out, opened, examples.inputs, predictions, rows=examples.rows, source=data, options=reading
+            )
         first = [answer(opened.schema, p) for p in predictions[:PREVIEW]]
         if json:
             rows = {"predictions": [answer(opened.schema, p) for p in predictions]} if out is None else {}
@@ -213,7 +215,8 @@ def evaluate(
     pairs = options.pairs(mapping)
     with learnware(which, dock) as opened:
         wanted = read_schema(schema) or rename_labels(opened.schema, pairs)
-        examples = read_data(data, wanted, reading)
+        # Without the user's own schema, a number is never read as a place among the learnware's labels
+        examples = read_data(data, wanted, reading, places=schema is not None)
         with show.progress("predicting") as bar:
             found = measure(opened, examples, wanted, mapping=pairs, progress=bar)
         name = opened.manifest.name

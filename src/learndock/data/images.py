@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.data.tables import Unusable
 from learndock.errors import DataError, MissingExtra
 
 #: Decoders that may look at the bytes. MPO is what phones call a JPEG with a second picture behind it.
@@ -119,6 +120,8 @@ def image_in_cell(value: object, folder: Path, name: str) -> Image:
     """
     if isinstance(value, Mapping):
         value = value.get("bytes") or value.get("path")
+    if isinstance(value, Unusable):
+        raise DataError(f"{name}: {value.why}")
     if isinstance(value, str) and value[:5].lower() == "data:":
         value = _data_uri(value, name)
     if isinstance(value, bytes):

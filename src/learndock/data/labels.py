@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +30,7 @@ from learndock.data.spelling import (
     visible,
     written_number,
 )
+from learndock.data.tables import Unusable
 
 #: A label that cannot be used: what is wrong with it, in words that follow "FILE row 3: ".
 Complain = Callable[[str], Exception]
@@ -330,6 +332,10 @@ def _scalar(value: object, column: str, complain: Complain) -> Scalar:
     """Return the label if it is there and is a name or a finite number (bool and int count as numbers)."""
     if is_missing(value):
         raise complain(f'no label in column "{column}"; add one or leave the row out')
+    if isinstance(value, Unusable):
+        raise complain(f'column "{column}": {value.why}')
+    if isinstance(value, date | time):
+        raise complain(f'column "{column}" holds a date or a time; format the column as text, or name another')
     if isinstance(value, Decimal):
         value = int(value) if value == value.to_integral_value() else float(value)
     if not isinstance(value, str | int | float):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, time
 from itertools import islice
 from pathlib import Path
 from typing import Unpack
@@ -27,7 +28,7 @@ from learndock.data.read_prompts import read_prompts
 from learndock.data.remarks import remarks_on
 from learndock.data.schema import Schema
 from learndock.data.spelling import number_in
-from learndock.data.tables import Row, Table, skipped
+from learndock.data.tables import Row, Table, Unusable, skipped
 from learndock.errors import DataError, UsageError
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -270,6 +271,10 @@ def _text(row: Row, column: str, where: Callable[[str], DataError]) -> str | Non
     value = row.cells.get(column)
     if value is None:
         return None
+    if isinstance(value, Unusable):
+        raise where(f'column "{column}": {value.why}')
+    if isinstance(value, date | time):
+        raise where(f'column "{column}" holds a date or a time; format the column as text, or name another')
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise where(f'column "{column}" holds the number {value}, not a text; {_NUMBERS_ADVICE}')
     if not isinstance(value, str):

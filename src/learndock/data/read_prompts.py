@@ -20,7 +20,7 @@ from learndock.data.options import ReadOptions
 from learndock.data.prompts import Prompt, open_messages, split_messages
 from learndock.data.remarks import remarks_on
 from learndock.data.schema import Schema
-from learndock.data.tables import Row, Table
+from learndock.data.tables import Row, Table, Unusable
 from learndock.errors import DataError
 
 #: At most so many different completions, each four times on average, are taken for labels where no schema says.
@@ -166,6 +166,8 @@ def _read(row: Row, columns: PromptColumns, where: Callable[[str], DataError], l
 def _check(value: object, what: str, where: Callable[[str], DataError]) -> str:
     if value is None:
         return ""
+    if isinstance(value, Unusable):
+        raise where(value.why)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return label_name(value)
     if not isinstance(value, str):

@@ -33,6 +33,19 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """A cell whose value the file does not hold, such as a formula that was never computed; ``why`` says what to do.
+
+    It matters only where the cell is an input or a label, whose readers refuse it. In a table of results it is empty.
+    """
+
+    why: str
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
 class Table:
     """A file of rows, read from the start by each iteration, and only as far as it goes.
 

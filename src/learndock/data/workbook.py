@@ -6,7 +6,6 @@ and an error such as #N/A, are not empty cells.
 
 from __future__ import annotations
 
-import datetime
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from learndock.data.options import ReadOptions
-from learndock.data.tables import Row, Table, counted, skipped
+from learndock.data.tables import Row, Table, Unusable, counted, skipped
 from learndock.errors import DataError, MissingExtra
 
 #: A workbook is a zip file of XML; unpacked it may have this many bytes.
 MAX_UNPACKED = 1 << 30
+_ERROR = re.compile(r"#(REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|SPILL!|CALC!)")
+_MERGED_CELL = Unusable("a merged cell, whose value belongs to several; unmerge it and fill each")
+_NO_RESULT = Unusable(
+    "a formula without a stored value; open the workbook in a spreadsheet program and save it, or paste values"
+)
 _MERGED = re.compile(rb'<mergeCell ref="([A-Z]+)([0-9]+):([A-Z]+)([0-9]+)"')
 _HIDDEN = re.compile(rb'<row [^>]*\br="([0-9]+)"[^>]*\bhidden="(?:1|true)"')
 
@@ -67,31 +71,19 @@ def workbook(path: Path, options: ReadOptions) -> Table:
                 remarks["empty"] = skipped(empty, "row without any value", "rows without any value")
             found: dict[str, object] = {}
             for name, place in places.items():
-                where = f'{path} row {number} (line {line}), column "{name}"'
-                if any(a <= line <= b and c <= place <= d for a, b, c, d in merged):
-                    raise DataError(f"{where}: a merged cell, whose value belongs to several; unmerge it and fill each")
                 value = cells[place] if place < len(cells) else None
-                if value is None:
+                if any(a <= line <= b and c <= place <= d for a, b, c, d in merged):
+                    value = _MERGED_CELL
+                elif value is None:
                     if formulas is None:
                         formulas = _formulas(_sheet(path, _open(openpyxl, path, values=False), sheet.title))
-                    if (line, place) in formulas:
-                        raise DataError(
-                            f"{where}: a formula without a stored value; open the workbook in a spreadsheet program "
-                            "and save it, or paste values"
-                        )
-                found[name] = _plain(value, where)
+                    value = _NO_RESULT if (line, place) in formulas else None
+                elif isinstance(value, str) and _ERROR.fullmatch(value):
+                    value = Unusable(f"the formula's result is the error {value}; correct it or leave the row out")
+                found[name] = value
             yield Row(number, line, found)
 
     return Table(path, columns, rows, remarks=remarks)
-
-
-def _plain(value: Any, where: str) -> object:
-    """A cell's value as a reader of texts and labels expects it."""
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time | datetime.timedelta):
-        raise DataError(f"{where}: a date or a time; format the column as text, or name another column")
-    if isinstance(value, str) and re.fullmatch(r"#(REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|SPILL!|CALC!)", value):
-        raise DataError(f"{where}: the formula's result is the error {value}; correct it or leave the row out")
-    return value
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.data.open_table import open_table
+from learndock.data.options import ReadOptions
 from learndock.data.schema import Schema
 from learndock.errors import MissingExtra, UsageError
 from learndock.files import atomic_write
@@ -49,14 +50,15 @@ def write_predictions(
     *,
     rows: Sequence[int] = (),
     source: str | Path | None = None,
+    options: ReadOptions | None = None,
 ) -> None:
     """Write one row per input: the columns of ``source``, the prediction, and the probability of each label.
 
     ``predictions`` are those of ``predict``: ``(n, classes)``, ``(n,)`` values or ``(n,)`` texts. ``source`` is the
-    file that the inputs were read from, and ``rows`` are their row numbers in it (without them, 1 to n). Without a
-    ``source`` the only column beside the prediction is ``row``. JSON lines keep the probabilities in one object,
-    the other formats in one column per label. Cells of bytes (images) are left out. The file appears complete, or
-    not at all.
+    file that the inputs were read from (with ``options``), and ``rows`` are their row numbers in it (else 1 to n).
+    Without a ``source`` the only column beside the prediction is ``row``. JSON lines keep the probabilities in one
+    object, the other formats in one column per label. Cells of bytes (images) are left out. The file appears
+    complete, or not at all.
 
     Raises:
         UsageError: inputs and predictions differ in number, the folder does not exist, or the suffix is another.
@@ -76,7 +78,7 @@ def write_predictions(
     if not path.parent.is_dir():
         raise UsageError(f"its folder {path.parent} does not exist", remedy="make it first", about=path)
     numbers = list(rows) or list(range(1, len(inputs) + 1))
-    own = [{"row": int(n)} for n in numbers] if source is None else own_cells(source, numbers)
+    own = [{"row": int(n)} for n in numbers] if source is None else own_cells(source, numbers, options)
     suffix = path.suffix.lower()
     with atomic_write(path) as stream:
         if suffix == ".jsonl":
@@ -92,13 +94,13 @@ def write_predictions(
             _write_separated(stream, table, "," if suffix == ".csv" else "\t")
 
 
-def own_cells(source: str | Path, rows: Sequence[int]) -> list[dict[str, Any]]:
+def own_cells(source: str | Path, rows: Sequence[int], options: ReadOptions | None = None) -> list[dict[str, Any]]:
     """The cells of ``rows`` of a table, without those that hold bytes.
 
     Raises:
         DataError: the table cannot be read, or has fewer rows.
     """
-    table, wanted = open_table(source), set(rows)
+    table, wanted = open_table(source, options), set(rows)
     found = {r.number: _readable(r.cells) for r in table.rows(table.columns) if r.number in wanted}
     return [found[n] for n in rows]
 
