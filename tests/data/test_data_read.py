@@ -353,8 +353,7 @@ def test_half_a_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["d.csv", "d.tsv.gz", "d.jsonl"])
 def test_undecodable_bytes(tmp_path: Path, name: str) -> None:
     # A letter in UTF-8 before it: the file is not simply in another encoding
-    start = '{"text": "fiñe"}\n{"text": "caf' if "jsonl" in name else "text\nfiñe\ncaf"
-    start = start.encode()
+    start = ('{"text": "fiñe"}\n{"text": "caf' if "jsonl" in name else "text\nfiñe\ncaf").encode()
     content = start + b"\xe9" + (b'"}\n' if "jsonl" in name else b"\n")
     path = write(tmp_path / name, gzip.compress(content) if name.endswith(".gz") else content)
     line = 2 if "jsonl" in name else 3

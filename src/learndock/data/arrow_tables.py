@@ -83,11 +83,7 @@ def _table(path: Path, columns: tuple[str, ...], batches: Batches, class_names: 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
-<<<<<<< HEAD
-            raise DataError(f'the column "{twice[0]}" stands twice', remedy="rename one", about=path)
-=======
             raise DataError(f'{path}: duplicate column "{twice[0]}"; rename one')
->>>>>>> bd04d3f (Read data as people have it, and say what was read)
         present = [c for c in wanted if c in columns]
         number = 0
         for batch in _sound(path, batches, present):

@@ -49,20 +49,6 @@ def image_folder(folder: Path) -> Table | None:
         _refuse_splits(folder, inside)
         return None
     if loose and any(labelled.values()):
-<<<<<<< HEAD
-        raise DataError(
-            "images stand beside folders of images", remedy=f"put {loose[0]} into the folder of its class", about=folder
-        )
-    empty = [name for name in classes if not labelled[name]]
-    if not loose and empty:
-        raise DataError(
-            f"holds no image ({', '.join(SUFFIXES)})", remedy="add some, or remove the folder", about=folder / empty[0]
-        )
-    if loose:
-        found = [(name, None) for name in loose]
-    else:
-        found = [(f"{label}/{name}", label) for label in classes for name in labelled[label]]  # type: ignore[misc]
-=======
         raise DataError(f"{folder}: images beside folders of images; put {loose[0]} into the folder of its class")
     empty = [name for name in top.folders if not labelled[name]]
     if not loose and empty:
@@ -70,7 +56,6 @@ def image_folder(folder: Path) -> Table | None:
     found: list[tuple[str, str | None]] = [(name, None) for name in loose]
     if not loose:
         found = [(f"{label}/{name}", label) for label in top.folders for name in labelled[label]]
->>>>>>> bd04d3f (Read data as people have it, and say what was read)
     if len(found) > MOST:
         raise DataError(f"{len(found)} images, at most {MOST} are read from a folder", about=folder)
 

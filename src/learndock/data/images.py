@@ -139,9 +139,6 @@ def image_in_cell(value: object, folder: Path, name: str) -> Image:
             )
         return read_image_file(folder / value, name)
     kind = "nothing" if value is None or value == "" else f"a {type(value).__name__}"
-<<<<<<< HEAD
-    raise DataError(f"{kind} where an image should be", remedy="give its bytes or its path", about=name)
-=======
     raise DataError(f"{name}: {kind} where an image should be; give its bytes, its path or a data URI")
 
 
@@ -156,7 +153,6 @@ def _data_uri(value: str, name: str) -> bytes:
         return base64.b64decode("".join(body.split()), validate=True)
     except ValueError as error:
         raise DataError(f"{name}: a data URI whose base64 is damaged ({error}); write the image again") from None
->>>>>>> bd04d3f (Read data as people have it, and say what was read)
 
 
 def _open(image: Image) -> Any:

@@ -105,19 +105,6 @@ def read_examples(
     if kind_of(table, schema, options) == "generation":
         return read_prompts(table, options, schema=schema, labels=labels, source=str(path), limit=limit, places=places)
     if labels is None:
-<<<<<<< HEAD
-        labels = schema is None or label in table.columns
-    columns = _find_columns(table, text, text_pair, label if labels else None, image)
-    known, read_label, remark = _labelling(table, schema, columns.label)
-    found = _read_rows(table, columns, read_label, limit)
-    warnings = [remark] if remark else []
-    if labels and known is None:
-        known, remark = infer_schema(found.raw, lambda why: DataError(f"{why}", about=table.path))
-        warnings += [remark] if remark else []
-        found.labels = _label_again(known, label, found.raw)
-    warnings += _remarks(found, known)
-    kind = np.float64 if known is not None and known.type == "regression" else np.int64
-=======
         labels = schema is None or like(table, options.label, []) is not None
     columns = find_columns(table, options, labels=labels)
     found = _read_rows(table, columns, limit)
@@ -129,7 +116,6 @@ def read_examples(
     warnings = [*(w for w in table.remarks.values() if w), *columns.remarks, *_on_rejected(columns, found)]
     warnings += [] if labelled is None else labelled.remarks
     warnings += remarks_on(found.inputs, None if targets is None else targets.tolist(), found.rows, known)
->>>>>>> bd04d3f (Read data as people have it, and say what was read)
     return Examples(
         inputs=found.inputs,
         targets=targets,
@@ -140,23 +126,6 @@ def read_examples(
     )
 
 
-<<<<<<< HEAD
-def _find_columns(table: Table, text: str, text_pair: str, label: str | None, image: str | None) -> _Columns:
-    if image is None and text not in table.columns:
-        image = next((name for name in IMAGE_COLUMNS if name in table.columns), None)
-    wanted = [("--text", text) if image is None else ("--image", image)]
-    wanted += [("--label", label)] if label is not None else []
-    if text_pair != "text_pair":  # somebody asked for it by name, so it must be there
-        wanted.append(("--text-pair", text_pair))
-    for option, name in wanted:
-        if name not in table.columns:
-            names = ", ".join(f'"{c}"' for c in table.columns[:20]) or "none"
-            raise DataError(
-                f'no column "{name}"; found {names}', remedy=f"name the column with {option}", about=table.path
-            )
-    # Keys of JSON rows are their own: a pair may be missing from the first row and stand in a later one.
-    return _Columns(text, text_pair, label, image)
-=======
 def _read_labels(table: Table, column: str, found: _Reading, schema: Schema | None, places: bool) -> Labelled:
     rejected = f" ({len(found.rejected)} rows with rejected labels were left out)" if found.rejected else ""
     raw = Column(
@@ -169,7 +138,6 @@ def _read_labels(table: Table, column: str, found: _Reading, schema: Schema | No
         places=places,
     )
     return read_labels(raw, schema)
->>>>>>> bd04d3f (Read data as people have it, and say what was read)
 
 
 def _read_rows(table: Table, columns: Columns, limit: int | None) -> _Reading:
