@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.dock.admission import Admit, admit
+from learndock.dock.admission import Admit, Admitted, admit
 from learndock.dock.protocol import GcResult, Problem, Record, records_table
 from learndock.dock.storage import lookup
 from learndock.dock.storage.export import export
@@ -72,8 +72,18 @@ class LocalDock:
 
     def add(self, folder: str | Path, *, vouched: bool = False, progress: Progress | None = None) -> Record:
         """See ``Dock.add``; with ``vouched`` the gate admits specs that copy another's or are hubs (see ``gate``)."""
-        admitted = self.admit(Path(folder))
-        return _record(publish(self.storage, admitted, vouched=vouched, progress=progress))
+        return self.publish(self.admit(Path(folder)), vouched=vouched, progress=progress)
+
+    def publish(
+        self, admitted: Admitted, *, vouched: bool = False, progress: Progress | None = None, stored: bool = False
+    ) -> Record:
+        """Publish a learnware that was admitted; with ``stored`` its files are in the blob store already.
+
+        Raises:
+            See ``add``.
+        """
+        row = publish(self.storage, admitted, vouched=vouched, progress=progress, stored=stored)
+        return Record(row.name, row.digest, admitted.manifest, row.sequence)
 
     def records(self, *, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
         """See ``Dock.records``; those of ``known``, by id, are not parsed again."""

@@ -12,9 +12,11 @@ packing the same things twice gives the same bytes, and its hash names the versi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -160,15 +162,21 @@ class Manifest(_Strict):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False)
         return (text + "\n").encode()
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of ``to_bytes``: the version of the learnware."""
+        """The SHA-256 of ``to_bytes``; ``owner/name@digest`` is the learnware's id."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def id(self) -> str:
         """``owner/name@sha256``."""
         return f"{self.name}@{self.digest}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Manifest:
+        """Return a changed copy (see pydantic); its digest is its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     @classmethod
     def from_bytes(cls, source: bytes, *, where: str = MANIFEST) -> Manifest:
@@ -181,7 +189,7 @@ class Manifest(_Strict):
             raise PackageError(f"{len(source)} bytes are too many for a manifest", about=where)
         try:
             found = cls.model_validate(parse_json(source, where=where, error=PackageError))
-            found.to_bytes()
+            _ = found.digest  # text that is not Unicode is refused here
             return found
         except ValidationError as error:
             first = error.errors()[0]

@@ -36,6 +36,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    def sound(self, sha256: str, size: int) -> bool:
+        """Return whether the blob is durably there and its ``size`` bytes hash to its name; reads all of them."""
+        ...
+
     def adopt(self, path: Path, *, sha256: str, size: int) -> None:
         """Keep the file ``path`` durably as a blob; the caller has hashed it, and it is gone afterwards.
 
@@ -61,8 +65,8 @@ class BlobStore(Protocol):
         """
         ...
 
-    def has(self, sha256: str) -> bool:
-        """Whether the blob is there (its bytes are not looked at)."""
+    def has(self, sha256: str, *, durable: bool = False) -> bool:
+        """Return whether the blob is there, without reading it; with ``durable`` it also survives a power cut."""
         ...
 
     def delete(self, sha256: str) -> None:
@@ -126,8 +130,7 @@ class DiskBlobs:
         """See ``BlobStore.put``."""
         file = self._file(sha256)
         there = file.is_file()
-        if there and file.stat().st_size == size and sha256_file(file) == sha256:
-            sync_folder(file.parent)
+        if self.sound(sha256, size):
             return False
         with storage_errors(file):
             handle, name = tempfile.mkstemp(dir=self._staging, prefix="blob-")
@@ -146,6 +149,13 @@ class DiskBlobs:
                 raise
             sync_folder(file.parent)
         return not there
+
+    def sound(self, sha256: str, size: int) -> bool:
+        """See ``BlobStore.sound``."""
+        file = self._file(sha256)
+        with contextlib.suppress(FileNotFoundError):
+            return file.stat().st_size == size and sha256_file(file) == sha256 and self.has(sha256, durable=True)
+        return False
 
     def _make_room(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -177,9 +187,13 @@ class DiskBlobs:
         except FileNotFoundError:
             raise NotFound(f"no blob {sha256} in {self._root}") from None
 
-    def has(self, sha256: str) -> bool:
+    def has(self, sha256: str, *, durable: bool = False) -> bool:
         """See ``BlobStore.has``."""
-        return self._file(sha256).is_file()
+        file = self._file(sha256)
+        there = file.is_file()
+        if there and durable:  # a writer may have been killed before it synced the name
+            sync_folder(file.parent)
+        return there
 
     def delete(self, sha256: str) -> None:
         """See ``BlobStore.delete``."""

@@ -7,7 +7,8 @@ records.sqlite       what readers ask (see ``records``); a link, so that a new o
 service.json         there where the dock is served: the service refers to blobs too (see ``DockLayout.referred``)
 leases/              notes of those who are reading (see ``leases``)
 staging/             unfinished things; whatever lies here without a writer is rubbish
-backup-RANDOM/       second names of blobs while a backup copies them; rubbish where nobody holds its lock
+backup-RANDOM/       hard links to blobs while a backup copies them; rubbish once its lock is free
+adding-RANDOM/       a learnware's files before they get their names; rubbish once its lock is free
 restoring.json       there until a restore into the folder has ended; nobody opens the dock meanwhile
 lock, collecting     held by the one who writes; by the one who collects, or refers to blobs anew
 """
@@ -36,6 +37,8 @@ RESTORING = "restoring.json"
 #: In the folder of a dock that a service serves; the service writes it.
 SERVED = "service.json"
 FORMAT = 1
+#: The lock in a folder that something is going on in.
+HELD = "held"
 #: Seconds after which a mark that was not finished has nobody who is writing it.
 _OLD = 3600.0
 
@@ -119,21 +122,38 @@ class DockLayout:
 
         A collection leaves it alone for as long as its maker lives.
         """
-        folder = self.folder / f"backup-{secrets.token_hex(4)}"
+        with self._held_folder("backup") as folder:
+            yield folder
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """Yield a folder for files that are on their way in, gone when the block ends; the caller holds no lock.
+
+        A collection leaves it alone for as long as its maker lives.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.locked():
+                folder = stack.enter_context(self._held_folder("adding"))
+            yield folder
+
+    @contextlib.contextmanager
+    def _held_folder(self, purpose: str) -> Iterator[Path]:
+        """Yield a folder with a lock in it; the caller holds the writer's lock while it is made, so that gc waits."""
+        folder = self.folder / f"{purpose}-{secrets.token_hex(4)}"
         folder.mkdir()
-        with write_lock(folder / "held"):
-            try:
+        try:
+            with write_lock(folder / HELD):
                 yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def abandoned(self) -> list[Path]:
-        """Stashes whose makers were killed, and marks that were never finished; the caller holds the lock."""
+        """Return the folders of killed writers and backups, and unfinished marks; the caller holds the lock."""
         found = []
-        for links in self.folder.glob("backup-*"):
-            with contextlib.suppress(FileNotFoundError), write_lock(links / "held", wait=False) as free:
+        for folder in (*self.folder.glob("backup-*"), *self.folder.glob("adding-*")):
+            with contextlib.suppress(FileNotFoundError), write_lock(folder / HELD, wait=False) as free:
                 if free:
-                    found.append(links)
+                    found.append(folder)
         # The dock's own mark is written before there is a lock: only time tells.
         over = time.time() - _OLD
         return [*found, *(f for f in self.folder.glob(".*.json.*.part") if f.stat().st_mtime < over)]

@@ -1,7 +1,8 @@
 """Publishing and removing: the only two things that change what readers see.
 
-    put blobs -> row 'publishing' and specs -> replace the name's file -> row 'published'
-                 row 'removing'             -> replace the name's file -> row gone, tombstone
+    hash and stage files | name blobs -> row 'publishing' and specs -> replace the name's file -> row 'published'
+                         |               row 'removing'             -> replace the name's file -> row gone, tombstone
+            no lock held | the writer's lock held
 
 The replacement of the name's file (``shelf``) is the moment that counts. A writer that fails undoes what it
 did; one that is killed leaves a row with a note of its intent, and the next writer finishes or forgets it by
@@ -11,20 +12,24 @@ looking at that file.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from learndock.dock.admission import Admitted
 from learndock.dock.gate import Newcomer, check_canonical, check_newcomer
 from learndock.dock.storage import lookup
+from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.records import Records, Row, SpecRow, Tombstone
 from learndock.dock.storage.specs import spec_rows
 from learndock.errors import Conflict, Corrupt, LearndockError, PackageError, StorageFull
+from learndock.files import storage_errors
 from learndock.package.formats import Progress
-from learndock.package.manifest import File
+from learndock.package.manifest import File, Manifest
 
 
 @contextlib.contextmanager
@@ -66,32 +71,68 @@ def finish_pending(storage: DockLayout) -> None:
                     reconcile(storage, records)
 
 
-def publish(storage: DockLayout, admitted: Admitted, *, vouched: bool = False, progress: Progress | None = None) -> Row:
+class _Collected(Exception):
+    """The blob of a file that was there when the files were hashed is gone: a collection took it in between."""
+
+
+def publish(
+    storage: DockLayout,
+    admitted: Admitted,
+    *,
+    vouched: bool = False,
+    progress: Progress | None = None,
+    stored: bool = False,
+) -> Row:
     """Store an admitted learnware; returns its row, also where the same content is there already.
 
-    ``vouched``: whoever keeps the dock answers for its specs, so the gate lets copies and hubs in.
+    All bytes are read and hashed before the writer's lock is taken, so that other writers wait for renames and rows
+    only. ``stored``: the files came in through ``BlobStore.adopt``, which hashed them; they are not read at all.
+    ``vouched``: the operator answers for the specs, so the gate admits copies and hubs. Progress is in bytes.
 
     Raises:
         SuspectSpec: the gate does not let one of its specs in; nothing was changed.
-        Conflict: the name stands, or stood, for other content.
-        PackageError: the folder changed since it was admitted.
+        Conflict: the name is, or was, taken by other content.
+        PackageError: the folder changed since it was admitted, or a file is not stored.
         StorageFull: no room; nothing was changed.
     """
     manifest = admitted.manifest
+    _refuse_early(storage, manifest)
+    specs = _specs(admitted)
+    if stored:
+        try:
+            return _publish(storage, manifest, specs, {}, vouched=vouched)
+        except _Collected as error:
+            raise PackageError(
+                "the bytes of {about} are not stored", remedy="upload it again", about=str(error)
+            ) from None
+    with storage.workspace() as place:
+        staged: dict[str, Path] = {}
+        while True:
+            with storage.errors():
+                _stage(storage, admitted, place, staged, progress)
+            try:
+                return _publish(storage, manifest, specs, staged, vouched=vouched)
+            except _Collected:
+                continue
+
+
+def _publish(
+    storage: DockLayout, manifest: Manifest, specs: list[SpecRow], staged: Mapping[str, Path], *, vouched: bool
+) -> Row:
     source, digest = manifest.to_bytes(), manifest.digest
     with writing(storage) as records:
         before = _agreed(storage, records, manifest.name)
         _refuse_other_content(manifest.name, digest, before)
+        _need_files(storage, manifest, staged)
+        new_blobs: list[str] = []
         if before is not None and before.published:
-            # The same again. Putting the files once more mends a blob that was damaged since.
-            _put_files(storage, admitted, [], progress)
+            # The same again: files that were damaged since are replaced.
+            _adopt(storage, manifest, staged, new_blobs)
             return Row(manifest.name, digest, "published", before.sequence, source)
         row = Row(manifest.name, digest, "publishing", records.next_sequence(), source)
-        new_blobs: list[str] = []
         try:
-            _put_files(storage, admitted, new_blobs, progress)
-            specs = spec_rows(storage.blobs, manifest)
             _pass_gate(records, manifest.name, specs, vouched=vouched)
+            _adopt(storage, manifest, staged, new_blobs)
             with records.transaction():
                 records.insert(row, manifest, specs)
             with (
@@ -158,6 +199,15 @@ def _disagreement(name: str) -> Corrupt:
     return Corrupt("the database and the files on disk disagree", remedy="run `learndock rebuild`", about=name)
 
 
+def _refuse_early(storage: DockLayout, manifest: Manifest) -> None:
+    """Refuse other content under a published name before its files are read; the writer's lock decides again."""
+    publication = storage.publications.read(manifest.name)
+    with storage.read() as records:
+        row = records.row(manifest.name)
+    if row is not None and publication is not None and row.digest == publication.digest:
+        _refuse_other_content(manifest.name, manifest.digest, publication)
+
+
 def _refuse_other_content(name: str, digest: str, before: Publication | None) -> None:
     if before is None or before.digest == digest:
         return
@@ -174,27 +224,62 @@ def _refuse_other_content(name: str, digest: str, before: Publication | None) ->
     )
 
 
-def _put_files(storage: DockLayout, admitted: Admitted, new: list[str], progress: Progress | None) -> None:
+def _specs(admitted: Admitted) -> list[SpecRow]:
+    try:
+        return spec_rows(lambda file: _opened(admitted.folder / file.path), admitted.manifest)
+    except Corrupt as error:
+        raise _changed(error) from None
+
+
+def _changed(error: Corrupt) -> PackageError:
+    return PackageError(f"{error.message}; the folder changed while it was being added", about=error.about)
+
+
+def _stage(
+    storage: DockLayout, admitted: Admitted, place: Path, staged: dict[str, Path], progress: Progress | None
+) -> None:
+    """Hash every file; copy those to ``place`` whose blob is missing or damaged, durably."""
     total = sum(f.size for f in admitted.manifest.files)
     done = 0
     for file in admitted.manifest.files:
-        if _put_file(storage, admitted.folder / file.path, file):
-            new.append(file.sha256)
+        if file.sha256 not in staged and not storage.blobs.sound(file.sha256, file.size):
+            staged[file.sha256] = _copied(admitted.folder / file.path, file, place / file.sha256)
         done += file.size
         if progress is not None:
             progress(done, total)
 
 
-def _put_file(storage: DockLayout, path: Path, file: File) -> bool:
+def _copied(path: Path, file: File, target: Path) -> Path:
+    with _opened(path) as stream, storage_errors(target), target.open("wb") as out:
+        try:
+            copy_checked(stream, out, sha256=file.sha256, size=file.size, where=str(path))
+        except Corrupt as error:
+            raise _changed(error) from None
+        out.flush()
+        os.fsync(out.fileno())
+    return target
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        stream = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise PackageError(f"cannot be read ({error.strerror})", about=path) from None
-    with stream:
-        try:
-            return storage.blobs.put(stream, sha256=file.sha256, size=file.size)
-        except Corrupt as error:
-            raise PackageError(f"{error}; the folder changed while it was being added") from None
+
+
+def _need_files(storage: DockLayout, manifest: Manifest, staged: Mapping[str, Path]) -> None:
+    for file in manifest.files:
+        if file.sha256 not in staged and not storage.blobs.has(file.sha256, durable=True):
+            raise _Collected(file.path)
+
+
+def _adopt(storage: DockLayout, manifest: Manifest, staged: Mapping[str, Path], new: list[str]) -> None:
+    """Give staged files their names; ``new`` gets the blobs that were not there before."""
+    sizes = {f.sha256: f.size for f in manifest.files}
+    for sha256, path in staged.items():
+        if not storage.blobs.has(sha256):
+            new.append(sha256)
+        storage.blobs.adopt(path, sha256=sha256, size=sizes[sha256])
 
 
 def _undo_publish(
@@ -202,7 +287,7 @@ def _undo_publish(
 ) -> None:
     # The error that brought us here is the one to tell. What cannot be undone now, as on a full disk, is in
     # order still: the note of intent stands, and the next writer finishes or forgets it.
-    with contextlib.suppress(OSError, LearndockError, sqlite3.Error):
+    with contextlib.suppress(OSError, LearndockError, sqlite3.Error), storage.errors():
         if storage.publications.read(name) != before:
             return  # it could not be put back, and must not stand for blobs that are not there
         for sha256 in new_blobs:
@@ -212,7 +297,7 @@ def _undo_publish(
 
 
 def _undo_remove(storage: DockLayout, records: Records, before: Publication) -> None:
-    with contextlib.suppress(OSError, LearndockError, sqlite3.Error):
+    with contextlib.suppress(OSError, LearndockError, sqlite3.Error), storage.errors():
         if storage.publications.read(before.name) == before:
             with records.transaction():
                 records.publish(before.name)

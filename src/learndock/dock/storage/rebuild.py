@@ -31,7 +31,7 @@ def rebuild(storage: DockLayout, *, progress: Progress | None = None) -> int:
                         publication.name, publication.digest, "published", publication.sequence, publication.manifest
                     )
                     try:
-                        records.insert(row, manifest, spec_rows(storage.blobs, manifest))
+                        records.insert(row, manifest, spec_rows(lambda file: storage.blobs.open(file.sha256), manifest))
                     except (Corrupt, SpecError) as error:
                         raise _stuck(storage, publication, error) from None
                 if progress is not None:

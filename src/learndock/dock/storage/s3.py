@@ -104,7 +104,7 @@ class ObjectBlobs:
     def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
         """See ``BlobStore.put``."""
         there = self.has(sha256)
-        if there and self._sound(sha256, size):
+        if there and self.sound(sha256, size):
             return False
         with storage_errors(self._staging):
             handle, name = tempfile.mkstemp(dir=self._staging, prefix="blob-")
@@ -128,7 +128,8 @@ class ObjectBlobs:
         with object_errors(f"blob {sha256[:12]}"):
             obstore.put(self._store, self._path(sha256), path, chunk_size=PART, max_concurrency=4)
 
-    def _sound(self, sha256: str, size: int) -> bool:
+    def sound(self, sha256: str, size: int) -> bool:
+        """See ``BlobStore.sound``."""
         try:
             with self.open(sha256) as stream:
                 copy_checked(stream, _Nowhere(), sha256=sha256, size=size, where=sha256)
@@ -149,7 +150,7 @@ class ObjectBlobs:
             while piece := stream.read(CHUNK):
                 out.write(piece)
 
-    def has(self, sha256: str) -> bool:
+    def has(self, sha256: str, *, durable: bool = False) -> bool:
         """See ``BlobStore.has``."""
         return self._size(sha256) is not None
 

@@ -153,7 +153,7 @@ def _specs(storage: DockLayout, each: _Name) -> Iterator[Problem]:
     if each.manifest is None or each.row is None:
         return
     try:
-        truth = spec_rows(storage.blobs, each.manifest)
+        truth = spec_rows(lambda file: storage.blobs.open(file.sha256), each.manifest)
     except SpecError as error:
         yield Problem("error", each.name, str(error))
         return

@@ -1,0 +1,132 @@
+"""Publishing reads every byte before it takes the writer's lock, and a collection in the meantime does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from learndock.dock import LocalDock, open_dock
+from learndock.dock.storage.layout import DockLayout
+from learndock.errors import Conflict, PackageError
+from learndock.files import sha256_file
+from tests.support.docking import blob_path, make_learnware
+
+#: Files that were opened to be read while a lock was held; None where nobody looks.
+_opened: list[str] | None = None
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _opened is not None and isinstance(arguments[0], str) and "r" in str(arguments[1]):
+        _opened.append(arguments[0])
+
+
+sys.addaudithook(_hook)
+
+
+@pytest.fixture
+def dock(tmp_path: Path) -> LocalDock:
+    return open_dock(tmp_path / "dock")
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return make_learnware(tmp_path / "good", "ada/good")
+
+
+@pytest.fixture
+def while_locked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened to be read while the writer's lock is held."""
+    seen: list[str] = []
+    locked = DockLayout.locked
+
+    @contextlib.contextmanager
+    def watched(self: DockLayout, *, wait: bool = True) -> Iterator[bool]:
+        global _opened
+        with locked(self, wait=wait) as held:
+            _opened = seen
+            try:
+                yield held
+            finally:
+                _opened = None
+
+    monkeypatch.setattr(DockLayout, "locked", watched)
+    return seen
+
+
+def test_no_file_is_read_while_the_lock_is_held(dock: LocalDock, good: Path, while_locked: list[str]) -> None:
+    dock.add(good)
+    dock.add(good)
+    read = [p for p in while_locked if str(good) in p or "/blobs/" in p]
+    assert read == []
+    assert dock.verify() == []
+    assert any("learnwares" in p for p in while_locked), "the watch sees what is opened"
+
+
+def test_a_damaged_blob_is_replaced_without_reading_it_in_the_lock(
+    dock: LocalDock, good: Path, while_locked: list[str]
+) -> None:
+    record = dock.add(good)
+    blob = dock.folder / blob_path(record.manifest.files[0].sha256)
+    blob.chmod(0o644)
+    blob.write_bytes(b"damaged")
+    dock.add(good)
+    assert sha256_file(blob) == blob.name
+    assert not [p for p in while_locked if str(good) in p or "/blobs/" in p]
+
+
+def test_a_blob_that_is_collected_between_hashing_and_publishing_is_put_again(
+    dock: LocalDock, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock.add(good)
+    dock.remove("ada/good")  # its blobs are there until the next collection
+    workspaces: list[Path] = []
+    locked = DockLayout.locked
+    state = {"collected": False}
+
+    @contextlib.contextmanager
+    def collecting(self: DockLayout, *, wait: bool = True) -> Iterator[bool]:
+        adding = list(self.folder.glob("adding-*"))
+        if adding and not state["collected"]:
+            state["collected"] = True
+            assert open_dock(self.folder).gc().blobs > 0
+            workspaces.extend(adding)
+        with locked(self, wait=wait) as held:
+            yield held
+
+    monkeypatch.setattr(DockLayout, "locked", collecting)
+    dock.add(good)
+    assert state["collected"]
+    assert dock.verify() == []
+    assert not any(w.exists() for w in workspaces), "and the folder for what comes in is gone at the end"
+
+
+def test_a_collection_spares_the_folder_of_who_is_adding_and_takes_that_of_who_was_killed(dock: LocalDock) -> None:
+    with dock.storage.workspace() as place:
+        (place / "file").write_bytes(b"x")
+        dock.gc()
+        assert (place / "file").exists()
+        left = shutil.copytree(place, place.with_name("adding-killed"))
+    assert not place.exists()
+    dock.gc()
+    assert not left.exists()
+
+
+def test_other_content_is_refused_before_its_files_are_read(dock: LocalDock, good: Path, tmp_path: Path) -> None:
+    dock.add(good)
+    other = make_learnware(tmp_path / "other", "ada/good", seed=1)
+    admitted = dock.admit(other)
+    (other / "model.safetensors").unlink()
+    with pytest.raises(Conflict):
+        dock.publish(admitted)
+
+
+def test_stored_files_must_be_stored(dock: LocalDock, good: Path) -> None:
+    with pytest.raises(PackageError, match="upload it again"):
+        dock.publish(dock.admit(good), stored=True)
+    assert (dock.records(), dock.verify()) == ([], [])
