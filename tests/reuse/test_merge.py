@@ -19,7 +19,7 @@ from learndock.package.formats.causal_peft import CausalPeftFormat
 from learndock.package.learnware import Learnware
 from learndock.package.manifest import Base, Manifest
 from learndock.reuse import merge_adapters
-from tests.support.causal import write_causal, write_vocabulary
+from tests.support.causal import write_causal, write_causal_adapter, write_vocabulary
 
 FREE = Schema("generation", (), (), "token_f1")
 PLAIN: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
@@ -54,18 +54,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def adapt(base: Path, folder: Path, seed: int, **settings: Any) -> Learnware:
     """A random adapter as PEFT saves it, as a learnware."""
-    import peft
-    import transformers
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = transformers.AutoModelForCausalLM.from_pretrained(base)
-        adapted = peft.get_peft_model(network, peft.LoraConfig(task_type="CAUSAL_LM", **settings))
-        for name, values in adapted.named_parameters():
-            if "lora_B" in name or name.endswith("base_layer.bias"):
-                torch.nn.init.normal_(values, std=0.2)
-        adapted.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
+    write_causal_adapter(folder, base, seed=seed, size=0.2, **settings)
     manifest = Manifest(
         name=f"a/{folder.name}", format="causal-peft", task=FREE.to_dict(), files=(),
         base=Base(name="lab/base", sha256=base_hash(base)),

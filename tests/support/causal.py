@@ -64,7 +64,9 @@ def prompts(n: int, seed: int = 0) -> tuple[list[Prompt], list[bool]]:
     return found, about
 
 
-def write_causal_adapter(folder: Path, base: Path, *, seed: int = 0, rank: int = 2, size: float = 0.3) -> Path:
+def write_causal_adapter(
+    folder: Path, base: Path, *, seed: int = 0, rank: int = 2, size: float = 0.3, **settings: Any
+) -> Path:
     """A LoRA adapter of query and value on ``base``, as PEFT saves it; random, so that it changes what is written."""
     import peft
     import torch
@@ -73,8 +75,8 @@ def write_causal_adapter(folder: Path, base: Path, *, seed: int = 0, rank: int =
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = transformers.AutoModelForCausalLM.from_pretrained(base)
-        config = peft.LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=rank, target_modules=["q_proj", "v_proj"])
-        adapted = peft.get_peft_model(network, config)
+        usual = {"r": rank, "lora_alpha": rank, "target_modules": ["q_proj", "v_proj"]}
+        adapted = peft.get_peft_model(network, peft.LoraConfig(task_type="CAUSAL_LM", **{**usual, **settings}))
         for name, values in adapted.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(values, std=size)
@@ -100,6 +102,8 @@ def _value(value: Any) -> bytes:
         return struct.pack("<II", 4, value)
     if isinstance(value, float):
         return struct.pack("<If", 6, value)
+    if isinstance(value[0], int):  # signed, as llama.cpp wants the types of tokens
+        return struct.pack("<IIQ", 9, 5, len(value)) + struct.pack(f"<{len(value)}i", *value)
     body = b"".join(_value(v)[4:] for v in value)
     return struct.pack("<I", 9) + _value(value[0])[:4] + struct.pack("<Q", len(value)) + body
 

@@ -6,7 +6,7 @@ What the library that owns the folder would do decides: the token that its token
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,9 @@ def folder_writing(folder: Path, tokens: Path | None = None) -> Writing:
     ends = said if isinstance(said, list) else [] if said is None else [said]
     if not all(type(e) is int for e in ends):
         raise ModelError(
-            f"eos_token_id is {said!r}, expected a token's number or a list of them", remedy="mend it", about=where
+            f"eos_token_id is {said!r}, expected a token's number or a list of them", remedy="correct it", about=where
         )
-    return Writing(vocabulary, _begin(vocabulary, tokens), tuple(ends))
+    return Writing(vocabulary, _begin(vocabulary), tuple(ends))
 
 
 def tokenizer_of(folder: Path) -> bytes:
@@ -112,78 +112,54 @@ def tokenizer_of(folder: Path) -> bytes:
     return (folder / TOKENIZER).read_bytes()
 
 
-def _begin(vocabulary: bytes, folder: Path) -> int | None:
-    """The token that the tokenizer puts before a text, by its own rule or by ``tokenizer_config.json``."""
-    said = read_object(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
+def _begin(vocabulary: bytes) -> int | None:
+    """The token that the tokenizer's own rule puts before a text, or None.
+
+    ``add_bos_token`` in ``tokenizer_config.json`` says nothing: transformers 5 reads it where there is no
+    ``tokenizer.json`` alone.
+    """
     try:
         tokenizer = plain_tokenizer(vocabulary)
         bare, framed = (tokenizer.encode("a", add_special_tokens=on).ids for on in (False, True))
         before = framed[: len(framed) - len(bare)] if framed[len(framed) - len(bare) :] == bare else None
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ModelError(f"not a tokenizer ({error})", remedy="save it again", about=TOKENIZER) from None
-    if "add_bos_token" in said or "add_eos_token" in said:  # these replace the rule
-        named = said.get("add_bos_token") and said.get("bos_token") is not None
-        before = [_special(tokenizer, said, "bos_token")] if named else []
-        if said.get("add_eos_token"):
-            before = None
     if before is None or len(before) > 1:
         raise ModelError(
-            "puts more around a text than one token before it",
-            remedy="a token that ends the prompt would end "
-            "the answer. Save the tokenizer with add_eos_token=False and without [CLS] and [SEP]",
+            "puts more around a text than one token before it, and a token that ends the prompt would end the answer",
+            remedy="save a tokenizer whose post-processor adds no [CLS], [SEP] or end token",
             about=TOKENIZER,
         )
     return before[0] if before else None
 
 
-def _special(tokenizer: Any, said: dict[str, Any], key: str) -> int:
-    text = said.get(key)
-    found = tokenizer.token_to_id(str(text.get("content") if isinstance(text, dict) else text))
-    if found is None:
-        raise ModelError(
-            f"adds {key}, which the vocabulary does not have", remedy="save the tokenizer again", about=TOKENIZER_CONFIG
-        )
-    return int(found)
+def library_writing(folder: Path, tokens: Path | None = None) -> Writing:
+    """``folder_writing`` with the tokenizer as transformers builds it, whose class may change the rules of the file.
 
-
-#: Texts on which tokenizers of different rules differ: case, spaces, digits, accents, line ends, other scripts.
-_PROBES = (
-    "The Quick brown fox, 12345.\n",
-    "  na\u00efve \u00c4rger\tx  y ",
-    "hello",
-    "don't \u4f60\u597d \U0001f642",
-    "\n\nA",
-)
-
-
-def require_same_tokens(folder: Path, writing: Writing) -> None:
-    """Refuse a tokenizer that transformers reads otherwise than ``tokenizer.json`` alone says.
-
-    Its class and ``tokenizer_config.json`` may change what a text becomes. Without that file nothing is compared.
+    Without ``tokenizer_config.json`` the file alone says everything.
 
     Raises:
-        ModelError: the ids of a text differ, or transformers does not load the tokenizer.
+        ModelError: see ``folder_writing``; or transformers does not load the tokenizer, or begins a text otherwise.
         MissingExtra
     """
-    if not (folder / TOKENIZER_CONFIG).is_file():
-        return
+    found, tokens = folder_writing(folder, tokens), tokens or folder
+    if not (tokens / TOKENIZER_CONFIG).is_file():
+        return found
     _, transformers = libraries("a language model")
     try:
         with quiet():
-            own = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            own = transformers.AutoTokenizer.from_pretrained(tokens, local_files_only=True, trust_remote_code=False)
+            vocabulary = own.backend_tokenizer.to_str().encode()
     except Exception as error:  # the tokenizers library raises bare Exception
         text = " ".join(str(error).split())[:300]
         raise ModelError(
             f"transformers does not load this tokenizer ({text})", remedy="save it again", about=TOKENIZER_CONFIG
         ) from None
-    plain = plain_tokenizer(writing.vocabulary)
-    begin = [] if writing.begin is None else [writing.begin]
-    for text in _PROBES:
-        ids, expected = begin + plain.encode(text, add_special_tokens=False).ids, list(own(text)["input_ids"])
-        if ids != expected:
-            raise ModelError(
-                f"transformers' {type(own).__name__} reads {text!r} as {expected[:12]}, this file alone "
-                f"as {ids[:12]}: {TOKENIZER_CONFIG} changes the rule. Save the tokenizer again with "
-                "AutoTokenizer.from_pretrained(...).save_pretrained",
-                about=TOKENIZER,
-            )
+    if _begin(vocabulary) != found.begin:
+        raise ModelError(
+            f"transformers' {type(own).__name__} begins a text with {_begin(vocabulary)}, {TOKENIZER} alone with "
+            f"{found.begin}",
+            remedy="save the tokenizer again with AutoTokenizer(...).save_pretrained",
+            about=TOKENIZER_CONFIG,
+        )
+    return replace(found, vocabulary=vocabulary)

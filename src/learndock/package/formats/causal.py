@@ -16,7 +16,7 @@ from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress, _causal
-from learndock.package.formats._writing import folder_writing, require_same_tokens, settings_of
+from learndock.package.formats._writing import folder_writing, library_writing, settings_of
 from learndock.package.formats.transformers import check_config, weights
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
@@ -62,9 +62,7 @@ class CausalFormat:
         """See ``Format``."""
         found = self.check(folder, schema)
         network = _causal.load_causal(folder)
-        writing = folder_writing(folder)
-        require_same_tokens(folder, writing)
-        return _causal.model_of(network, schema, {**found, **settings}, writing)
+        return _causal.model_of(network, schema, {**found, **settings}, library_writing(folder))
 
     def finetune(
         self,

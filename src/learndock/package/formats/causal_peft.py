@@ -25,10 +25,9 @@ from learndock.package.formats._bases import find_base
 from learndock.package.formats._loading import quiet
 from learndock.package.formats._writing import (
     TOKENIZER,
-    Writing,
     asked_format,
     folder_writing,
-    require_same_tokens,
+    library_writing,
     settings_of,
 )
 from learndock.package.json_file import read_object
@@ -96,7 +95,8 @@ class CausalPeftFormat:
     def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Any) -> dict[str, Any]:
         """See ``Settles``: how prompts are written depends on the base's vocabulary."""
         name = classifiers.read_config(folder, TASK)["base_model_name_or_path"]
-        return {**settings, **settings_of(folder, schema, _writing(folder, find_base(str(name))))}
+        base = find_base(str(name))
+        return {**settings, **settings_of(folder, schema, folder_writing(base, _tokens(folder, base)))}
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``. ``settings["base"]`` is the manifest's base, name and hash."""
@@ -146,8 +146,7 @@ def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_ca
         except (ValueError, RuntimeError, TypeError, KeyError) as error:
             text = " ".join(str(error).split())[:300]
             raise ModelError(f"the adapter does not fit its base {base.name} ({text})", about=folder.name) from None
-        writing = _writing(folder, base)
-        require_same_tokens(_tokens(folder, base), writing)
+        writing = library_writing(base, _tokens(folder, base))
         found = {**settings_of(folder, schema, writing), **settings}
         models.append(_causal.model_of(network.eval(), schema, found, writing, name))
     models[0].speak()
@@ -197,7 +196,3 @@ def _check_shapes(folder: Path, base: Path, name: str) -> None:
 def _tokens(folder: Path, base: Path) -> Path:
     """Where the tokenizer is: beside the adapter, as transformers takes it, or the base's."""
     return folder if (folder / TOKENIZER).is_file() else base
-
-
-def _writing(folder: Path, base: Path) -> Writing:
-    return folder_writing(base, _tokens(folder, base))

@@ -4,8 +4,9 @@ transformers' own ``generate`` does it, so that a model's caches and the options
 as they do there. Options that only change sampling or speed have no effect on the likeliest token; those of ``ACTING``
 act; any other is refused by its name.
 
-A prompt's answer does not depend on the prompts beside it: prompts of different lengths are answered together, padded
-on the left, only by families of which a test shows that they do not read padding; all others in batches of one length.
+A prompt's answer does not depend on the prompts beside it: prompts are answered together, padded on the left, only by
+families of which a test shows that they do not read padding. All others answer one prompt at a time: alike lengths are
+no help where a batch is mixed up, as in transformers 5.23's RWKV.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ BATCH = 8
 #: Families whose answers are the same with padding on the left (``tests/package/test_decoding.py``).
 PADDED = frozenset(
     {
-        "cohere", "gemma", "gemma2", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo", "olmo2", "opt", "phi",
-        "phi3", "qwen2", "qwen3", "smollm3", "stablelm", "starcoder2",
+        "bert", "codegen", "cohere", "gemma", "gemma2", "gpt2", "gpt_bigcode", "gpt_neox", "gptj", "granite", "llama",
+        "mistral", "mixtral", "olmo", "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3", "smollm3", "stablelm",
+        "starcoder2",
     }
 )  # fmt: skip
 
@@ -97,10 +99,10 @@ def decode(
     import torch
 
     options = options_of(network)
-    padded = _inner(network).config.model_type in PADDED and not options
+    together = _inner(network).config.model_type in PADDED and not options
     found: list[list[int]] = [[] for _ in starts]
     done = 0
-    for some in _batches([len(s) for s in starts], limits, padded):
+    for some in _batches([len(s) for s in starts], limits, together):
         longest = max(len(starts[i]) for i in some)
         gaps = [longest - len(starts[i]) for i in some]
         ids = torch.tensor([[0] * gap + starts[i] for gap, i in zip(gaps, some, strict=True)])
@@ -114,17 +116,13 @@ def decode(
     return found
 
 
-def _batches(lengths: Sequence[int], limits: Sequence[int], padded: bool) -> Iterator[list[int]]:
-    """Positions that are answered together: of one limit, and of one length unless ``padded``."""
-
-    def alike(i: int) -> tuple[int, ...]:
-        return (limits[i],) if padded else (limits[i], lengths[i])
-
+def _batches(lengths: Sequence[int], limits: Sequence[int], together: bool) -> Iterator[list[int]]:
+    """Positions that are answered together, which have the same limit; similar lengths first."""
     order = sorted(range(len(lengths)), key=lambda i: (limits[i], lengths[i], i))
-    for _, group in groupby(order, alike):
+    for _, group in groupby(order, lambda i: limits[i]):
         same = list(group)
-        for first in range(0, len(same), BATCH):
-            yield same[first : first + BATCH]
+        step = BATCH if together else 1
+        yield from (same[first : first + step] for first in range(0, len(same), step))
 
 
 def options_of(network: Any) -> dict[str, Any]:
