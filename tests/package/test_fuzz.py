@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from pathlib import Path
 from random import Random
 
@@ -33,7 +33,7 @@ def test_sound_files_are_read(name: str, parsers: dict[str, fuzz_parsers.Parser]
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mutants(name: str, parsers: dict[str, fuzz_parsers.Parser]) -> None:
-    found = fuzz_parsers.fuzz(parsers[name], name, FIRST, COUNT, time.monotonic() + 60)
+    found = fuzz_parsers.fuzz(parsers[name], name, FIRST, COUNT, math.inf)
     assert found["wrong"] == 0, found["examples"]
     assert found["read"] + found["refused"] == found["mutants"] == COUNT
     assert found["refused"] >= COUNT // 5
@@ -58,7 +58,7 @@ def test_the_harness_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> 
                 os._exit(7)
 
     parser = fuzz_parsers.Parser([bytes([i]) for i in range(4)], lambda seed, chance: seed, bad)
-    found = fuzz_parsers.fuzz(parser, "bad", 0, 6, time.monotonic() + 60)
+    found = fuzz_parsers.fuzz(parser, "bad", 0, 6, math.inf)
     assert found["wrong"] == found["mutants"] == 6
     whole = " ".join(what for _, what in found["examples"])
     wanted = {Random(f"bad:{n}").choice(range(4)) for n in range(6)}

@@ -208,14 +208,15 @@ def test_a_real_find(dock: LocalDock, stock: dict[str, Spec]) -> None:
     )
 
 
-def test_nothing_fits_and_the_closest_are_no_answer(dock: LocalDock) -> None:
-    # A seed whose labels are as much like chance as they look
-    found = next(f for f in (identify(dock, task(seed)) for seed in range(10)) if not f.fits)
-    assert found.p_value_any is not None
-    assert found.p_value_any > 0.05
-    told = json.loads(json.dumps(found.to_dict()))
-    assert told["matches"] == []
-    assert len(told["closest"]) == 10
+def test_where_nothing_fits_the_closest_are_not_matches(dock: LocalDock) -> None:
+    """Twenty tasks whose labels mean nothing: about one of them looks as if something fits."""
+    found = [identify(dock, task(seed)) for seed in range(20)]
+    assert sum(f.fits for f in found) <= 4
+    for answer in found:
+        assert answer.p_value_any is not None
+        assert answer.fits == (answer.p_value_any <= 0.05)
+        shown = json.loads(json.dumps(answer.to_dict()))
+        assert (len(shown["matches"]), len(shown["closest"])) == ((10, 0) if answer.fits else (0, 10))
 
 
 def test_without_resampling_nothing_is_claimed_about_certainty(dock: LocalDock) -> None:
@@ -282,8 +283,8 @@ def test_a_large_family_is_sampled_with_the_best_in_it(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("strength", [0.15, 0.5])
-def test_intervals_cover_what_more_examples_would_say(strength: float) -> None:
-    """90% intervals of the behaviour cosine, against the cosine of a hundred times as many examples."""
+def test_intervals_cover_the_mean_over_other_examples(strength: float) -> None:
+    """90% intervals of the behaviour cosine, each from 32 examples, against the mean cosine of 120 such samples."""
     from learndock.search.ranking import interval_halfwidth
     from learndock.spec.statistics import critical
 
@@ -298,5 +299,7 @@ def test_intervals_cover_what_more_examples_would_say(strength: float) -> None:
         assert half is not None
         estimates.append(float(cosine[0]))
         halves.append(2 * float(half[0]))  # of the cosine, which is half of the score
-    # Widths against the spread of estimates themselves: what the interval is about
+    covered = np.mean(np.abs(np.array(estimates) - np.mean(estimates)) <= halves)
+    assert 0.8 <= covered <= 0.98
+    # Widths against the spread of the estimates
     assert np.median(halves) / critical(0.05, 12) == pytest.approx(np.std(estimates), rel=0.35)
