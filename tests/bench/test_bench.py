@@ -130,6 +130,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pat
     return bench_text(Path(folder), out, size=LEAST, report=lambda what, done, total: None), out
 
 
+@pytest.mark.slow
 def test_the_identified_one_is_better_than_chance(quick: tuple[dict[str, Any], Path]) -> None:
     methods = quick[0]["experiments"]["aligned"]["methods"]
     random, found, best = (methods[n]["mean_score"] for n in ("random", "one-pass", "oracle"))
@@ -137,6 +138,7 @@ def test_the_identified_one_is_better_than_chance(quick: tuple[dict[str, Any], P
     assert methods["one-pass"]["top1_own_dataset"] >= 2 / 3
 
 
+@pytest.mark.slow
 def test_every_experiment_leaves_its_table(quick: tuple[dict[str, Any], Path]) -> None:
     results, out = quick
     written = json.loads((out / "results.json").read_text())
@@ -150,6 +152,7 @@ def test_every_experiment_leaves_its_table(quick: tuple[dict[str, Any], Path]) -
                 "win_tie_loss"} <= set(keys)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_meanings_of_the_same_inputs(quick: tuple[dict[str, Any], Path]) -> None:
     methods = quick[0]["experiments"]["semantics"]["methods"]
     assert methods["behaviour"]["right_meaning_first"] > methods["domain"]["right_meaning_first"] + 0.2

@@ -141,6 +141,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_a_run_writes_what_it_found_and_goes_on_where_it_stopped(
     data: Path, tiny_causal_space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

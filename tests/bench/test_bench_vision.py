@@ -63,6 +63,7 @@ def test_models_without_the_helper_learn(base: Task) -> None:
     assert shapes(tested[:2]).shape == (2, 624)
 
 
+@pytest.mark.slow
 def test_a_small_network_learns(base: Task) -> None:
     pytest.importorskip("torch")
     network = train_network(base.schema, base.fit, "good", replace(SIZE, network_epochs=5), 0)
@@ -77,6 +78,7 @@ def test_shuffled_labels_are_drawn_anew(base: Task) -> None:
     assert kept < 0.25
 
 
+@pytest.mark.slow
 def test_specs_of_the_bench_are_those_of_make_spec(base: Task, tmp_path: Path) -> None:
     space = get_space("efficientnet-lite0")
     if not space.present():

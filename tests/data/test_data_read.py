@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from learndock.data import Examples, ReadOptions, Schema, few_shot, read_examples, require_classes
 from learndock.errors import DataError, MissingExtra, UsageError, exit_code
+from tests.support.soak import examples
 
 MOOD = Schema("classification", ("negative", "positive"), ("a bad mood", "a good mood"), "accuracy")
 COLOURS = Schema("classification", ("red", "green", "blue"), ("red", "green", "blue"), "macro_f1")
@@ -129,7 +130,7 @@ def test_each_kind_of_file_reads_the_same(make: Callable[[Path], Path], tmp_path
     assert read_examples(path).schema == Schema("classification", MOOD.labels, MOOD.labels, "accuracy")
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda t: t.strip()), min_size=1),
     suffix=st.sampled_from([".csv", ".tsv", ".jsonl"]),

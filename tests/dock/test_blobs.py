@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from learndock.dock import BlobStore, DiskBlobs
 from learndock.errors import Corrupt, NotFound
+from tests.support.soak import examples
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def files_below(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if p.is_file()]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(st.binary(max_size=3_000), max_size=5))
 def test_what_goes_in_comes_out(store: BlobStore, contents: list[bytes]) -> None:
     for content in contents:

@@ -30,6 +30,7 @@ from tests.support.killing import (
     run_traced,
     strace,
 )
+from tests.support.soak import SOAK
 
 
 @pytest.fixture
@@ -98,11 +99,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_small(tmp_path_factory.mktemp("small"))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [pytest.param(v, marks=[] if v == "add" else pytest.mark.slow) for v in VERBS])
 def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, place: Path, verb: str) -> None:
     """Before, or after, and whole: whichever call is the last one.
 
-    A sample: every third call of what changes answers, every eighth of what does not. ``make soak`` takes them all.
+    A sample: every twelfth call of an addition; in a soak every third call of what changes answers, every eighth of
+    what does not. ``benchmarks/kill_points.py`` takes them all.
     """
     before, trace = [each for each, _ in answers(open_dock(small / "dock"))], place / "trace"
 
@@ -121,7 +123,7 @@ def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, pl
     ends = []
     # The last write is the child's own word that it is done.
     points = [(call, n) for call, count in counts.items() for n in range(1, count + 1)]
-    for call, n in points[:: 3 if before != after else 8]:
+    for call, n in points[:: 8 if before == after else 3 if SOAK else 12]:
         path = place / "killed"
         ended, told = attempt(path, "-e", f"inject={call}:signal=KILL:when={n}")
         assert ended == -signal.SIGKILL or told
@@ -189,7 +191,7 @@ def test_two_processes_add_at_once_even_to_a_dock_that_is_not_there_yet(place: P
 # -- a disk that fails -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["add", "get"])
+@pytest.mark.parametrize("verb", ["add", pytest.param("get", marks=pytest.mark.slow)])
 def test_an_fsync_that_fails_is_a_failure(tracer: str, small: Path, place: Path, verb: str) -> None:
     """Never tried again into success: the second fsync of a file says that all is well, and its bytes are gone."""
     before = [each for each, _ in answers(open_dock(small / "dock"))]

@@ -565,6 +565,7 @@ def test_transformers_and_peft_load_from_the_dock(site: Site, tmp_path: Path) ->
     assert found["adapted dock"] == found["adapted here"] != found["plain here"]
 
 
+@pytest.mark.slow
 def test_a_space_and_the_base_of_an_adapter_come_from_a_hub_by_name(site: Site, tmp_path: Path) -> None:
     for needed in ("torch", "transformers", "peft", "onnxscript"):
         if find_spec(needed) is None:

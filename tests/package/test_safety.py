@@ -25,6 +25,7 @@ from learndock.package.onnx_file import read_onnx
 from learndock.package.safety import REFUSED_KEYS, check_files
 from learndock.package.skops_file import check_skops
 from tests.support import models
+from tests.support.soak import examples
 
 
 @pytest.fixture(scope="module")
@@ -465,7 +466,7 @@ def _mutant(source: bytes, seed: int) -> bytes:
     return bytes(broken)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_mutants_end_in_our_errors_or_pass(seed: int, sound: Path, tmp_path: Path) -> None:
     for source, check in (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from learndock.errors import Conflict, NotFound, SpecError, UsageError
 from learndock.index import ExactIndex
+from tests.support.soak import examples
 
 WIDTH = 5
 Vector = np.ndarray[Any, np.dtype[np.float32]]
@@ -43,7 +44,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(steps=steps)
 def test_like_a_plain_loop_whatever_was_added_and_removed(steps: list[tuple[str, Any]]) -> None:
     index, plain = ExactIndex(WIDTH), {}

@@ -14,6 +14,7 @@ from learndock.dock import SpecTable
 from learndock.search import identify
 from learndock.search.prepared import Prepared
 from tests.support.docking import SPACE_ID, make_spec
+from tests.support.soak import examples
 
 draw = np.random.default_rng(7)
 POOL = SpecTable(
@@ -47,7 +48,7 @@ class Shelf:
         return self.table
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     steps=st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 59), min_size=1, max_size=30)), max_size=6),
     seed=st.integers(0, 50),

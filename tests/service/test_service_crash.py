@@ -31,7 +31,7 @@ from tests.support.killing_service import (
     stepping,
 )
 
-#: Points of each verb; ``make soak`` takes all.
+#: Points of each verb; ``benchmarks/kill_points_service.py`` takes all.
 SAMPLE = 3
 
 
@@ -53,7 +53,7 @@ def dock(small: Small, place: Path) -> Path:
     return Path(shutil.copytree(small.folder / "dock", place / "dock", symlinks=True))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [pytest.param(v, marks=[] if v == "publish" else pytest.mark.slow) for v in VERBS])
 def test_killed_at_calls_that_touch_the_disk(small: Small, place: Path, verb: str) -> None:
     tracer, why = strace()
     if tracer is None:

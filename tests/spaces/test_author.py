@@ -72,7 +72,7 @@ def test_the_mask_of_a_template_is_read_as_torch_reads_it(tiny_masked_space: Spa
     assert relative(load_helper(tiny_masked_space).features(texts), reference.features(texts)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["tiny_space", "tiny_masked_space", "minilm"])
+@pytest.mark.parametrize("name", ["tiny_space", "tiny_masked_space", pytest.param("minilm", marks=pytest.mark.slow)])
 def test_graph_and_torch_agree_on_shapes_that_were_not_traced(name: str, request: pytest.FixtureRequest) -> None:
     space = request.getfixturevalue(name)
     assert check_space(space, space_in_torch(space)) < MAX_ERROR == 1e-5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from learndock.spaces.philox import sketch_tables
 from learndock.spec.sketch import count_sketch, fold
+from tests.support.soak import examples
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
@@ -54,7 +55,7 @@ def test_a_folded_sketch_is_the_sketch_of_the_smaller_size() -> None:
     np.testing.assert_allclose(folded, count_sketch(1, 5000, 128)(vectors), rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(
     st.integers(0, 2**32 - 1),
     st.floats(-100, 100, width=32),

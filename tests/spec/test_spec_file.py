@@ -33,6 +33,7 @@ from learndock.spec import (
 )
 from learndock.spec.file import MAX_BYTES
 from learndock.spec.spec import coarse
+from tests.support.soak import examples
 
 SPACE = {"name": "tiny", "helper": {"width": 8}, "sketch": {"size": 32}, "adapters": {"size": 48, "seed": 0}}
 SCHEMA = {"type": "classification", "labels": ["bad", "gut ☂"], "descriptions": ["bad", "gut ☂"], "metric": "accuracy"}
@@ -92,7 +93,7 @@ specs = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(specs)
 def test_what_is_written_is_read(made: Spec) -> None:
     kept = made.canonical()
@@ -180,7 +181,7 @@ def test_truncated_or_longer() -> None:
         assert refused_or_sound(DATA + more)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_random_bytes_put_in_cut_out_and_moved(seed: int, times: int) -> None:
     draw = np.random.default_rng(seed)
@@ -193,7 +194,7 @@ def test_random_bytes_put_in_cut_out_and_moved(seed: int, times: int) -> None:
     refused_or_sound(bytes(data))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.binary(max_size=300))
 def test_any_bytes(data: bytes) -> None:
     assert refused_or_sound(data)
