@@ -34,21 +34,26 @@ def write_vocabulary(folder: Path) -> int:
     return int(tokenizer.get_vocab_size())
 
 
-def write_causal(folder: Path, *, seed: int = 0, layers: int = 1, family: str = "llama") -> Path:
+def write_causal(folder: Path, *, seed: int = 0, layers: int = 1, family: str = "llama", **settings: Any) -> Path:
     """A random causal model with shared heads of keys and values, as transformers saves it."""
     import torch
     import transformers
 
     folder.mkdir(parents=True)
     kind = {"llama": transformers.LlamaConfig, "qwen2": transformers.Qwen2Config}[family]
-    config = kind(
-        vocab_size=write_vocabulary(folder), hidden_size=48, intermediate_size=64, num_hidden_layers=layers,
-        num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-        initializer_range=0.2, bos_token_id=None, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+    usual: dict[str, Any] = {
+        "vocab_size": write_vocabulary(folder), "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": layers,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": True,
+        "initializer_range": 0.2, "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    config = kind(**{**usual, **settings})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        network = transformers.AutoModelForCausalLM.from_config(config)
+        for name, values in network.named_parameters():
+            if name.endswith("bias"):  # zero at the start
+                torch.nn.init.normal_(values, std=0.2)
+        network.save_pretrained(folder)
     return folder
 
 
@@ -120,15 +125,28 @@ def gguf_bytes(settings: dict[str, Any], tensors: dict[str, tuple[tuple[int, ...
 
 
 _NAMES = {
-    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "input_layernorm": "attn_norm",
+    "lm_head": "output", "model.embed_tokens": "token_embd", "model.norm": "output_norm",
+    "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
 
 
-def write_gguf(model: Path, out: Path, *, edit: Callable[[dict[str, Any]], None] | None = None) -> Path:
-    """The model in a folder as GGUF in float32, laid out as the format's own converter does for llama."""
+def write_gguf(
+    model: Path,
+    out: Path,
+    *,
+    edit: Callable[[dict[str, Any]], None] | None = None,
+    more: dict[str, Any] | None = None,
+    without: tuple[str, ...] = (),
+    parts: int = 1,
+) -> Path:
+    """The model in a folder as GGUF in float32, laid out as the format's own converter does for llama.
+
+    ``edit`` changes the settings; ``more`` are further tensors, ``without`` those left out. In several ``parts`` the
+    file ``out`` is the first, NAME-00001-of-0000N.gguf, and the others are written beside it.
+    """
     from safetensors.numpy import load_file
 
     config = json.loads((model / "config.json").read_text())
@@ -162,7 +180,18 @@ def write_gguf(model: Path, out: Path, *, edit: Callable[[dict[str, Any]], None]
             rows = values.shape[0]
             values = values.reshape(heads, 2, rows // heads // 2, -1).swapaxes(1, 2).reshape(values.shape)
         tensors[f"{own}.{last}"] = (values.shape, 0, values.astype("<f4").tobytes())
+    for name, values in (more or {}).items():
+        tensors[name] = (values.shape, 0, values.astype("<f4").tobytes())
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in without}
     if edit:
         edit(settings)
-    out.write_bytes(gguf_bytes(settings, tensors))
+    if parts == 1:
+        out.write_bytes(gguf_bytes(settings, tensors))
+        return out
+    names = list(tensors)
+    for part in range(parts):
+        said = {"split.no": part, "split.count": parts, "split.tensors.count": len(names)}
+        some = {name: tensors[name] for name in names[part::parts]}
+        path = out.with_name(f"{out.name.split('-00001-of-')[0]}-{part + 1:05d}-of-{parts:05d}.gguf")
+        path.write_bytes(gguf_bytes({**(settings if part == 0 else {}), **said}, some))
     return out
