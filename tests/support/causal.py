@@ -188,10 +188,10 @@ def write_gguf(
     if parts == 1:
         out.write_bytes(gguf_bytes(settings, tensors))
         return out
-    names = list(tensors)
-    for part in range(parts):
-        said = {"split.no": part, "split.count": parts, "split.tensors.count": len(names)}
-        some = {name: tensors[name] for name in names[part::parts]}
-        path = out.with_name(f"{out.name.split('-00001-of-')[0]}-{part + 1:05d}-of-{parts:05d}.gguf")
-        path.write_bytes(gguf_bytes({**(settings if part == 0 else {}), **said}, some))
+    listed = list(tensors)
+    for number in range(parts):
+        said = {"split.no": number, "split.count": parts, "split.tensors.count": len(listed)}
+        some = {name: tensors[name] for name in listed[number::parts]}
+        path = out.with_name(f"{out.name.split('-00001-of-')[0]}-{number + 1:05d}-of-{parts:05d}.gguf")
+        path.write_bytes(gguf_bytes({**(settings if number == 0 else {}), **said}, some))
     return out
