@@ -106,7 +106,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
     def tokenizer(source: bytes, folder: Path) -> None:
         (folder / "tokenizer.json").write_bytes(source)
         parse_json(source, where="tokenizer.json")
-        tokens = _tokens.TextTokens(folder, max_tokens=32)
+        tokens = _tokens.TextTokens(folder, positions=32)
         for _ in tokens.batches(["the film was good", ("a day", "bad"), ""]):
             pass
 

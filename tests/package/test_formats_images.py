@@ -11,7 +11,8 @@ import pytest
 
 from learndock.data import Examples, Image, Schema
 from learndock.errors import ModelError
-from learndock.package.formats._pixels import FILE, read_pixels
+from learndock.package.formats._image_settings import read_pixels
+from learndock.package.formats._pixels import FILE
 from learndock.package.formats.registry import detect, get_format
 
 SCHEMA = Schema("classification", ("dark", "light"), ("dark", "light"), "accuracy")
@@ -212,7 +213,7 @@ def test_a_graph_of_images(tmp_path: Path) -> None:
         found.check(tmp_path / "model", SCHEMA)
     (tmp_path / "model" / FILE).write_text(json.dumps(PREPARED))
     data = examples(20)
-    model = found.load(tmp_path / "model", SCHEMA, found.check(tmp_path / "model", SCHEMA))
+    model = found.load(tmp_path / "model", SCHEMA, {**found.check(tmp_path / "model", SCHEMA), "columns": [0, 1]})
     assert data.targets is not None
     assert (model.predict(data.inputs).argmax(1) == data.targets).all()
 

@@ -157,20 +157,22 @@ def predict(
     reading: options.Reading,
 ) -> None:
     """Run a learnware on your inputs. The file it writes keeps the columns of your own."""
-    from learndock.reuse import predict as run
     from learndock.reuse import write_predictions
     from learndock.reuse.answers import answer
+    from learndock.reuse.predict import predict_with_remarks
 
     if out is not None:
         new_file(out, force)
     with learnware(which, dock) as opened:
         examples = read_data(data, None, reading, labels=False)
         with show.progress("predicting") as bar:
-            predictions = run(opened, examples.inputs, progress=bar)
+            predictions, remarks = predict_with_remarks(opened, examples.inputs, progress=bar)
         if out is not None:
             write_predictions(
                 out, opened, examples.inputs, predictions, rows=examples.rows, source=data, options=reading
             )
+        for remark in remarks:
+            show.warn(remark)
         first = [answer(opened.schema, p) for p in predictions[:PREVIEW]]
         if json:
             rows = {"predictions": [answer(opened.schema, p) for p in predictions]} if out is None else {}
@@ -220,6 +222,8 @@ def evaluate(
         with show.progress("predicting") as bar:
             found = measure(opened, examples, wanted, mapping=pairs, progress=bar)
         name = opened.manifest.name
+    for remark in found.remarks:
+        show.warn(remark)
     if json:
         show.print_json(
             {

@@ -201,6 +201,13 @@ def names_beside(folder: Path) -> list[str] | None:
     return list(found)
 
 
+def both_names(names: list[str], schema: Schema) -> list[str]:
+    """The names of two classes where a model has one output, which is that of the second class."""
+    if len(names) == 1 and schema.classes == 2:
+        return [placeholders(1)[0], placeholders(2)[1] if are_placeholders(names) else names[0]]
+    return names
+
+
 def names_in(config: Mapping[str, Any], *, where: str) -> list[str]:
     """The label names of a transformers ``config.json``, in the order of the model's columns.
 

@@ -15,7 +15,7 @@ from learndock.errors import DataError, UsageError
 from learndock.notebook import html_table, number
 from learndock.package.formats import Progress
 from learndock.package.learnware import Learnware
-from learndock.reuse.predict import predict
+from learndock.reuse.predict import predict_with_remarks
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Evaluation:
     ``score`` is in ``metric`` over ``n`` examples. ``labels`` are the user's; ``counts`` says how many examples each
     has and ``recall`` which share of them was recognised (None for a class without examples). ``confusion`` is
     ``(classes, classes)``: rows are true labels, columns predicted ones, both in the order of ``labels``. For
-    regression and generation there is the score alone.
+    regression and generation there is the score alone. ``remarks`` say which inputs the model read only in part.
     """
 
     score: float
@@ -35,6 +35,7 @@ class Evaluation:
     counts: Mapping[str, int] | None = None
     recall: Mapping[str, float | None] | None = None
     confusion: NDArray[np.int64] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         recalls = "".join(f", {label} {number(value)}" for label, value in (self.recall or {}).items())
@@ -88,10 +89,10 @@ def evaluate(
     if schema is None:
         raise UsageError("no schema is known", remedy="pass one", about=examples.source)
     table = match_labels(learnware.schema, schema, mapping or {})
-    predictions = predict(learnware, examples.inputs, progress=progress)
+    predictions, remarks = predict_with_remarks(learnware, examples.inputs, progress=progress)
     if schema.type in ("regression", "generation"):
         value = score(schema, predictions, examples.targets)
-        return Evaluation(value, schema.metric, len(examples))
+        return Evaluation(value, schema.metric, len(examples), remarks=remarks)
     found = predictions @ table
     targets = np.asarray(examples.targets, dtype=np.int64)
     confusion = np.zeros((schema.classes, schema.classes), dtype=np.int64)
@@ -106,6 +107,7 @@ def evaluate(
         {label: int(counts[i]) for i, label in enumerate(schema.labels)},
         recall,
         confusion,
+        remarks,
     )
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,11 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.extras import need
 from learndock.package.formats import Progress
-from learndock.package.formats._outputs import Floats, checked, softmax
-from learndock.package.formats._pixels import PixelBatch, Pixels, read_pixels, reads_images
-from learndock.package.formats._tokens import BATCH, Batch, TextTokens, model_max_length
+from learndock.package.formats._image_settings import read_pixels
+from learndock.package.formats._outputs import Floats, checked, shares, sigmoid, softmax, two_columns
+from learndock.package.formats._pixels import PixelBatch, Pixels, reads_images
+from learndock.package.formats._tokenizer_settings import positions_of
+from learndock.package.formats._tokens import BATCH, Batch, TextTokens
 from learndock.package.formats._torchvision import mend_torchvision
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
@@ -31,17 +33,14 @@ from learndock.package.safety import check_settings
 if TYPE_CHECKING:
     import torch
 
-#: Models whose position numbers start after the padding token's id.
-_OFFSET_POSITIONS = frozenset(
-    {
-        "camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta",
-        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
-    }
-)  # fmt: skip
 #: Names that the output layer of a sequence classifier has in transformers.
 HEADS = ("classifier", "score", "classification_head", "logits_proj", "sequence_summary", "qa_outputs")
 #: What the libraries raise over a model that does not fit its configuration.
 _FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError)
+#: What comes after the last layer: ``softmax`` over classes, ``sigmoid`` of each, or nothing (values).
+Activation = Literal["softmax", "sigmoid", "none"]
+#: The id of padding for models that name none: texts are not padded, so no token may look like it.
+NO_PADDING = -1
 _REMEDY = "save it again with transformers' save_pretrained(..., safe_serialization=True)"
 
 
@@ -148,14 +147,6 @@ def in_head(name: str) -> bool:
     return any(part in HEADS for part in name.split("."))
 
 
-def max_tokens(folder: Path, config: Any) -> int:
-    """How many tokens the model takes (at most 512)."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and getattr(config, "model_type", "") in _OFFSET_POSITIONS:
-        positions -= (getattr(config, "pad_token_id", None) or 0) + 1
-    return model_max_length(folder, positions=positions)
-
-
 @dataclass(frozen=True)
 class TorchModel:
     """A loaded classifier (``Model``). ``columns`` are its outputs in the order of the schema."""
@@ -164,16 +155,32 @@ class TorchModel:
     tokens: TextTokens | Pixels
     schema: Schema
     columns: Sequence[int]
+    activation: Activation = "softmax"
 
     def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Floats:
         """See ``Model``."""
         logits = self.logits(inputs, progress=progress)
         if self.schema.type == "regression":
-            return checked(logits[:, 0], self.schema, len(inputs))
-        return checked(_probabilities(logits[:, list(self.columns)]), self.schema, len(inputs))
+            values = sigmoid(logits[:, 0]) if self.activation == "sigmoid" else logits[:, 0]
+            return checked(values, self.schema, len(inputs))
+        if logits.shape[1] == 1:
+            found = two_columns(sigmoid(logits[:, 0]))
+        elif self.activation == "sigmoid":
+            found = shares(sigmoid(logits))
+        else:
+            found = softmax(logits)
+        return checked(found[:, list(self.columns)], self.schema, len(inputs))
+
+    def remarks(self) -> tuple[str, ...]:
+        """See ``remarks_of``."""
+        return self.tokens.remarks() if isinstance(self.tokens, TextTokens) else ()
 
     def logits(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[np.float32]:
-        """Raw outputs ``(n, columns of the model)``."""
+        """Raw outputs ``(n, columns of the model)``.
+
+        Raises:
+            ModelError: the model does not run on an input.
+        """
         import torch
 
         network = self.network
@@ -182,39 +189,69 @@ class TorchModel:
         done = 0
         with torch.inference_mode():
             for batch in self.tokens.batches(inputs, BATCH):
-                found[batch.rows] = forward(self.network, batch).numpy()
+                found[batch.rows] = self._answers(batch)
                 done += len(batch.rows)
                 if progress is not None:
                     progress(done, len(inputs))
         return found
 
+    def _answers(self, batch: Batch | PixelBatch) -> NDArray[np.float32]:
+        try:
+            answers: NDArray[np.float32] = forward(self.network, batch).numpy()
+            return answers
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+            if len(batch.rows) > 1 and isinstance(batch, Batch):
+                # Some models take a batch apart by the end tokens in it, which texts themselves may hold
+                return np.concatenate([self._answers(batch.row(i)) for i in range(len(batch.rows))])
+            what = "preparation of images" if isinstance(batch, PixelBatch) else "tokenizer"
+            raise ModelError(
+                f"input {int(batch.rows[0]) + 1}: the model does not run on it ({_short(error)})",
+                remedy=f"check that its {what} and its weights belong together",
+            ) from None
 
-def _probabilities(logits: NDArray[np.float32]) -> Floats:
-    """Softmax that leaves rows which are not finite for ``checked`` to report."""
-    with np.errstate(invalid="ignore"):
-        return softmax(logits)
 
-
-def model_of(network: Any, folder: Path, schema: Schema, columns: Sequence[int], tokenizer: Path) -> TorchModel:
+def model_of(
+    network: Any,
+    folder: Path,
+    schema: Schema,
+    columns: Sequence[int],
+    tokenizer: Path,
+    activation: Activation = "softmax",
+) -> TorchModel:
     """A ``TorchModel`` with the tokenizer, or the preparation of images, of the folder ``tokenizer``.
 
     Raises:
         ModelError: the tokenizer is missing, or has more words than the model; images prepared in unknown ways.
     """
     if reads_images(tokenizer):
-        return TorchModel(network, read_pixels(tokenizer), schema, columns)
+        return TorchModel(network, read_pixels(tokenizer), schema, columns, activation)
     config = network.config
-    tokens = TextTokens(tokenizer, max_tokens=max_tokens(tokenizer, config), pad_id=config.pad_token_id)
+    said = {"model_type": config.model_type, "pad_token_id": config.pad_token_id}
+    for key in ("max_position_embeddings", "position_biased_input"):
+        if hasattr(config, key):
+            said[key] = getattr(config, key)
+    tokens = TextTokens(tokenizer, positions=positions_of(said), pad_id=config.pad_token_id)
     if config.pad_token_id is None:
-        # Decoders find a text's last token by looking for padding; they need to know its id.
-        config.pad_token_id = tokens.pad_id
-    if tokens.words > network.get_input_embeddings().num_embeddings:
+        # Decoders look for the last token that is not padding: without padding that is the last one
+        config.pad_token_id = NO_PADDING
+    words = _words(network)
+    if words is not None and tokens.words > words:
         raise ModelError(
-            f"the tokenizer has {tokens.words} words, the model {network.get_input_embeddings().num_embeddings}",
+            f"the tokenizer has {tokens.words} words, the model {words}",
             remedy="they do not belong together",
             about=folder.name,
         )
-    return TorchModel(network, tokens, schema, columns)
+    return TorchModel(network, tokens, schema, columns, activation)
+
+
+def _words(network: Any) -> int | None:
+    """How many token ids a network has vectors for; None where it has no table of them."""
+    try:
+        table = network.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    weight = getattr(getattr(table, "base_layer", table), "weight", None)
+    return None if weight is None else int(weight.shape[0])
 
 
 def forward(network: Any, batch: Batch | PixelBatch) -> torch.Tensor:
@@ -225,13 +262,11 @@ def forward(network: Any, batch: Batch | PixelBatch) -> torch.Tensor:
         pixels = torch.from_numpy(batch.pixels)
         seen: torch.Tensor = network(pixels) if of_timm(network) else network(pixel_values=pixels).logits
         return seen
-    config = network.config
-    arguments = {
-        "input_ids": torch.from_numpy(batch.ids),
-        "attention_mask": torch.from_numpy(batch.mask),
-    }
     base = network.get_base_model() if hasattr(network, "get_base_model") else network
-    if (getattr(config, "type_vocab_size", 0) or 0) > 1 and _takes(base, "token_type_ids"):
+    arguments = {"input_ids": torch.from_numpy(batch.ids)}
+    if _takes(base, "attention_mask"):
+        arguments["attention_mask"] = torch.from_numpy(batch.mask)
+    if batch.types.any() and _takes(base, "token_type_ids"):
         arguments["token_type_ids"] = torch.from_numpy(batch.types)
     outputs: torch.Tensor = network(**arguments).logits
     return outputs

@@ -16,12 +16,33 @@ Floats = NDArray[np.float64]
 def softmax(logits: NDArray[Any]) -> Floats:
     """Row-wise softmax of ``(n, classes)`` in float64."""
     shifted = np.asarray(logits, dtype=np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # rows that are not finite are for ``checked`` to report
+        shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def check_count(found: int, schema: Schema, *, where: str) -> None:
-    """Compare a model's number of outputs with the schema's.
+def sigmoid(logits: NDArray[Any]) -> Floats:
+    """Logistic function of each number, in float64."""
+    values = np.asarray(logits, dtype=np.float64)
+    small = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, small) / (1.0 + small))
+
+
+def shares(scores: NDArray[Any]) -> Floats:
+    """Scores per class (n, classes), each from 0 to 1, divided by their sum, as scikit-learn's one-versus-rest does."""
+    values = np.asarray(scores, dtype=np.float64)
+    sums = values.sum(axis=1, keepdims=True)
+    return np.where(sums > 0, values / np.where(sums > 0, sums, 1.0), 1.0 / max(1, values.shape[1]))
+
+
+def two_columns(second: NDArray[Any]) -> Floats:
+    """Probabilities (n, 2) from those (n,) of the second of two classes."""
+    values = np.asarray(second, dtype=np.float64)
+    return np.stack([1.0 - values, values], axis=1)
+
+
+def check_count(found: int, schema: Schema, *, where: str, single: bool = False) -> None:
+    """Compare a model's number of outputs with the schema's; ``single`` allows one output for two classes.
 
     Raises:
         ModelError: they differ.
@@ -30,7 +51,8 @@ def check_count(found: int, schema: Schema, *, where: str) -> None:
         raise ModelError(
             f"the model has {found} outputs, regression needs 1", remedy="is the schema's type right?", about=where
         )
-    if schema.type == "classification" and found != schema.classes:
+    fits = found == schema.classes or (single and (found, schema.classes) == (1, 2))
+    if schema.type == "classification" and not fits:
         raise ModelError(
             f"the model has {found} outputs but the schema has {schema.classes} labels "
             f"({', '.join(schema.labels[:8])})",

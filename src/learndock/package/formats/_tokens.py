@@ -1,12 +1,14 @@
-"""From inputs to token ids, with ``tokenizer.json`` alone: no tokenizer class, no template, no code.
+"""From inputs to token ids, with ``tokenizer.json`` and the settings beside it: no template, no code of a model's.
 
-Shared by all formats that read tokens. Inputs are texts or pairs of texts; whoever adds a format for other
-inputs leaves this file alone.
+Shared by all formats that read tokens. Inputs are texts or pairs of texts. A batch holds texts of one length only, so
+nothing is padded and the answer to a text does not depend on its neighbours: some models read their padding although
+it is masked (Fourier mixing, convolutions, landmarks).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,11 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.errors import ModelError
-from learndock.package.json_file import read_object
+from learndock.package.formats._tokenizer_settings import MAX_TOKENS, apply_settings, read_settings
 
-MAX_TOKENS = 512
 BATCH = 32
+#: Rows times squared tokens of one batch: what attention keeps of a head at once.
+BUDGET = BATCH * 512 * 512
 _CHUNK = 4_096
 _PAD_TOKENS = (
     "[PAD]",
@@ -38,12 +41,16 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of similar length: ``rows`` (b,) are their positions; the others are ``(b, length)``."""
+    """Inputs that run together: ``rows`` (b,) are their positions; the others are ``(b, length)``."""
 
     rows: Integers
     ids: Integers
     mask: Integers
     types: Integers
+
+    def row(self, i: int) -> Batch:
+        """The input ``i`` of this batch by itself."""
+        return Batch(*(values[i : i + 1] for values in (self.rows, self.ids, self.mask, self.types)))
 
 
 def is_pair(value: Input) -> TypeGuard[tuple[str, str]]:
@@ -62,17 +69,6 @@ def check_texts(inputs: Sequence[Input]) -> None:
             raise ModelError(f"input {number}: this model reads texts or pairs of texts, found {type(value).__name__}")
 
 
-def model_max_length(folder: Path, *, positions: Any = None) -> int:
-    """How many tokens a model takes: what ``tokenizer_config.json`` says, its positions, at most 512."""
-    limits = [MAX_TOKENS]
-    if (folder / "tokenizer_config.json").is_file():
-        limits.append(read_object(folder / "tokenizer_config.json").get("model_max_length") or MAX_TOKENS)
-    if positions is not None:
-        limits.append(positions)
-    # Some tokenizers say 1e30 where they have no limit.
-    return max(1, min(int(v) for v in limits if isinstance(v, int | float) and 0 < v < 1e40))
-
-
 @contextlib.contextmanager
 def _library(what: str) -> Iterator[None]:
     """Turn what the library says of a tokenizer into ours: bare Exceptions, and panics that are not even those."""
@@ -86,13 +82,16 @@ def _library(what: str) -> Iterator[None]:
 
 
 class TextTokens:
-    """A tokenizer read from ``folder/tokenizer.json``.
+    """A tokenizer read from ``folder/tokenizer.json`` and ``tokenizer_config.json``.
+
+    ``positions`` is how many tokens the model can read, None without a limit. Longer texts are cut at ``limit``, the
+    smallest of that, the tokenizer's own and ``MAX_TOKENS``; ``cut`` counts those of the last ``encode``.
 
     Raises:
         ModelError: there is none, or it is not one.
     """
 
-    def __init__(self, folder: Path, *, max_tokens: int, pad_id: int | None = None) -> None:
+    def __init__(self, folder: Path, *, positions: int | None, pad_id: int | None = None) -> None:
         from tokenizers import Tokenizer
 
         path = folder / "tokenizer.json"
@@ -100,12 +99,21 @@ class TextTokens:
             raise ModelError(
                 f"tokenizer.json: missing in {folder}", remedy="save it with AutoTokenizer(...).save_pretrained"
             )
+        settings = read_settings(folder)
+        self.positions = positions
+        self.limit = min(v for v in (MAX_TOKENS, settings.limit, positions) if v is not None)
+        self.types = settings.types
+        self.cut = self.seen = 0
         with _library("not a tokenizer"):
             self._tokenizer = Tokenizer.from_file(str(path))
-        padding = self._tokenizer.padding
+            self.words = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+            """How many ids the file knows."""
+            apply_settings(self._tokenizer, settings)
+        padding, cutting = self._tokenizer.padding, self._tokenizer.truncation or {}
         self._tokenizer.no_padding()
-        with _library(f"cannot cut texts to {max_tokens} tokens"):
-            self._tokenizer.enable_truncation(max_tokens)
+        self.side = settings.side or cutting.get("direction") or "right"
+        with _library(f"cannot cut texts to {self.limit} tokens"):
+            self._tokenizer.enable_truncation(self.limit, direction=self.side)
         self.pad_id = self._pad_id(padding) if pad_id is None else pad_id
 
     def _pad_id(self, padding: dict[str, Any] | None) -> int:
@@ -117,10 +125,17 @@ class TextTokens:
                 return int(found)
         return 0
 
-    @property
-    def words(self) -> int:
-        """How many ids there are."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+    def remarks(self) -> tuple[str, ...]:
+        """What to say about the texts of the last ``encode`` that were cut."""
+        if not self.cut:
+            return ()
+        more = ""
+        if self.positions is None or self.limit < self.positions:
+            can = "more" if self.positions is None else f"{self.positions:,}"
+            more = f" (the model could read {can}; model_max_length in tokenizer_config.json says how many)"
+        left = "beginning" if self.side == "left" else "end"
+        longer = f"{self.cut:,} of {self.seen:,} texts are longer than the {self.limit:,} tokens that are read{more}"
+        return (f"{longer}; their {left} was left out",)
 
     def encode(self, inputs: Sequence[Input]) -> list[Any]:
         """Encodings of all inputs, in order."""
@@ -130,6 +145,7 @@ class TextTokens:
             chunk = [tuple(v) if is_pair(v) else v for v in inputs[start : start + _CHUNK]]
             with _library("does not read texts"):
                 found.extend(self._tokenizer.encode_batch(chunk))
+        self.seen, self.cut = len(found), sum(bool(e.overflowing) for e in found)
         return found
 
     def batch(self, encodings: Sequence[Any], rows: Sequence[int]) -> Batch:
@@ -142,12 +158,17 @@ class TextTokens:
             length = len(encodings[row].ids)
             ids[line, :length] = encodings[row].ids
             mask[line, :length] = 1
-            types[line, :length] = encodings[row].type_ids
+            if self.types:
+                types[line, :length] = encodings[row].type_ids
         return Batch(np.asarray(rows, dtype=np.int64), ids, mask, types)
 
     def batches(self, inputs: Sequence[Input], size: int = BATCH) -> Iterator[Batch]:
-        """All inputs in batches of similar length, so that little of a batch is padding."""
+        """All inputs in batches of one length each, at most ``size`` of them and fewer where texts are long."""
         encodings = self.encode(inputs)
-        order = sorted(range(len(encodings)), key=lambda i: (len(encodings[i].ids), i))
-        for start in range(0, len(order), size):
-            yield self.batch(encodings, order[start : start + size])
+        lengths = [len(e.ids) for e in encodings]
+        order = sorted(range(len(encodings)), key=lambda i: (lengths[i], i))
+        for length, group in itertools.groupby(order, key=lambda i: lengths[i]):
+            rows = list(group)
+            most = max(1, min(size, BUDGET // max(1, length) ** 2))
+            for start in range(0, len(rows), most):
+                yield self.batch(encodings, rows[start : start + most])

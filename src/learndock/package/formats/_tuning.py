@@ -18,7 +18,7 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.columns import by_name
 from learndock.package.formats import Progress
-from learndock.package.formats._loading import forward, in_head
+from learndock.package.formats._loading import NO_PADDING, forward, in_head
 from learndock.package.formats._pixels import Pixels
 from learndock.package.formats._tokens import TextTokens
 
@@ -118,6 +118,9 @@ def tune(
     import torch
 
     targets = _targets(examples, target)
+    config: Any = getattr(network, "config", None)
+    if isinstance(tokens, TextTokens) and config.pad_token_id == NO_PADDING:
+        config.pad_token_id = tokens.pad_id  # training pads its batches, and the model must know by what
     scale = _Scale.of(targets) if target.type == "regression" and layer.bias is not None else _Scale(0.0, 1.0)
     values = torch.from_numpy(scale.reduced(targets) if target.type == "regression" else targets)
     encodings: Any = tokens.encode(examples.inputs)

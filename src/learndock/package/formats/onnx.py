@@ -24,10 +24,12 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.columns import columns_in, names_in, placeholders
 from learndock.package.formats import Model, Progress
+from learndock.package.formats._image_settings import read_pixels
 from learndock.package.formats._outputs import Floats, check_count, checked, softmax
 from learndock.package.formats._pixels import FILE as PIXELS
-from learndock.package.formats._pixels import Pixels, read_pixels, reads_images
-from learndock.package.formats._tokens import BATCH, TextTokens, check_texts, model_max_length
+from learndock.package.formats._pixels import Pixels, reads_images
+from learndock.package.formats._tokenizer_settings import positions_of
+from learndock.package.formats._tokens import BATCH, TextTokens, check_texts
 from learndock.package.json_file import read_object
 from learndock.package.onnx_file import OnnxFile, Value, read_onnx
 
@@ -189,15 +191,13 @@ def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     if _reads_pixels(graph):
         tokens = read_pixels(folder)
     elif not _reads_text(graph):
-        tokens = TextTokens(folder, max_tokens=_max_tokens(folder))
+        tokens = _tokens(folder)
     return OnnxModel(session, tokens, schema, kind, name, columns)
 
 
-def _max_tokens(folder: Path) -> int:
-    positions = None
-    if (folder / "config.json").is_file():
-        positions = read_object(folder / "config.json").get("max_position_embeddings")
-    return model_max_length(folder, positions=positions)
+def _tokens(folder: Path) -> TextTokens:
+    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return TextTokens(folder, positions=positions_of(config))
 
 
 def _session(path: Path) -> Any:

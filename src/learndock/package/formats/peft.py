@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from learndock.data.examples import Examples
+from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
 from learndock.package.columns import NAMES_FILE, columns_in, names_beside, names_in, placeholders
@@ -29,9 +29,12 @@ from learndock.package.formats import _loading as loading
 from learndock.package.formats import _tuning as tuning
 from learndock.package.formats._bases import CONFIG as BASE_CONFIG
 from learndock.package.formats._bases import base_hash, check_base, find_base
+from learndock.package.formats._image_settings import compare_pixels, read_pixels
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import reads_images
 from learndock.package.formats._tensors import read_tensor
+from learndock.package.formats._tokenizer_settings import compare_with_library, positions_of
+from learndock.package.formats._tokens import TextTokens
 from learndock.package.formats.transformers import copy_tokenizer
 from learndock.package.json_file import read_object
 from learndock.package.manifest import Base
@@ -100,6 +103,17 @@ class PeftFormat:
         return loading.model_of(
             network.eval(), folder, schema, self._columns(folder, schema, settings), _tokenizer(folder, base)
         )
+
+    def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
+        """See ``Settles``: the tokenizer, or the preparation of images, is compared with the library's."""
+        base = base_folder(settings)
+        used = _tokenizer(folder, base)
+        if reads_images(used):
+            compare_pixels(base, read_pixels(used), inputs)
+        else:
+            tokens = TextTokens(used, positions=positions_of(read_object(base / BASE_CONFIG)))
+            compare_with_library(used, tokens, inputs, model=base)
+        return settings
 
     def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
         """See ``Named``: the adapter's own names, else its base's where it has as many outputs."""

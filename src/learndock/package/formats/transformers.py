@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from learndock.data.examples import Examples
+from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
-from learndock.package.columns import columns_in, names_in
+from learndock.package.columns import both_names, columns_in, names_in
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _loading as loading
 from learndock.package.formats import _tuning as tuning
+from learndock.package.formats._image_settings import compare_pixels, read_pixels
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import FILE as PIXELS
-from learndock.package.formats._pixels import read_pixels, reads_images
+from learndock.package.formats._pixels import reads_images
+from learndock.package.formats._tokenizer_settings import compare_with_library, positions_of
+from learndock.package.formats._tokens import TextTokens
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings, header_of
 from learndock.tensor_file import SafetensorsHeader
@@ -56,7 +60,9 @@ class TransformersFormat:
         """See ``Format``."""
         config = read_object(folder / CONFIG)
         check_config(config)
-        check_count(len(names_in(config, where=CONFIG)), schema, where=CONFIG)
+        single = config.get("problem_type") != "regression"
+        check_count(len(names_in(config, where=CONFIG)), schema, where=CONFIG, single=single)
+        activation(config)
         weights(folder)
         if reads_images(folder):
             read_pixels(folder)
@@ -77,11 +83,21 @@ class TransformersFormat:
                 about=WEIGHTS,
             )
         columns = self._columns(folder, schema, settings)
-        return loading.model_of(network, folder, schema, columns, folder)
+        return loading.model_of(network, folder, schema, columns, folder, activation(read_object(folder / CONFIG)))
+
+    def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
+        """See ``Settles``: the tokenizer, or the preparation of images, is compared with the library's."""
+        loading.libraries("a transformers model")
+        if reads_images(folder):
+            compare_pixels(folder, read_pixels(folder), inputs)
+        else:
+            config = read_object(folder / CONFIG)
+            compare_with_library(folder, TextTokens(folder, positions=positions_of(config)), inputs)
+        return settings
 
     def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
         """See ``Named``."""
-        return names_in(read_object(folder / CONFIG), where=CONFIG)
+        return both_names(names_in(read_object(folder / CONFIG), where=CONFIG), schema)
 
     def _columns(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[int]:
         if schema.type == "regression":
@@ -139,6 +155,29 @@ def check_config(config: dict[str, Any]) -> None:
     for key in ("quantization_config", "transformers_weights"):
         if config.get(key):
             raise ModelError(f"{key} is not supported", remedy=f"save the plain weights as {WEIGHTS}", about=CONFIG)
+
+
+def activation(config: Mapping[str, Any]) -> loading.Activation:
+    """What the configuration says comes after the last layer.
+
+    sentence-transformers keeps it for cross encoders, under one of two keys; without it, one output is a value of a
+    regression, or the second of two classes, and several are classes.
+
+    Raises:
+        ModelError: a function that is not known here.
+    """
+    said = config.get("sentence_transformers")
+    named = said.get("activation_fn") if isinstance(said, dict) else None
+    named = named or config.get("sbert_ce_default_activation_function")
+    if named is None:
+        return "softmax"
+    known: dict[str, loading.Activation] = {"Sigmoid": "sigmoid", "Identity": "none", "Softmax": "softmax"}
+    name = str(named).rsplit(".", 1)[-1]
+    if name not in known:
+        raise ModelError(
+            f"the activation {str(named)[:80]} is not supported", remedy=f"known are {', '.join(known)}", about=CONFIG
+        )
+    return known[name]
 
 
 def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:

@@ -1,0 +1,291 @@
+"""The same answers as the library that owns a format, number by number, over many architectures and settings.
+
+Models are tiny and random. The library runs one input at a time, as its own documentation shows; learndock runs all at
+once. Numbers agree within 1e-5 and labels are equal, or packing refuses and says why.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from learndock.data.schema import Schema
+from learndock.errors import ModelError
+from learndock.package.formats import remarks_of
+from learndock.package.formats._loading import quiet
+from learndock.package.formats.transformers import TransformersFormat
+
+SCHEMA = Schema("classification", ("no", "yes"), ("no", "yes"), "accuracy")
+WORDS = [
+    "good",
+    "fine",
+    "great",
+    "bad",
+    "awful",
+    "poor",
+    "the",
+    "film",
+    "food",
+    "day",
+    "was",
+    "very",
+    "a",
+    "and",
+    "Straße",
+    "école",
+]
+TEXTS = [
+    "good film", "The FOOD was very bad and the day was fine", "a day", "école Straße",
+    "great great great great great great great great great great great great", "", "Good Film",
+    "[SEP] the </s> <s> day [MASK] <|endoftext|> was", "  the   day ", "poor",
+]  # fmt: skip
+PAIRS = [("good film", "bad food"), ("the day was very fine and good", "a"), ("a", "the film")]
+LONG = [" ".join(WORDS[(i * 7) % 14] for i in range(40)), " ".join(WORDS[(i * 5) % 14] for i in range(90))]
+
+
+# --- tokenizers ----------------------------------------------------------------------------------------------
+
+
+def word_pieces(folder: Path, *, lower: bool = True, name: str = "PreTrainedTokenizerFast", **said: Any) -> int:
+    """A WordPiece tokenizer as BERT's; ``said`` goes into ``tokenizer_config.json``. Returns the number of words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "Good", "Film", *"abcdefghijklmnopqrstuvwxyz"]
+    pieces += [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyzßé"]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=lower)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokens = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+              "mask_token": "[MASK]"}  # fmt: skip
+    write_tokenizer(folder, made, {"tokenizer_class": name, "model_max_length": 48, **tokens, **said})
+    return len(vocabulary)
+
+
+def byte_pairs(folder: Path, *, name: str = "PreTrainedTokenizerFast", roberta: bool = True, **said: Any) -> int:
+    """A byte-level BPE tokenizer, framed as RoBERTa's or bare as GPT-2's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("g", "o"), ("o", "d"), ("go", "od"), ("t", "h"), ("th", "e"), ("\u0120", "the"), ("\u0120", "d"),
+              ("f", "i"), ("\u0120", "f")]  # fmt: skip
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if roberta else ["<|endoftext|>"]
+    vocabulary = {piece: i for i, piece in enumerate([*special, *alphabet, *("".join(m) for m in merges)])}
+    made = Tokenizer(models.BPE(vocabulary, merges))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens: dict[str, Any] = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    if roberta:
+        made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+        tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>",
+                  "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}  # fmt: skip
+    write_tokenizer(folder, made, {"tokenizer_class": name, "model_max_length": 48, **tokens, **said})
+    return len(vocabulary)
+
+
+def write_tokenizer(folder: Path, made: Any, said: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in said.items() if v is not None}))
+
+
+# --- classifiers of texts ------------------------------------------------------------------------------------
+
+SMALL = {
+    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16,
+    "max_position_embeddings": 64, "id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1},
+}  # fmt: skip
+Tokens = Callable[[Path], int]
+
+
+def classifier(folder: Path, kind: str, tokens: Tokens, **settings: Any) -> Path:
+    """A random classifier of transformers, of the model type ``kind``."""
+    words = tokens(folder)
+    given = {k: v for k, v in SMALL.items() if kind not in ("funnel", "xlnet") or "label" in k}
+    config = transformers.AutoConfig.for_model(kind, **{**given, "vocab_size": words, **settings})
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(3)
+        network = transformers.AutoModelForSequenceClassification.from_config(config)
+        for parameter in network.parameters():
+            if parameter.ndim >= 2:
+                torch.nn.init.normal_(parameter, 0.0, 0.25)
+        network.save_pretrained(folder)
+    return folder
+
+
+def answers_of_the_library(folder: Path, inputs: Sequence[Any]) -> np.ndarray:
+    """Softmax of what AutoModel says, one input at a time, tokens by AutoTokenizer."""
+    with quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    known = inspect.signature(network.forward).parameters
+    found = []
+    for value in inputs:
+        texts = value if isinstance(value, tuple) else (value,)
+        limit = min(tokenizer.model_max_length, SMALL["max_position_embeddings"])
+        given = tokenizer(*texts, return_tensors="pt", truncation=True, max_length=limit)
+        with torch.inference_mode():
+            logits = network(**{k: v for k, v in given.items() if k in known}).logits
+        found.append(torch.softmax(logits.double(), -1)[0].numpy())
+    return np.stack(found)
+
+
+def packed_answers(folder: Path, inputs: Sequence[Any], schema: Schema = SCHEMA) -> np.ndarray:
+    """What learndock says, after the checks of packing."""
+    format_ = TransformersFormat()
+    settings = format_.settle(folder, schema, format_.check(folder, schema), inputs)
+    return np.asarray(format_.load(folder, schema, settings).predict(inputs))
+
+
+def bert(**said: Any) -> Tokens:
+    return lambda folder: word_pieces(folder, **said)
+
+
+def bytes_(**said: Any) -> Tokens:
+    return lambda folder: byte_pairs(folder, **said)
+
+
+MODELS: dict[str, tuple[str, Tokens, dict[str, Any]]] = {
+    "bert": ("bert", bert(), {}),
+    "bert, its own class": ("bert", bert(name="BertTokenizer"), {}),
+    "bert, no class": ("bert", bert(name=None), {}),
+    "bert, cased by its class": ("bert", bert(name="BertTokenizer", do_lower_case=False), {}),
+    "bert, lowered by its class": ("bert", bert(name="BertTokenizerFast", lower=False, do_lower_case=True), {}),
+    "bert, accents kept": ("bert", bert(name="BertTokenizer", strip_accents=False), {}),
+    "bert, cut on the left": ("bert", bert(truncation_side="left", model_max_length=12), {}),
+    "bert, short limit": ("bert", bert(model_max_length=9), {}),
+    "bert, no limit": ("bert", bert(model_max_length=10**30), {}),
+    "bert, types by name": ("bert", bert(model_input_names=["input_ids", "token_type_ids", "attention_mask"]), {}),
+    "bert, no types by name": ("bert", bert(name="BertTokenizer", model_input_names=["input_ids", "attention_mask"]),
+                               {}),
+    "bert, a first token said": ("bert", bert(add_bos_token=True, bos_token="[MASK]"), {}),
+    "bert, special tokens split": ("bert", bert(split_special_tokens=True), {}),
+    "distilbert": ("distilbert", bert(name="DistilBertTokenizer"), {"dim": 16, "n_layers": 2, "n_heads": 2,
+                                                                     "hidden_dim": 16}),
+    "electra": ("electra", bert(name="ElectraTokenizer"), {"embedding_size": 8}),
+    "mobilebert": ("mobilebert", bert(name="MobileBertTokenizer"), {"embedding_size": 8,
+                                                                    "intra_bottleneck_size": 16}),
+    "convbert": ("convbert", bert(name="ConvBertTokenizer"), {"embedding_size": 8, "conv_kernel_size": 3}),
+    "squeezebert": ("squeezebert", bert(name="SqueezeBertTokenizer"), {"embedding_size": 16, "q_groups": 1,
+                    "k_groups": 1, "v_groups": 1, "post_attention_groups": 1, "intermediate_groups": 1,
+                    "output_groups": 1}),
+    "nystromformer": ("nystromformer", bert(), {"num_landmarks": 4, "segment_means_seq_len": 4}),
+    "fnet": ("fnet", bert(), {}),
+    "albert": ("albert", bert(), {"embedding_size": 8}),
+    "rembert": ("rembert", bert(), {"input_embedding_size": 8, "output_embedding_size": 8}),
+    "modernbert": ("modernbert", bert(), {"global_attn_every_n_layers": 2, "local_attention": 8, "pad_token_id": 0}),
+    "deberta-v2": ("deberta-v2", bert(), {"relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+                                          "position_biased_input": False}),
+    "deberta": ("deberta", bert(), {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "roberta": ("roberta", bytes_(name="RobertaTokenizer"), {"pad_token_id": 1}),
+    "roberta, space before": ("roberta", bytes_(name="RobertaTokenizer", add_prefix_space=True), {"pad_token_id": 1}),
+    "roberta, no class": ("roberta", bytes_(name=None), {"pad_token_id": 1}),
+    "longformer": ("longformer", bytes_(name="LongformerTokenizer"), {"pad_token_id": 1, "attention_window": 8,
+                                                                      "max_position_embeddings": 80}),
+    "mpnet": ("mpnet", bert(), {"pad_token_id": 1}),
+    "big_bird": ("big_bird", bert(), {"block_size": 4, "num_random_blocks": 1}),
+    "bart": ("bart", bytes_(name="BartTokenizer"), {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
+             "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16,
+             "decoder_ffn_dim": 16, "pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0,
+             "decoder_start_token_id": 2}),
+    "xlnet": ("xlnet", bert(), {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 16}),
+    "funnel": ("funnel", bert(), {"block_sizes": [1, 1], "d_model": 16, "n_head": 2, "d_head": 8, "d_inner": 16}),
+    "gpt2, padding named": ("gpt2", bytes_(name="GPT2Tokenizer", roberta=False), {"n_embd": 16, "n_layer": 1,
+                            "n_head": 2, "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0}),
+    "gpt2, no padding": ("gpt2", bytes_(name="GPT2Tokenizer", roberta=False), {"n_embd": 16, "n_layer": 1,
+                         "n_head": 2, "pad_token_id": None, "eos_token_id": 0, "bos_token_id": 0}),
+    "gpt2, space before": ("gpt2", bytes_(name="GPT2Tokenizer", roberta=False, add_prefix_space=True), {"n_embd": 16,
+                           "n_layer": 1, "n_head": 2, "pad_token_id": None, "eos_token_id": 0, "bos_token_id": 0}),
+    "llama": ("llama", bert(), {"num_key_value_heads": 2, "pad_token_id": None, "eos_token_id": 3, "bos_token_id": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_classifiers_of_texts(name: str, tmp_path: Path) -> None:
+    kind, tokens, settings = MODELS[name]
+    folder = classifier(tmp_path / "m", kind, tokens, **settings)
+    inputs = [t for t in (*TEXTS, *PAIRS, *LONG) if t or kind not in ("gpt2", "funnel")]  # too few tokens
+    found, expected = packed_answers(folder, inputs), answers_of_the_library(folder, inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+REFUSED: dict[str, tuple[str, Tokens, dict[str, Any], str]] = {
+    "another class's tokens": ("qwen2", bert(), {"num_key_value_heads": 2, "pad_token_id": 0},
+                               "Qwen2Tokenizer of transformers makes other tokens than tokenizer.json says"),
+    "an odd side": ("bert", bert(truncation_side="middle"), {}, "truncation_side is 'middle'"),
+    "a flag that is a word": ("bert", bert(name="BertTokenizer", do_lower_case="yes"), {}, "do_lower_case is 'yes'"),
+    "several labels at once": ("bert", bert(), {"problem_type": "multi_label_classification"}, "several labels"),
+    "an unknown activation": ("bert", bert(), {"sentence_transformers": {"activation_fn": "torch.nn.Tanh"}}, "Tanh"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str, tmp_path: Path) -> None:
+    kind, tokens, settings, words = REFUSED[name]
+    folder = classifier(tmp_path / "m", kind, tokens, **settings)
+    with pytest.raises(ModelError, match=words):
+        packed_answers(folder, TEXTS)
+
+
+# --- one output ----------------------------------------------------------------------------------------------
+
+SCALE = Schema("regression", (), (), "pearson")
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("said", "activation"),
+    [
+        ({}, "none"),
+        ({"problem_type": "regression"}, "none"),
+        ({"sentence_transformers": {"activation_fn": SIGMOID, "version": "5.1.0"}}, "sigmoid"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "none"),
+        ({"sbert_ce_default_activation_function": SIGMOID}, "sigmoid"),
+    ],
+)
+def test_values_of_a_cross_encoder(said: dict[str, Any], activation: str, tmp_path: Path) -> None:
+    """As ``CrossEncoder.predict`` applies what the configuration names."""
+    folder = classifier(tmp_path / "m", "bert", bert(), id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, **said)
+    with quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        raw = torch.cat([network(**tokenizer(*p, return_tensors="pt")).logits[:, 0] for p in PAIRS])
+    expected = (raw.sigmoid() if activation == "sigmoid" else raw).numpy()
+    np.testing.assert_allclose(packed_answers(folder, PAIRS, SCALE), expected, atol=1e-5)
+
+
+def test_one_output_for_two_classes(tmp_path: Path) -> None:
+    """transformers' pipeline takes the sigmoid of a single output, which is the second class's."""
+    names = {"id2label": {0: "yes"}, "label2id": {"yes": 0}}
+    folder = classifier(tmp_path / "m", "bert", bert(), **names)
+    with quiet():
+        pipeline = transformers.pipeline("text-classification", model=str(folder), device="cpu")
+    expected = np.array([pipeline(t)[0]["score"] for t in TEXTS])
+    format_ = TransformersFormat()
+    settings = {**format_.check(folder, SCHEMA), "columns": [0, 1]}
+    assert format_.label_names(folder, SCHEMA, settings) == ["LABEL_0", "yes"]
+    found = format_.load(folder, SCHEMA, settings).predict(TEXTS)
+    np.testing.assert_allclose(found[:, 1], expected, atol=1e-5)
+
+
+def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
+    folder = classifier(tmp_path / "m", "bert", bert(model_max_length=40))
+    format_ = TransformersFormat()
+    model = format_.load(folder, SCHEMA, format_.check(folder, SCHEMA))
+    model.predict(LONG + TEXTS)
+    (remark,) = remarks_of(model)
+    assert remark.startswith("2 of 12 texts are longer than the 40 tokens that are read (the model could read 64")
+    model.predict(TEXTS)
+    assert remarks_of(model) == ()
