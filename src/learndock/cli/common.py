@@ -37,7 +37,9 @@ def read_data(
 
 
 def warn_cut(settings: Mapping[str, Any]) -> None:
-    """Say how many prompts and completions were longer than the space reads."""
+    """Say what the helper could not read, as a spec's settings have it."""
+    for remark in (settings.get("reading") or {}).get("remarks", []):
+        warn(str(remark))
     cut = settings.get("cut") or {}
     for what, side in (("prompts", "beginning"), ("completions", "end")):
         if count := cut.get(what, 0):

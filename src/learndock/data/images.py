@@ -89,6 +89,16 @@ def check_image(image: Image) -> None:
         opened.load()
 
 
+def image_size(image: Image) -> tuple[int, int]:
+    """Width and height as the header says; nothing is decoded.
+
+    Raises:
+        DataError, MissingExtra: see ``decode``.
+    """
+    width, height = _open(image).size
+    return int(width), int(height)
+
+
 def read_image_file(path: Path, name: str) -> Image:
     """The image in a file; the bytes only, nothing is decoded.
 

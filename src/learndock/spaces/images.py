@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from learndock.data.images import Image, pillow_image
 from learndock.errors import DataError, SpaceError
 from learndock.spaces.philox import stream
+from learndock.spaces.reading import image_remarks, sample
 
 #: How inputs become pixels, in words: hashed into a space's id.
 DECODING = "first frame, turned as EXIF says, 16 bits to 8 by rounding, transparency on white, RGB"
@@ -38,6 +39,10 @@ class ImageEncoder:
             DataError: an input is no image, or cannot be read.
         """
         return [self._pixels(i) for i in inputs]
+
+    def reading(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """What resizing takes from ``inputs`` (see ``reading.image_remarks``); empty where nothing is odd."""
+        return image_remarks([i for i in sample(inputs) if isinstance(i, Image)], self.size)
 
     def _pixels(self, value: Any) -> NDArray[np.uint8]:
         if not isinstance(value, Image):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from learndock.data.prompts import Asked, Prompt
 from learndock.errors import DataError, SpaceError
+from learndock.spaces.reading import Vocabulary, sample, text_remarks, unknown_token
 
 #: Characters of one turn that are tokenized: see ``text.MAX_CHARACTERS``. The end of a prompt is kept.
 MAX_CHARACTERS = 16_384
@@ -168,6 +169,14 @@ class PromptEncoder:
         longest = self.completion_tokens
         completions = sum(any(len(self.format.completion(c)) > longest for c in a.completions) for a in asked)
         return {"prompts": prompts, "completions": completions}
+
+    def reading(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """What could not be read of ``inputs`` (see ``reading.text_remarks``); lengths are told by ``cut``."""
+        texts = [
+            t.text if isinstance(t, Prompt) else " ".join(t) if isinstance(t, tuple) else t for t in sample(inputs)
+        ]
+        vocabulary = Vocabulary(self.format.tokenizer, unknown_token(self.format.tokenizer))
+        return text_remarks(vocabulary, [t[-MAX_CHARACTERS:] for t in texts], [], "")
 
     def pad_batch(self, laid: Sequence[Integers]) -> dict[str, NDArray[Any]]:
         """The graph's inputs for examples as ``__call__`` laid them out.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import DataError
+from learndock.spaces.reading import Vocabulary, sample, text_remarks, unknown_token
 
 #: Characters of one text that are tokenized: more than any window of tokens holds (tokens of 30 characters
 #: would be needed to run out), and a bound on the time that one input can take.
@@ -39,6 +40,22 @@ class TextEncoder:
         """
         prepared = [self._prepare(i) for i in inputs]
         return [np.array(e.ids, np.int64) for e in self.tokenizer.encode_batch(prepared)]
+
+    def reading(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """What could not be read of ``inputs`` (see ``reading.text_remarks``); empty where nothing is odd."""
+        chosen = sample(inputs)
+        encodings = self.tokenizer.encode_batch([self._prepare(i) for i in chosen])
+        texts = [" ".join(i) if isinstance(i, tuple) else i for i in chosen]
+        cut = [
+            bool(e.overflowing) or any(len(p) > MAX_CHARACTERS for p in (i if isinstance(i, tuple) else (i,)))
+            for i, e in zip(chosen, encodings, strict=True)
+        ]
+        if self.template is not None:  # texts were shortened before they were encoded
+            frame = len(self.tokenizer.encode(self.template.replace("{text}", "")).ids)
+            whole = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+            cut = [bool(e.overflowing) or len(e.ids) > self.max_tokens - frame - 1 for e in whole]
+        vocabulary = Vocabulary(self.tokenizer, unknown_token(self.tokenizer))
+        return text_remarks(vocabulary, [t[:MAX_CHARACTERS] for t in texts], cut, f"{self.max_tokens} tokens")
 
     def _prepare(self, value: Any) -> str | tuple[str, str]:
         parts = value if isinstance(value, tuple) else (value,)

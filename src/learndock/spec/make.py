@@ -17,6 +17,7 @@ from learndock.errors import DataError, ModelError, UsageError
 from learndock.spaces.heads import HeadName, head_for
 from learndock.spaces.helper import Progress
 from learndock.spaces.onnx_helper import load_helper
+from learndock.spaces.reading import what_was_not_read
 from learndock.spaces.space import Space, default_space, get_space
 from learndock.spec import generation, statistics
 from learndock.spec.onepass import Contributions, SoftLabels, contribute, indicators, sum_groups
@@ -105,8 +106,11 @@ def make_spec(
     if recipe == "one-pass":
         if settings:
             raise UsageError(f"one-pass has no settings {', '.join(settings)}")
-        return _one_pass(space, common, full, progress)
-    return _paper(space, common, targets, full, progress, settings)
+        spec = _one_pass(space, common, full, progress)
+    else:
+        spec = _paper(space, common, targets, full, progress, settings)
+    unread = what_was_not_read(load_helper(space), examples.inputs)
+    return replace(spec, settings={**spec.settings, "reading": unread}) if unread else spec
 
 
 def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDArray[Any]:
