@@ -23,7 +23,7 @@ import numpy as np
 from learndock.data import Examples, Schema
 from learndock.data.choose import few_shot
 from learndock.data.prompts import Prompt
-from learndock.search.ranking import rank
+from learndock.search.score import rank
 from learndock.spaces import Space, get_space
 from learndock.spec import Spec, make_spec, read_spec, write_spec
 

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from learndock import Examples, Schema, Spec, get_space, make_spec, read_examples
 from learndock.data.choose import few_shot
 from learndock.data.metrics import score
-from learndock.search.ranking import rank
+from learndock.search.score import rank
 from learndock.spaces.onnx_helper import load_helper
 
 OWNER_TRAINING = 800

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.poison_pool import Named, Pool, make_pool
-from learndock.dock.gate import Newcomer, check_newcomer, unit_rows
+from learndock.dock.gate import Newcomer, check_newcomer
 from learndock.dock.storage.records import Records
 from learndock.dock.storage.sqlite import created
 from learndock.errors import SuspectSpec
-from learndock.search.ranking import rank
+from learndock.search.score import rank, unit_rows
 
 Floats = NDArray[np.float32]
 EVIL = "evil"
@@ -173,7 +173,7 @@ def searched(
     owners = [n.split("/")[0] for n in shelf.names] + [f"{EVIL}-{i}" for i in range(len(added))]
     found = []
     for query in queries:
-        score = rank(query.spec, domains, behaviours, reliability, owners).score
+        score = rank(query.spec, domains, behaviours, reliability, owners).key
         found.append(int(score.argmax()) if attack is None else int((score > score[len(shelf.names)]).sum()))
     return np.array(found)
 
@@ -246,7 +246,7 @@ def honest(shelf: Shelf, queries: Sequence[Named]) -> dict[str, float]:
     owners = [n.split("/")[0] for n in shelf.names]
     ten = np.zeros_like(strange)
     for row, query in enumerate(queries):
-        score = rank(query.spec, shelf.domains, shelf.behaviours, shelf.reliability, owners).score
+        score = rank(query.spec, shelf.domains, shelf.behaviours, shelf.reliability, owners).key
         ten[row, np.argsort(-score)[:10]] = True
     share = (ten & strange).sum(0) / strange.sum(0)
     return {"shown": shown, "refused": refused, "top10_mean": float(share.mean()), "top10_most": float(share.max())}

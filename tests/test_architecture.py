@@ -19,7 +19,7 @@ PACKAGE = Path(learndock.__file__).parent
 #: In the order in which data flows; a room knows those before it. The first eight are below all rooms.
 ROOMS = (
     "errors", "_version", "files", "notebook", "progress", "settings", "strict_json", "tensor_file",
-    "data", "spaces", "spec", "package", "dock", "index", "search", "reuse", "tour", "demo", "bench",
+    "data", "spaces", "spec", "package", "search", "dock", "reuse", "tour", "demo", "bench",
     "service", "http", "cli",
 )  # fmt: skip
 #: Loaded in an instant and needed by everything, or not at all when learndock is only imported.

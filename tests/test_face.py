@@ -158,7 +158,7 @@ def test_the_schema_may_be_the_examples_own(name: str) -> None:
 
 # --- readable --------------------------------------------------------------------------------------------------
 
-MATCH = Match("a/b@" + "0" * 64, "a/b", 0.713, 0.76, 0.118, 0.9, None, (0.7, 0.72), 0.008)
+MATCH = Match("a/b@" + "0" * 64, "a/b", 0.713, 0.76, 0.118, 0.9, None, (0.7, 0.72), 0.008, 0.713)
 SHOWN = {
     "<Schema: classification of neg, <pos>; accuracy>": SCHEMA,
     "<Schema: regression; pearson>": Schema("regression", (), (), "pearson"),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         LocalDock,
         Problem,
         Record,
-        SpecTable,
+        identify,
         open_dock,
     )
     from learndock.errors import (
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
         try_matches,
         write_predictions,
     )
-    from learndock.search import Filters, Identification, Match, identify
+    from learndock.search import Filters, Identification, Match, SpecTable
     from learndock.spaces import FileSource, Space, get_space, list_spaces
     from learndock.spec import Spec, make_spec, read_spec, similarity, write_spec
 
@@ -189,7 +189,7 @@ _ROOMS = {
         "LocalDock",
         "Problem",
         "Record",
-        "SpecTable",
+        "identify",
         "open_dock",
     ),
     "learndock.errors": (
@@ -251,7 +251,7 @@ _ROOMS = {
         "Filters",
         "Identification",
         "Match",
-        "identify",
+        "SpecTable",
     ),
     "learndock.spaces": (
         "FileSource",

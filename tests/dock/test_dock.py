@@ -182,8 +182,8 @@ def test_added_listed_found_and_exported(dock: LocalDock, good: Path, tmp_path: 
     spec, table = read_spec(good / "specs" / "tiny.spec"), dock.vectors(SPACE_ID)
     assert table.domain.dtype == np.float32
     assert (table.domain.shape, table.behaviour.shape) == ((1, 8), (1, 24))
-    assert np.array_equal(table.domain[0], spec.domain)
-    assert np.array_equal(table.behaviour[0], spec.behaviour)
+    np.testing.assert_allclose(table.domain[0], spec.unit_domain, rtol=1e-6)
+    np.testing.assert_allclose(table.behaviour[0], spec.unit_behaviour, rtol=1e-6)
     out = dock.get("ada/good", tmp_path / "sub" / "out")
     assert contents(out) == contents(good)
     assert out.stat().st_mode & 0o777 == 0o755

@@ -75,7 +75,7 @@ def middle(dock: LocalDock) -> tuple[Array, Array]:
 def first_of(dock: LocalDock, name: str) -> tuple[Array, Array]:
     table = dock.vectors(SPACE_ID)
     place = [i.split("@")[0] for i in table.ids].index(name)
-    return table.domain[place], table.behaviour[place]
+    return canonical(table.domain[place]), canonical(table.behaviour[place])
 
 
 def refused(dock: LocalDock, folder: Path, *words: str) -> None:

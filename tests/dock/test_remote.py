@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 import learndock
+from learndock.dock import identify
 from learndock.dock.remote import transfer
+from learndock.dock.remote.ask import redacted
 from learndock.dock.remote.dock import RemoteDock
 from learndock.errors import (
     Conflict,
@@ -30,8 +32,7 @@ from learndock.errors import (
     UsageError,
 )
 from learndock.files import sha256_bytes
-from learndock.search import Filters, identify
-from learndock.search.asking import bare
+from learndock.search import Filters
 from tests.support.docking import SPACE_ID, make_learnware, make_spec
 from tests.support.hub_clients import hashes
 from tests.support.proxy import Heard, Proxy, Told, proxy
@@ -87,12 +88,6 @@ def test_an_address_answers_as_its_folder_does(site: Site, tmp_path: Path, monke
 
 def _contrasts() -> Any:
     return make_spec(np.random.default_rng(6)).behaviour[None] * np.ones((4, 1), np.float32)
-
-
-def test_a_dock_in_a_folder_is_not_asked_for_ids_elsewhere(site: Site) -> None:
-    there = opened(site.url)
-    with pytest.raises(UsageError, match="filters"):
-        identify(there, make_spec(np.random.default_rng(0), kind="task"), allowed=["ada/one@x"])
 
 
 def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
@@ -315,8 +310,8 @@ def test_the_spec_goes_out_without_labels(site: Site) -> None:
         assert _asked(between)
         assert not [h for h in between.heard if h.holds(b"geheim")]
     allowed = [r.id for r in opened(site.url).records()]
-    assert found == identify(site.service.dock, task, allowed=allowed)
-    assert (bare(task).behaviour == task.behaviour).all()
+    assert found == site.service.dock.identify(task, allowed=allowed)
+    assert (redacted(task).behaviour == task.behaviour).all()
 
 
 def _asked(between: Proxy) -> list[Heard]:

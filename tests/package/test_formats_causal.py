@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from learndock.data import Examples, Schema
 from learndock.data.prompts import Prompt
-from learndock.dock import open_dock
+from learndock.dock import identify, open_dock
 from learndock.errors import ModelError, UnsafeModel, UsageError
 from learndock.files import sha256_file
 from learndock.package import open_learnware, pack
@@ -32,7 +32,6 @@ from learndock.reuse import (
     predict,
     write_predictions,
 )
-from learndock.search import identify
 from learndock.spaces import Space
 from learndock.spec import make_spec
 from tests.support.causal import prompts, write_causal, write_causal_adapter, write_gguf

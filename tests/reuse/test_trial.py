@@ -18,7 +18,7 @@ from tests.support import models
 
 
 def match(name: str, score: float) -> Match:
-    return Match(name, name.split("@")[0], score, score, score, 1.0, None, None, None)
+    return Match(name, name.split("@")[0], score, score, score, 1.0, None, None, None, score)
 
 
 @pytest.fixture(scope="module")

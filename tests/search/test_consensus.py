@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from learndock.search import consensus
-from learndock.search.ranking import rank
+from learndock.search.score import rank
 from learndock.spec import Spec
 
 
@@ -155,7 +155,7 @@ def test_a_conspiracy_does_not_reach_users_with_evidence(count: int) -> None:
     owners = [f"owner{i}" for i in range(len(rows))]
     found = rank(asked(0.01, honest), domains, rows, np.ones(len(rows)), owners)
     assert found.consensus is None
-    assert set(np.argsort(-found.score)[:5]) == set(range(5))
+    assert set(np.argsort(-found.key)[:5]) == set(range(5))
 
 
 def test_a_conspiracy_of_few_does_not_outvote_many() -> None:
@@ -165,5 +165,5 @@ def test_a_conspiracy_of_few_does_not_outvote_many() -> None:
         rows = np.concatenate([honest, colluders(count, honest.shape[1])])
         owners = [f"owner{i}" for i in range(len(rows))]
         found = rank(asked(0.5, honest), unit(np.ones((len(rows), 8))), rows, np.ones(len(rows)), owners)
-        first = "honest" if int(found.score.argmax()) < 12 else "colluders"
+        first = "honest" if int(found.key.argmax()) < 12 else "colluders"
         assert first == believed, count

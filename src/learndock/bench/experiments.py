@@ -16,7 +16,8 @@ from learndock.bench.compare import Comparison, Outcome, compare
 from learndock.bench.methods import DEFAULT, METHODS, PARTS, Method, applicable, by_specs, parts, rank_entries
 from learndock.bench.pool import Bench, read_out
 from learndock.data.metrics import score, spearman
-from learndock.search.ranking import p_value_of_best, trust
+from learndock.search.score import trust
+from learndock.search.table import SpecTable
 from learndock.spaces.onnx_helper import load_helper
 from learndock.spec.sketch import fold
 from learndock.spec.spec import Spec
@@ -298,10 +299,9 @@ def _permuted(bench: Bench, task: str, seed: int) -> Spec:
 
 def _chance(bench: Bench, spec: Spec, places: Sequence[int]) -> float:
     specs = [bench.entries[p].spec for p in places]
-    domains = np.stack([s.unit_domain for s in specs])
-    weights = trust(np.array([s.reliability for s in specs])).astype(np.float32)
-    trusted = np.stack([s.unit_behaviour for s in specs]) * weights[:, None]
-    found = p_value_of_best(spec, domains, trusted)
+    domains, behaviours = np.stack([s.domain for s in specs]), np.stack([s.behaviour for s in specs])
+    ids = [bench.entries[p].name for p in places]
+    found = SpecTable(ids, domains, behaviours, np.array([s.reliability for s in specs])).identify(spec).p_value_any
     return 1.0 if found is None else found
 
 

@@ -1,7 +1,7 @@
 """Who chooses: methods that rank a pool's learnwares for a task, and what each may look at.
 
 A method gives one number for each learnware, the larger the better; equal numbers share their place (the chosen score
-is then the mean over those in front). Specs are compared as ``search.ranking`` compares them; variants differ in one
+is then the mean over those in front). Specs are compared as ``search.score`` compares them; variants differ in one
 thing each.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from learndock.bench.baselines import BASELINES
 from learndock.bench.pool import Bench, grade
 from learndock.reuse.trial import MOST, worth
-from learndock.search.ranking import DOMAIN_WEIGHT, rank, trust
+from learndock.search.score import DOMAIN_WEIGHT, rank, trust
 from learndock.spec.spec import Spec
 
 Float = NDArray[np.float64]
@@ -80,7 +80,7 @@ def rank_entries(bench: Bench, spec: Spec, places: Sequence[int]) -> Float:
     specs = [bench.entries[p].spec for p in places]
     domains, behaviours = np.array([s.unit_domain for s in specs]), np.array([s.unit_behaviour for s in specs])
     reliability = np.array([s.reliability for s in specs])
-    return rank(spec, domains, behaviours, reliability, [bench.entries[p].name for p in places]).score
+    return rank(spec, domains, behaviours, reliability, [bench.entries[p].name for p in places]).key
 
 
 def identified(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:

@@ -22,7 +22,7 @@ from learndock.bench.tasks import Question, Task, ask_otherwise
 from learndock.data import Examples
 from learndock.data.examples import Input
 from learndock.data.metrics import score
-from learndock.search.ranking import rank
+from learndock.search.score import rank
 from learndock.spec.spec import Spec
 
 Float = NDArray[np.float64]
@@ -150,7 +150,7 @@ def _first(specs: Sequence[Spec], answers: Sequence[Answer], task: str) -> dict[
         owners = [f"{a.meaning}/{a.quality}" for a in answers]
         ranked = rank(spec, domains, behaviours, trust, owners)
         domain, behaviour = ranked.domain, ranked.behaviour
-        best = int(ranked.score.argmax())
+        best = int(ranked.key.argmax())
         sums["one-pass"] += right[best]
         sums["good first"] += good[best]
         sums["behaviour"] += right[int(behaviour.argmax())]

@@ -41,7 +41,6 @@ def identify(
     """Find the learnwares that fit your task. Your examples stay here; nothing about them is stored."""
     from learndock.errors import UsageError
     from learndock.search import Filters
-    from learndock.search import identify as find
     from learndock.spec import make_spec, read_spec
 
     if (spec is None) == (data is None):
@@ -59,7 +58,7 @@ def identify(
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
         warn_cut(asked.settings)
     filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
-    found = find(opened, asked, top=max(top, trials), filters=filters, seed=seed)
+    found = opened.identify(asked, top=max(top, trials), filters=filters, seed=seed)
     tried = None
     if trials:
         from learndock.reuse import try_matches
@@ -84,6 +83,8 @@ def _print_matches(found: Any, asked: Any, filters: Any) -> None:
             f"Nothing in this dock fits: none of {found.searched} learnwares answers your examples better than the "
             f"same search does with their labels shuffled (p = {show.percent(found.p_value_any)})."
         )
+        if found.reason:
+            show.say(found.reason)
         show.say("The closest, for what it is worth:")
     show.table(
         ["", "learnware", "score", "90% interval", "domain", "behaviour", "reliable", "p-value"],
@@ -102,6 +103,9 @@ def _print_matches(found: Any, asked: Any, filters: Any) -> None:
         ],
         right=["score", "domain", "behaviour", "reliable", "p-value"],
     )
+    for match in found.matches:
+        if not match.can_answer:
+            show.say(f"{match.name} cannot answer all of your task: it has no {', '.join(match.missing)}")
     show.say("domain: knows your kind of inputs. behaviour: answers as your labels do. Both are cosines, 1 is alike.")
     if asked.p_value is not None and asked.p_value > 0.05:
         show.say("Your examples alone say little, so the order is by domain and by what learnwares of it agree on.")

@@ -95,20 +95,20 @@ def _matching(spec: Path, dock: str | None, top: int) -> tuple[list[str], list[f
         UsageError: nothing here fits, or fewer than two of the adapters that do stand on one base.
     """
     from learndock.errors import UsageError
-    from learndock.search import Filters, identify
+    from learndock.search import Filters
     from learndock.spec import read_spec
 
     opened = open_existing(dock)
-    found = identify(opened, read_spec(spec), top=200, filters=Filters(format="causal-peft"))
+    found = opened.identify(read_spec(spec), top=200, filters=Filters(format="causal-peft"))
     if not found.fits:
         raise UsageError("no adapter in this dock fits the task", remedy="name those to merge yourself")
     bases = {m.id: opened.get_record(m.id).manifest.base for m in found.matches}
     first = bases[found.matches[0].id]
-    chosen = [m for m in found.matches if bases[m.id] == first and m.score > 0][:top]
+    chosen = [m for m in found.matches if bases[m.id] == first and m.ranked_by > 0][:top]
     if len(chosen) < 2:
         raise UsageError(
             f"only {found.matches[0].name} stands on its base",
             remedy="there is nothing to merge it with (`learndock get` it)",
         )
-    total = sum(m.score for m in chosen)
-    return [m.id for m in chosen], [m.score / total for m in chosen]
+    total = sum(m.ranked_by for m in chosen)
+    return [m.id for m in chosen], [m.ranked_by / total for m in chosen]

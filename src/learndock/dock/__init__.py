@@ -1,9 +1,9 @@
 """What the dock keeps: records, blobs, and the checks at its door."""
 
 from learndock.dock.admission import Admitted, admit
-from learndock.dock.local import LocalDock, SpecTable
+from learndock.dock.local import LocalDock
 from learndock.dock.open import open_dock, open_local_dock
-from learndock.dock.protocol import Dock, GcResult, Problem, Record
+from learndock.dock.protocol import Dock, GcResult, Problem, Record, identify
 from learndock.dock.storage.blobs import BlobStore, DiskBlobs
 
 __all__ = [
@@ -15,8 +15,8 @@ __all__ = [
     "LocalDock",
     "Problem",
     "Record",
-    "SpecTable",
     "admit",
+    "identify",
     "open_dock",
     "open_local_dock",
 ]

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import SuspectSpec
+from learndock.search.score import unit_rows
 from learndock.spec.spec import Array
 
 #: Cosine of two behaviours from which on, in either direction, one is a copy of the other.
@@ -258,9 +259,3 @@ def _sample(names: Sequence[str]) -> list[str]:
             if len(chosen) == SAMPLE:
                 break
     return chosen
-
-
-def unit_rows(matrix: NDArray[np.float32]) -> Array:
-    """Rows of length one; zero rows stay."""
-    lengths = np.sqrt(np.einsum("nk,nk->n", matrix, matrix))[:, None]
-    return np.asarray(matrix / np.maximum(lengths, np.float32(1e-30)), np.float32)

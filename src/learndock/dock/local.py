@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-
-import numpy as np
-from numpy.typing import NDArray
 
 from learndock.dock.admission import Admit, Admitted, admit
 from learndock.dock.protocol import GcResult, Problem, Record, records_table
@@ -21,26 +17,13 @@ from learndock.dock.storage.rebuild import rebuild
 from learndock.dock.storage.records import Row
 from learndock.dock.storage.specs import stored_spec
 from learndock.dock.storage.verify import verify
-from learndock.errors import Corrupt, PackageError
+from learndock.errors import Corrupt, PackageError, SpaceMismatch
 from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
-from learndock.spec.spec import Array, Spec
-
-
-@dataclass(frozen=True, eq=False)
-class SpecTable:
-    """The specs of a space in order of addition.
-
-    ``domain`` ``(N, D)`` and ``behaviour`` ``(N, k)`` are float32, ``reliability`` ``(N,)`` float64.
-    """
-
-    ids: tuple[str, ...]
-    domain: Array
-    behaviour: Array
-    reliability: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.ids)
+from learndock.search.answer import Answers, Identification, Match, answerable
+from learndock.search.filters import EVERY, Filters
+from learndock.search.table import SpecTable
+from learndock.spec.spec import Spec, difference
 
 
 class LocalDock:
@@ -148,23 +131,57 @@ class LocalDock:
         return stored_spec(self.storage.blobs, record.manifest, entry, file)
 
     def vectors(self, space_id: str, *, names: Sequence[str] | None = None) -> SpecTable:
-        """Return all specs of a space, or those of some learnwares; empty where there are none.
+        """Return the specs of a space, all or those of the learnwares ``names``, in order of addition.
 
         Raises:
             Corrupt: the database is damaged.
         """
         with self.storage.read() as records:
             ids, domain, behaviour, reliability = records.table(space_id, names)
-        return SpecTable(tuple(ids), self._matrix(domain), self._matrix(behaviour), np.array(reliability, np.float64))
+        return SpecTable(ids, domain, behaviour, reliability)
 
-    def _matrix(self, rows: list[bytes]) -> NDArray[np.float32]:
-        width = len(rows[0]) if rows else 0
-        if any(len(row) != width for row in rows):
-            raise Corrupt(
-                "specs of one space differ in width", remedy="run `learndock rebuild`", about=self.storage.database
-            )
-        flat = np.frombuffer(b"".join(rows), dtype="<f4").astype(np.float32)
-        return flat.reshape(len(rows), width // 4)
+    def identify(
+        self,
+        spec: Spec,
+        *,
+        top: int = 10,
+        filters: Filters = EVERY,
+        allowed: Collection[str] | None = None,
+        seed: int = 0,
+    ) -> Identification:
+        """See ``Dock.identify``; the ids ``allowed`` limit further which learnwares are ranked."""
+        table = self.vectors(spec.space_id)
+        if not filters.empty:
+            passing = {r.id for r in self.records() if filters.passes(r.manifest)}
+            allowed = passing if allowed is None else passing & set(allowed)
+        rows = None if allowed is None else table.rows_of(allowed)
+        found = table.identify(spec, rows, top=top, seed=seed)
+        if not len(table):
+            self.refuse_other_space(spec, self.records())
+        answers = self._answers(found.matches)
+        return answerable(found, spec, top, lambda match: answers[match.id])
+
+    def refuse_other_space(self, spec: Spec, records: Iterable[Record]) -> None:
+        """Say what differs where ``records`` have specs, but none in the space of ``spec``.
+
+        Raises:
+            SpaceMismatch
+        """
+        for record in records:
+            for entry in record.manifest.specs:
+                if entry.space_id == spec.space_id:
+                    return
+                what = "; ".join(difference(spec.space, self.spec(record.id, entry.space_id).space))
+                raise SpaceMismatch(
+                    "no learnware of this dock has a spec of this task's space: "
+                    f"for one, {record.name} differs in {what}",
+                    remedy="make the task's spec with the dock's space and recipe",
+                )
+
+    def _answers(self, matches: Sequence[Match]) -> dict[str, Answers]:
+        with self.storage.read() as records:
+            rows = {match.id: records.row(match.name) for match in matches}
+        return {which: Answers() if row is None else Answers.of(_record(row).manifest) for which, row in rows.items()}
 
 
 def _record(row: Row) -> Record:

@@ -15,6 +15,8 @@ from learndock.errors import NotFound
 from learndock.notebook import html_table
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest, SpecFile
+from learndock.search.answer import Identification
+from learndock.search.filters import EVERY, Filters
 from learndock.spec.spec import Spec
 
 
@@ -172,3 +174,23 @@ class Dock(Protocol):
             Corrupt: the stored bytes are damaged.
         """
         ...
+
+    def identify(self, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0) -> Identification:
+        """Rank the learnwares for the task ``spec``; ``filters`` limit which ones.
+
+        A service is sent the spec without the names of its labels.
+
+        Raises:
+            UsageError: ``spec`` is a model's, or ``top`` is below 1.
+            SpaceMismatch: the dock has specs, but none of this space; the message says what differs.
+        """
+        ...
+
+
+def identify(dock: Dock, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0) -> Identification:
+    """Rank the learnwares of ``dock`` for the task ``spec`` (see ``Dock.identify``).
+
+    Raises:
+        UsageError, SpaceMismatch: see ``Dock.identify``.
+    """
+    return dock.identify(spec, top=top, filters=filters, seed=seed)

@@ -26,7 +26,7 @@ from learndock.errors import DataError, NotFound, PackageError, UsageError
 from learndock.notebook import html_table, number
 from learndock.package.learnware import open_learnware
 from learndock.reuse.evaluate import evaluate
-from learndock.search.ranking import Match
+from learndock.search.answer import Match
 
 #: How many of the first matches are worth a download.
 MOST = 5
@@ -109,7 +109,7 @@ def try_matches(
         found.append(_try(dock, match, examples, schema, mapping or {}))
     if report is not None:
         report("trying", len(chosen), len(chosen))
-    return tuple(sorted(found, key=lambda t: -worth(schema, t.score, t.match.score)))
+    return tuple(sorted(found, key=lambda t: -worth(schema, t.score, t.match.ranked_by)))
 
 
 def _try(dock: Dock, match: Match, examples: Examples, schema: Schema, mapping: Mapping[str, str]) -> Trial:

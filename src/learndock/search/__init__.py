@@ -1,6 +1,11 @@
-"""Finding the learnware that fits, and saying how sure that is."""
+"""Ranking learnwares for a task, and saying how sure that is: numbers only, no dock.
 
-from learndock.search.filters import Filters
-from learndock.search.ranking import Identification, Match, identify
+A dock gives its specs of a space as a ``SpecTable`` and asks it. What differs between docks, who may see what and where
+the numbers are, is the dock's.
+"""
 
-__all__ = ["Filters", "Identification", "Match", "identify"]
+from learndock.search.answer import Identification, Match
+from learndock.search.filters import EVERY, Filters
+from learndock.search.table import SpecTable
+
+__all__ = ["EVERY", "Filters", "Identification", "Match", "SpecTable"]

@@ -1,15 +1,15 @@
-"""Which learnwares are looked at: by format, type of task, license, base model and owner."""
+"""Which learnwares are ranked: by format, type of task, license, base model and owner."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from learndock.dock import Record
+from learndock.package.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What a learnware must be to be looked at; None for whatever it is."""
+    """What a learnware must be to be ranked; None is no condition."""
 
     format: str | None = None
     task: str | None = None
@@ -19,22 +19,21 @@ class Filters:
 
     @property
     def empty(self) -> bool:
-        """Whether every learnware is taken."""
+        """Whether every learnware passes."""
         return self == Filters()
 
     def to_dict(self) -> dict[str, str]:
-        """What is asked for, by name."""
+        """Return the conditions that are set, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def take(self, record: Record) -> bool:
-        """Whether a learnware is such a one."""
-        manifest = record.manifest
+    def passes(self, manifest: Manifest) -> bool:
+        """Whether a learnware passes every filter."""
         return (
             (self.format is None or manifest.format == self.format)
             and (self.task is None or manifest.task.get("type") == self.task)
             and (self.license is None or (manifest.license or "").casefold() == self.license.casefold())
             and (self.base is None or (manifest.base is not None and manifest.base.name == self.base))
-            and (self.owner is None or record.name.partition("/")[0].casefold() == self.owner.casefold())
+            and (self.owner is None or manifest.name.partition("/")[0].casefold() == self.owner.casefold())
         )
 
 

@@ -11,17 +11,15 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
-from learndock.errors import NotFound, SpaceMismatch
+from learndock.errors import NotFound
+from learndock.search.answer import Answers, Identification, answerable
 from learndock.search.filters import EVERY, Filters
-from learndock.search.prepared import Prepared, Rows
-from learndock.search.ranking import Identification
+from learndock.search.table import Rows, SpecTable
 from learndock.service.principal import Principal
 from learndock.service.repositories import Repositories
-from learndock.spec.spec import Spec, difference
+from learndock.spec.spec import Spec
 
 #: Another process's changes are looked for this often.
 SECONDS = 0.5
@@ -38,7 +36,7 @@ class _Picture:
     private: dict[str, tuple[Record, ...]]
     #: Name without case -> owner without case, of those that are private.
     hidden: dict[str, str]
-    spaces: dict[str, Prepared] = field(default_factory=dict)
+    spaces: dict[str, SpecTable] = field(default_factory=dict)
     #: Rows of the public records in each space.
     rows: dict[str, Rows] = field(default_factory=dict)
 
@@ -59,7 +57,7 @@ class Catalogue:
     def records(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
         """Learnwares that ``who`` may see, in order of addition."""
         found = self._now().visible(who)
-        return list(found) if filters.empty else [r for r in found if filters.take(r)]
+        return list(found) if filters.empty else [r for r in found if filters.passes(r.manifest)]
 
     def record(self, who: Principal, which: str) -> Record:
         """The learnware ``owner/name``, or ``owner/name@`` and at least 6 digits of its version.
@@ -85,16 +83,17 @@ class Catalogue:
 
         Raises:
             SpaceMismatch: they may see specs, but none of this space; the message says what differs.
-            UsageError: see ``search.identify``.
+            UsageError: see ``Dock.identify``.
         """
         picture = self._now()
-        prepared = self._space(picture, spec.space_id)
+        table = self._space(picture, spec.space_id)
         rows = picture.rows.get(spec.space_id)
         if rows is None or not filters.empty or any(owner in picture.private for owner in who.owners):
-            rows = _rows(prepared, self.records(who, filters))
+            rows = table.rows_of(r.id for r in self.records(who, filters))
+        found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
-            self._explain_empty(who, spec)
-        return prepared.identify(spec, rows, top=top, seed=seed)
+            self._dock.refuse_other_space(spec, self.records(who))
+        return answerable(found, spec, top, lambda m: Answers.of(picture.records[m.name.casefold()].manifest))
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
         """Space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
@@ -179,50 +178,31 @@ class Catalogue:
         )
         if before is not None:
             ids = {r.id for r in found}
-            for space_id, prepared in before.spaces.items():
-                picture.spaces[space_id] = self._brought_up(prepared, space_id, found, ids)
-                picture.rows[space_id] = _rows(picture.spaces[space_id], picture.public)
+            for space_id, table in before.spaces.items():
+                picture.spaces[space_id] = self._brought_up(table, space_id, found, ids)
+                picture.rows[space_id] = picture.spaces[space_id].rows_of(r.id for r in picture.public)
         return picture
 
-    def _brought_up(self, prepared: Prepared, space_id: str, found: Iterable[Record], ids: set[str]) -> Prepared:
-        gone = [name for name in prepared.rows if name not in ids]
-        new = [
-            r for r in found if r.id not in prepared.rows and any(s.space_id == space_id for s in r.manifest.specs)
-        ]  # fmt: skip
+    def _brought_up(self, table: SpecTable, space_id: str, found: Iterable[Record], ids: set[str]) -> SpecTable:
+        gone = [name for name in table.rows if name not in ids]
+        new = [r for r in found if r.id not in table.rows and any(s.space_id == space_id for s in r.manifest.specs)]
         if gone:
-            prepared = prepared.without(gone)
+            table = table.without(gone)
         if new:
-            table = self._dock.vectors(space_id, names=[r.name for r in new])
-            if len(table):
-                prepared = prepared.added(table.ids, table.domain, table.behaviour, table.reliability)
-        return prepared
+            more = self._dock.vectors(space_id, names=[r.name for r in new])
+            if len(more):
+                table = table.added(more)
+        return table
 
-    def _space(self, picture: _Picture, space_id: str) -> Prepared:
+    def _space(self, picture: _Picture, space_id: str) -> SpecTable:
         found = picture.spaces.get(space_id)
         if found is not None:
             return found
         with self._lock:
             if space_id not in picture.spaces:
                 table = self._dock.vectors(space_id)
-                prepared = Prepared(table.ids, table.domain, table.behaviour, table.reliability)
                 if not len(table):
-                    return prepared  # whoever asks for spaces that are not there must not fill the memory
-                picture.spaces[space_id] = prepared
-                picture.rows[space_id] = _rows(prepared, picture.public)
+                    return table  # questions about spaces that no spec is of must not fill the memory
+                picture.spaces[space_id] = table
+                picture.rows[space_id] = table.rows_of(r.id for r in picture.public)
             return picture.spaces[space_id]
-
-    def _explain_empty(self, who: Principal, spec: Spec) -> None:
-        for record in self.records(who):
-            for entry in record.manifest.specs:
-                if entry.space_id == spec.space_id:
-                    return
-                what = "; ".join(difference(spec.space, self._dock.spec(record.id, entry.space_id).space))
-                raise SpaceMismatch(
-                    f"no learnware here has a spec of this task's space: for one, {record.name} differs in {what}. "
-                    "Make the task's spec with the dock's space and recipe"
-                )
-
-
-def _rows(prepared: Prepared, records: Iterable[Record]) -> Rows:
-    found = [prepared.rows[r.id] for r in records if r.id in prepared.rows]
-    return np.array(sorted(found), dtype=np.intp)

@@ -21,13 +21,13 @@ from learndock.data import Examples, Schema
 from learndock.data.choose import few_shot
 from learndock.data.images import Image
 from learndock.data.metrics import score
-from learndock.dock import LocalDock, open_dock
+from learndock.dock import LocalDock, identify, open_dock
 from learndock.errors import Corrupt, NotFound, PackageError, SpecError
 from learndock.package import Learnware, open_learnware, pack
 from learndock.package.extras import need
 from learndock.progress import Progress
 from learndock.reuse import evaluate, finetune, predict
-from learndock.search import Identification, Match, identify
+from learndock.search import Identification, Match
 from learndock.spaces import Space, default_space, get_space
 from learndock.spec import make_spec
 from learndock.spec.spec import identity

@@ -11,7 +11,7 @@ import numpy as np
 
 from learndock.dock import LocalDock
 from learndock.files import atomic_write
-from learndock.search.ranking import trust
+from learndock.search.score import trust
 from learndock.spec.spec import unit
 from learndock.tour.data import TourTask
 from learndock.tour.visit import Visit

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 from learndock.dock.admission import Admit, admit
 from learndock.dock.protocol import Problem, Record
 from learndock.dock.remote import credentials
+from learndock.dock.remote.ask import identification, redacted
 from learndock.dock.remote.session import Session
 from learndock.dock.remote.transfer import Download, upload
 from learndock.dock.storage import lookup as meant
@@ -25,6 +26,9 @@ from learndock.dock.storage.specs import checked_spec
 from learndock.errors import Corrupt, NotFound, PackageError, ServiceError
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest
+from learndock.search.answer import CANDIDATES, Identification, answerable, check_question
+from learndock.search.filters import EVERY, Filters
+from learndock.spec.file import spec_to_bytes
 from learndock.spec.spec import Spec, canonical
 
 PAGE = 200
@@ -144,11 +148,20 @@ class RemoteDock:
             copy_checked(stream, source, sha256=file.sha256, size=file.size, where=where)
         return checked_spec(source.getvalue(), entry, where=where)
 
-    def rank(self, spec: bytes, *, top: int, filters: dict[str, str], seed: int) -> Any:
-        """The service's answer to the bytes of a task's spec (see ``search.identify``)."""
+    def identify(self, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0) -> Identification:
+        """See ``Dock.identify``; what needs the names of the task's labels is done here.
+
+        Raises:
+            ServiceError: the service's answer is not one.
+        """
+        check_question(spec, top)
         headers = {"Content-Type": "application/octet-stream"}
-        query = urlencode({"top": top, "seed": seed, **filters})
-        return self.session.json("POST", f"/identify?{query}", spec, headers=headers)
+        query = urlencode({"top": max(top, CANDIDATES), "seed": seed, **filters.to_dict()})
+        answer = self.session.json("POST", f"/identify?{query}", spec_to_bytes(redacted(spec)), headers=headers)
+        try:
+            return answerable(identification(answer), spec, top)
+        except (KeyError, TypeError, ValueError):
+            raise self._strange() from None
 
     # -- inside -------------------------------------------------------------------------------------------
 

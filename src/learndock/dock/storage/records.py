@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from learndock.dock.storage.sqlite import Connection
 from learndock.errors import Corrupt
@@ -106,8 +107,12 @@ class Records:
 
     def table(
         self, space_id: str, names: Sequence[str] | None = None
-    ) -> tuple[list[str], list[bytes], list[bytes], list[float]]:
-        """Ids, domains, behaviours (raw float32) and reliabilities of the visible specs of a space, as added."""
+    ) -> tuple[list[str], Array, Array, NDArray[np.float64]]:
+        """Ids, domains ``(N, D)``, behaviours ``(N, k)`` and reliabilities of the visible specs of a space, as added.
+
+        Raises:
+            Corrupt: the vectors differ in length.
+        """
         asked = (
             "SELECT l.name || '@' || l.digest, s.domain, s.behaviour, s.reliability "
             "FROM specs s JOIN learnwares l USING (name) "
@@ -125,7 +130,8 @@ class Records:
                     (space_id, *names[start : start + 500]),
                 ).fetchall()
             ]
-        return [r[0] for r in found], [r[1] for r in found], [r[2] for r in found], [r[3] for r in found]
+        domain, behaviour = _rows([r[1] for r in found]), _rows([r[2] for r in found])
+        return [r[0] for r in found], domain, behaviour, np.array([r[3] for r in found], np.float64)
 
     def spaces(self) -> dict[str, tuple[str, int]]:
         """Space id -> its name and the number of visible specs."""

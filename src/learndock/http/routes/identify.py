@@ -34,6 +34,12 @@ class MatchSchema(BaseSchema):
     consensus: float | None
     interval: tuple[float, float] | None
     p_value: float | None
+    ranked_by: float
+    task_type: str
+    classes: int
+    labels: list[str]
+    can_answer: bool
+    missing: list[str]
 
 
 class IdentificationSchema(BaseSchema):
@@ -42,6 +48,7 @@ class IdentificationSchema(BaseSchema):
     fits: bool
     p_value_any: float | None
     searched: int
+    reason: str | None
     matches: list[MatchSchema]
     closest: list[MatchSchema]
 
