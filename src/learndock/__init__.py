@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         read_examples,
     )
     from learndock.dock import (
+        Admitted,
         Dock,
         GcResult,
         LocalDock,
@@ -91,11 +92,13 @@ if TYPE_CHECKING:
         try_matches,
         write_predictions,
     )
-    from learndock.search import Filters, Identification, Match, SpecTable
+    from learndock.search import Answers, Filters, Identification, Match, SpecTable
     from learndock.spaces import FileSource, Space, get_space, list_spaces
     from learndock.spec import Spec, make_spec, read_spec, similarity, write_spec
 
 __all__ = [
+    "Admitted",
+    "Answers",
     "Base",
     "Conflict",
     "Corrupt",
@@ -184,6 +187,7 @@ _ROOMS = {
         "read_examples",
     ),
     "learndock.dock": (
+        "Admitted",
         "Dock",
         "GcResult",
         "LocalDock",
@@ -248,6 +252,7 @@ _ROOMS = {
         "write_predictions",
     ),
     "learndock.search": (
+        "Answers",
         "Filters",
         "Identification",
         "Match",

@@ -63,7 +63,7 @@ class LocalDock:
         """Publish a learnware that was admitted; with ``stored`` its files are in the blob store already.
 
         Raises:
-            See ``add``.
+            PackageError, SpecError, SuspectSpec, Conflict, StorageFull: see ``Dock.add``.
         """
         row = publish(self.storage, admitted, vouched=vouched, progress=progress, stored=stored)
         return Record(row.name, row.digest, admitted.manifest, row.sequence)

@@ -4,8 +4,8 @@ A dock gives its specs of a space as a ``SpecTable`` and asks it. What differs b
 the numbers are, is the dock's.
 """
 
-from learndock.search.answer import Identification, Match
+from learndock.search.answer import Answers, Identification, Match
 from learndock.search.filters import EVERY, Filters
 from learndock.search.table import SpecTable
 
-__all__ = ["EVERY", "Filters", "Identification", "Match", "SpecTable"]
+__all__ = ["EVERY", "Answers", "Filters", "Identification", "Match", "SpecTable"]
