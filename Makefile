@@ -13,19 +13,30 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # than they bring.
 TEST_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 LEARNDOCK_THREADS=1
 
-.PHONY: help tour test check format docs bench-spec bench-identify bench-serve bench-hub bench-poison soak soak-service soak-hub \
-        space clean
+# Tests start a few hundred commands; where byte code is not written, each compiles all of learndock again.
+TEST_ENV := $(TEST_THREADS) PYTHONDONTWRITEBYTECODE=
+# As many workers as cores, 2 to 8; with worksteal none waits for the longest file.
+WORKERS  ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 2 ? 2 : n > 8 ? 8 : n)))
+SPREAD   := -n $(WORKERS) --dist worksteal
+TIMM     := tests/package/test_formats_timm.py
+PYTEST   := $(BIN)/python -m pytest -q
+
+.PHONY: help tour test lint check coverage dist format docs bench-spec bench-identify bench-serve bench-hub \
+        bench-poison soak soak-tests soak-service soak-hub space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
-	@echo "make test            format, lint, types and tests, with coverage"
+	@echo "make test            format, lint, types and tests"
 	@echo "make check           format, lint and types alone"
+	@echo "make coverage        the tests, counting the lines that they reach, room by room"
+	@echo "make dist            wheel and sdist in dist/, checked"
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
 	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
-	@echo "make soak            fuzzed parsers, killed writers and services, forty minutes; writes out/soak/*.json"
+	@echo "make soak            every test, fuzzed parsers, killed writers and services: an hour; writes out/soak/*.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
+	@echo "make soak-tests      every test, slow ones too, in another order each time"
 	@echo "make soak-hub        hub clients, older ones too, on a folder and on PostgreSQL with an object store"
 	@echo "make bench-hub       what pushing and pulling costs"
 	@echo "make space           author the built-in spaces anew"
@@ -45,29 +56,39 @@ $(READY): pyproject.toml constraints.txt
 tour: $(READY)
 	@$(BIN)/learndock tour --out out/tour
 
-check: $(READY)
+lint: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "run make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
+
+check: lint
 	@$(BIN)/mypy
 
 format: $(READY)
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-# Real tasks for the tests of the bench; without them these skip and say so.
-$(TASKS)/tasks.json: $(READY)
-	@$(BIN)/python -c "from pathlib import Path; from learndock.tour.data import load_tour_data; \
-	    load_tour_data(Path('$(TASKS)'))" || echo "no tasks for the bench's tests"
+# Types are checked and timm's tests run beside the others, timm's in the environment that has it; what both say comes
+# last. Without coverage, bench runs and most crash samples: see coverage and soak.
+test: lint
+	@$(BIN)/mypy > .mypy.log 2>&1 & types=$$!; \
+	PYTHONPATH=$(BESIDE) $(TEST_ENV) $(PYTEST) $(TIMM) > .timm.log 2>&1 & beside=$$!; \
+	$(TEST_ENV) $(PYTEST) $(SPREAD) --ignore=$(TIMM); these=$$?; \
+	wait $$beside; those=$$?; wait $$types; typed=$$?; cat .timm.log .mypy.log; rm -f .timm.log .mypy.log; \
+	test $$these = 0 && test $$those = 0 && test $$typed = 0
 
-# timm's tests run beside the others, in the environment that has it; what they say comes last.
-test: check $(TASKS)/tasks.json
+# The tests of `make test` once more, counting lines and branches room by room: a fifth slower.
+coverage: $(READY)
 	@$(BIN)/coverage erase
-	@PYTHONPATH=$(BESIDE) COVERAGE_FILE=.coverage-timm $(TEST_THREADS) $(BIN)/python -m pytest -q \
-	    tests/package/test_formats_timm.py --cov --cov-report= > .timm.log 2>&1 & beside=$$!; \
-	LEARNDOCK_TASKS=$(TASKS) $(TEST_THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q \
-	    --cov --cov-report= --ignore=tests/package/test_formats_timm.py; these=$$?; \
-	wait $$beside; those=$$?; cat .timm.log; rm -f .timm.log; test $$these = 0 && test $$those = 0
+	@PYTHONPATH=$(BESIDE) COVERAGE_FILE=.coverage-timm $(TEST_ENV) $(PYTEST) $(TIMM) --cov --cov-report=
+	@$(TEST_ENV) $(PYTEST) $(SPREAD) --ignore=$(TIMM) --cov --cov-report=
 	@$(BIN)/coverage combine -q --append .coverage-timm
 	@$(BIN)/python -m benchmarks.coverage_by_room
+
+# Wheel and sdist in dist/, checked as the index would check them; what is in them: tests/test_wheel.py.
+dist: $(READY)
+	@rm -rf dist build
+	@$(BIN)/python -m build -q
+	@$(BIN)/python -m twine check --strict dist/*
+	@$(TEST_ENV) $(PYTEST) -m "slow or not slow" tests/test_wheel.py
 
 docs: $(READY)
 	@$(BIN)/python docs/make_reference.py
@@ -84,8 +105,18 @@ bench-serve: $(READY)
 bench-poison: $(READY)
 	@$(BIN)/python -m benchmarks.poison --data $(DATA) --json bench-poison.json
 
+# Real tasks for the bench's own run; without them its tests skip and say so.
+$(TASKS)/tasks.json: $(READY)
+	@$(BIN)/python -c "from pathlib import Path; from learndock.tour.data import load_tour_data; \
+	    load_tour_data(Path('$(TASKS)'))" || echo "no tasks for the bench's tests"
+
+# Every test, slow ones too, in another order each time (the seed is printed), with all of hypothesis' examples.
+soak-tests: $(TASKS)/tasks.json
+	@LEARNDOCK_SOAK=1 LEARNDOCK_TASKS=$(TASKS) $(TEST_ENV) $(PYTEST) $(SPREAD) --ignore=$(TIMM) --shuffle=0 \
+	    -m "slow or not slow"
+
 # What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
-soak: soak-service soak-hub
+soak: soak-tests soak-service
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points --json out/soak/kill_points.json --minutes 6
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points_service --json out/soak/kill_points_service.json --minutes 20
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.fuzz_parsers --json out/soak/fuzz_parsers.json --minutes 13
@@ -94,7 +125,7 @@ soak-service: $(READY)
 	@$(BIN)/python -m benchmarks.soak_service --json out/soak/service.json
 
 soak-hub: $(READY)
-	@LEARNDOCK_SOAK=1 $(TEST_THREADS) $(BIN)/python -m pytest -q tests/http/test_hub.py tests/dock/test_remote.py
+	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/http/test_hub.py tests/dock/test_remote.py
 
 bench-hub: $(READY)
 	@$(BIN)/python -m benchmarks.bench_hub

@@ -7,6 +7,7 @@ minilm                                            published, for tests that need
 from __future__ import annotations
 
 import os
+import random
 import socket
 import sys
 from pathlib import Path
@@ -48,12 +49,36 @@ def _stay_here(event: str, args: tuple[Any, ...]) -> None:
 sys.addaudithook(_stay_here)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, help="run in a random order drawn from this seed; 0 draws the seed too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the seed once; workers are handed it with the other options."""
+    if config.option.shuffle == 0:
+        config.option.shuffle = random.SystemRandom().randrange(1, 10**6)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"order: --shuffle={config.option.shuffle}"] if config.option.shuffle else []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.shuffle:
+        terminalreporter.write_line(f"in the order of --shuffle={config.option.shuffle}")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes a minute runs when it is asked for: ``pytest -m slow``."""
+    """Skip what takes a minute unless ``-m`` asks for it; with ``--shuffle``, shuffle files and the tests in them."""
     if "slow" not in config.getoption("-m"):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes a minute; run with -m slow"))
+    if seed := config.option.shuffle:
+        draw = random.Random(seed)
+        files = {item.path: draw.random() for item in items}
+        places = {item.nodeid: (files[item.path], draw.random()) for item in items}
+        items.sort(key=lambda item: places[item.nodeid])
 
 
 # --- spaces --------------------------------------------------------------------------------------------------
