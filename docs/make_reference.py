@@ -15,7 +15,8 @@ import typer.main
 
 from learndock.cli import outcome
 from learndock.cli.app import app
-from learndock.errors import STATUS
+from learndock.cli.examples import EXAMPLES
+from learndock.errors import NOTHING_FITS, STATUS
 from learndock.settings import described
 
 PAGE = Path(__file__).with_name("command-line.md")
@@ -50,6 +51,7 @@ VARIABLES = {
 
 OTHER_CODES = [
     (0, "", "done"),
+    (NOTHING_FITS, "", "`learndock identify`: nothing in the dock fits the task"),
     (outcome.BUG, "", "a bug in learndock; please report it"),
     (outcome.NO_MEMORY, "MemoryError", "not enough memory"),
     (outcome.STOPPED, "", "stopped with Ctrl-C"),
@@ -94,6 +96,8 @@ def command_text(words: tuple[str, ...], command: Any) -> str:
     options = [p for p in command.params if p.param_type_name == "option"]
     call = " ".join(["learndock", *words, *(_argument(a) for a in arguments), *(_required(o) for o in options)]).split()
     text = f"### learndock {' '.join(words)}\n\n{_cell(command.help)}\n\n    {' '.join(call)} [OPTIONS]\n"
+    typed = "\n".join(f"    $ learndock {line}" for line in EXAMPLES[" ".join(words)])
+    text += f"\nExamples:\n\n{typed}\n"
     rows = [(f"`{_argument(a)}`", a.help, "") for a in arguments]
     rows += [(", ".join(f"`{name}`" for name in o.opts), o.help, _default(o)) for o in options]
     return text + "\n" + table(("", "", "default"), rows)

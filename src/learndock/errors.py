@@ -243,6 +243,10 @@ def code_of(kind: type[BaseException]) -> str:
 KINDS: dict[str, type[LearndockError]] = {code_of(kind): kind for kind in STATUS}
 
 
+#: Exit code of ``learndock identify`` where nothing fits: an answer, not an error.
+NOTHING_FITS = 35
+
+
 def exit_code(error: BaseException) -> int:
     """The command line's exit code for ``error`` (1 for whatever is not ours)."""
     return _status(error)[0]

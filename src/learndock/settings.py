@@ -137,15 +137,29 @@ def _of_file(file: Path | None) -> dict[str, Any]:
 def _parsed(name: str, value: Any, *, where: str) -> Any:
     kind = FIELDS[name].metadata["kind"]
     try:
-        if kind is Size:
-            found = _SIZE.fullmatch(str(value))
-            if found is None:
-                raise ValueError
-            return int(float(found[1]) * _FACTORS[found[2]])
-        return kind(value)
+        return _bytes(str(value)) if kind is Size else kind(value)
     except ValueError:
         wanted = {Size: "a size such as 50GB", int: "a whole number", float: "a number"}.get(kind, "a text")
         raise UsageError(f'"{value}" is not {wanted}', about=where) from None
+
+
+def size(value: str, *, where: str) -> int:
+    """A number of bytes that a person writes as ``50GB``.
+
+    Raises:
+        UsageError: it is not one; names ``where`` it was given.
+    """
+    try:
+        return _bytes(value)
+    except ValueError:
+        raise UsageError(f'"{value}" is not a size', remedy="write a size such as 50GB", about=where) from None
+
+
+def _bytes(value: str) -> int:
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        raise ValueError(value)
+    return int(float(found[1]) * _FACTORS[found[2]])
 
 
 def public(settings: Settings) -> dict[str, str]:

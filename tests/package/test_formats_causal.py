@@ -246,7 +246,7 @@ def test_free_text_is_packed_greedily_and_evaluated(tiny_causal_space: Space, wh
         whole, tmp_path / "out", name="ann/w", schema=FREE, examples=Examples(asked), space=tiny_causal_space
     ).manifest
     assert manifest.settings["answers"] == "greedy"
-    assert 'learndock run ann/w "..."' in (tmp_path / "out" / "README.md").read_text()
+    assert 'learndock generate ann/w "..."' in (tmp_path / "out" / "README.md").read_text()
     learnware = open_learnware(tmp_path / "out")
     texts = predict(learnware, asked)
     assert evaluate(learnware, Examples(asked, texts, FREE), FREE).score == 1.0

@@ -1,25 +1,74 @@
-"""The command tree. Commands import what they use when they run, so that ``--help`` answers at once."""
+"""The command tree: who each command is for, and where its code is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from learndock.cli import benches, demo, docking, people, reuse, serving, spaces, specs, writing
-from learndock.cli.help import Grouped
+from learndock.cli.help import Entry, Grouped, Lazy
+
+ANALYSTS = "Find and use a model (analysts)"
+OWNERS = "Publish a model (owners)"
+OPERATORS = "Run a dock for others (operators)"
+RESEARCHERS = "Specifications and evidence (researchers)"
+SHELL = "This command line"
+
+ENTRIES = (
+    Entry(ANALYSTS, "demo", "demo:demo", "See it work in a minute, with data that ships with learndock."),
+    Entry(ANALYSTS, "identify", "identify:identify", "Find the learnwares that fit your task."),
+    Entry(ANALYSTS, "evaluate", "models:evaluate", "Score a learnware on your labelled examples."),
+    Entry(ANALYSTS, "predict", "models:predict", "Run a learnware on your inputs."),
+    Entry(ANALYSTS, "finetune", "models:finetune", "Tune a learnware on your examples."),
+    Entry(ANALYSTS, "get", "learnwares:get", "Write a learnware as a folder that other tools load."),
+    Entry(ANALYSTS, "list", "learnwares:list_", "List the learnwares of a dock."),
+    Entry(ANALYSTS, "search", "learnwares:search", "Find learnwares by words in names, descriptions and labels."),
+    Entry(ANALYSTS, "show", "learnwares:show_", "Show one learnware: its task, files and specifications."),
+    Entry(ANALYSTS, "generate", "generate:generate", "Let a language model answer a prompt."),
+    Entry(ANALYSTS, "merge", "generate:merge", "Merge adapters of language models into one."),
+    Entry(OWNERS, "pack", "learnwares:pack", "Make a learnware of a trained model."),
+    Entry(OWNERS, "add", "learnwares:add", "Publish learnwares in a dock."),
+    Entry(OWNERS, "remove", "learnwares:remove", "Take a learnware out of a dock."),
+    Entry(OWNERS, "visibility", "account:visibility", "See or set who may see a learnware of yours at a service."),
+    Entry(OWNERS, "login", "account:login", "Log in to a service."),
+    Entry(OWNERS, "logout", "account:logout", "Forget the token of a service."),
+    Entry(OWNERS, "whoami", "account:whoami", "Show which dock you use, and who you are there."),
+    Entry(OWNERS, "token", "people:tokens", "List, make and revoke your tokens at a service."),
+    Entry(OPERATORS, "serve", "serve:serve", "Serve a dock to others."),
+    Entry(OPERATORS, "verify", "operate:verify", "Hash every stored file again."),
+    Entry(OPERATORS, "gc", "operate:gc", "Delete unreferenced files."),
+    Entry(OPERATORS, "rebuild", "operate:rebuild", "Rebuild the database from the files of a dock."),
+    Entry(OPERATORS, "backup", "operate:backup", "Copy a dock while it is served."),
+    Entry(OPERATORS, "restore", "operate:restore", "Restore a backup into a folder or into configured storage."),
+    Entry(OPERATORS, "user", "people:users", "List, add, invite and remove users of a service."),
+    Entry(OPERATORS, "organisation", "people:organisations", "Make organisations and set their members."),
+    Entry(RESEARCHERS, "spec", "specs:app", "Make, show and compare specifications."),
+    Entry(RESEARCHERS, "spaces", "spaces:spaces", "List installed spaces, and what is missing for them."),
+    Entry(RESEARCHERS, "space", "spaces:app", "Author and install spaces."),
+    Entry(RESEARCHERS, "tour", "demo:tour", "Take the full journey on real texts and images (minutes)."),
+    Entry(RESEARCHERS, "bench", "bench:app", "Measure whether specifications find the right model."),
+    Entry(SHELL, "completion", "completion:completion", "Print a script that completes commands in your shell."),
+)
+
+
+class Root(Grouped):
+    """The root group, whose commands are loaded one by one."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": Lazy(ENTRIES)})
+
 
 app = typer.Typer(
     name="learndock",
-    cls=Grouped,
+    cls=Root,
     help="A dock for models: find the trained model that fits your task without sharing your data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # rich's help takes 0.1 s to import; tables and progress bars use it when they are drawn
+    # rich's help takes 0.1 s to import; progress bars use it when they are drawn
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="New here? `learndock demo` shows it in a minute. `learndock COMMAND --help` has examples.",
 )
 
 
@@ -34,43 +83,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("-V", "--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """A dock for models: find the trained model that fits your task without sharing your data."""
-
-
-_COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
-    ("Specifications", "spaces", spaces.spaces),
-    ("Owners and operators", "pack", docking.pack),
-    ("Owners and operators", "add", docking.add),
-    ("Owners and operators", "list", docking.list_),
-    ("Owners and operators", "show", docking.show_),
-    ("Owners and operators", "remove", docking.remove),
-    ("Owners and operators", "verify", docking.verify),
-    ("Owners and operators", "rebuild", docking.rebuild),
-    ("Owners and operators", "collect", docking.collect),
-    ("Owners and operators", "serve", serving.serve),
-    ("Owners and operators", "backup", serving.backup),
-    ("Owners and operators", "restore", serving.restore),
-    ("Owners and operators", "login", serving.login),
-    ("Owners and operators", "logout", serving.logout),
-    ("Users", "identify", reuse.identify),
-    ("Users", "get", reuse.get),
-    ("Users", "predict", reuse.predict),
-    ("Users", "run", writing.run),
-    ("Users", "merge", writing.merge),
-    ("Users", "evaluate", reuse.evaluate),
-    ("Users", "finetune", reuse.finetune),
-    ("Users", "demo", demo.demo),
-    ("Users", "tour", reuse.tour),
-)
-
-for panel, name, command in _COMMANDS:
-    app.command(name, rich_help_panel=panel)(command)
-app.add_typer(benches.app, name="bench", rich_help_panel="Researchers")
-app.add_typer(people.tokens, name="token", rich_help_panel="People")
-app.add_typer(people.users, name="user", rich_help_panel="People")
-app.add_typer(people.organisations, name="organisation", rich_help_panel="People")
-app.add_typer(spaces.app, name="space", rich_help_panel="Specifications")
-app.add_typer(specs.app, name="spec", rich_help_panel="Specifications")

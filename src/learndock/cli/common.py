@@ -110,7 +110,7 @@ def new_file(out: Path, force: bool) -> Path:
     from learndock.errors import UsageError
     from learndock.reuse.answers import check_suffix
 
-    file_to_write(check_suffix(out))
+    check_suffix(file_to_write(out))
     if out.exists() and not force:
         raise UsageError("exists already", remedy="name another file, or replace it with --force", about=out)
     return out

@@ -1,4 +1,4 @@
-"""``learndock demo``: the journey of a user in a minute, with the files that ship with learndock."""
+"""``learndock demo`` and ``learndock tour``: the journey of a user in a minute, and all of it in some minutes."""
 
 from __future__ import annotations
 
@@ -60,3 +60,18 @@ def _take(step: Any, json: bool) -> dict[str, Any]:
     if code:
         raise typer.Exit(code)
     return {"command": step.command, "seconds": round(time.perf_counter() - started, 1), "output": printed.getvalue()}
+
+
+def tour(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the tour's files.")] = Path("out/tour"),
+    json: options.Json = False,
+) -> None:
+    """Take the full journey on real texts and images, with a report. Needs the extras sklearn, torch and images."""
+    from learndock.tour.journey import take_tour
+
+    take_tour(
+        out,
+        say=(lambda _: None) if json else show.say,
+        bar=lambda what: show.progress(what, quiet=json),
+        json=show.print_json if json else None,
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,24 +18,120 @@ if TYPE_CHECKING:
 else:
     Reading = object  # annotations are evaluated when commands are registered, long before data is read
 
+
+def _dock(value: str | None) -> str | None:
+    """Refuse an address without its scheme: it would name a folder.
+
+    Raises:
+        UsageError: what is named is meant as an address, and is not one.
+    """
+    from learndock.errors import UsageError
+
+    if value is None or value.lower().startswith(("http://", "https://")):
+        return value
+    if _SCHEME.match(value):
+        raise UsageError(
+            "is not the address of a service",
+            remedy="services have addresses such as http://host:port; databases are settings of `learndock serve`",
+            about=value,
+        )
+    if _HOST_PORT.fullmatch(value) and not Path(value).exists():
+        raise UsageError(
+            "would be a folder of that name",
+            remedy=f"did you mean http://{value}? For a folder write ./{value}",
+            about=value,
+        )
+    return value
+
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HOST_PORT = re.compile(r"(?:[a-z0-9_.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}(?:/.*)?", re.IGNORECASE)
+
+
+def folder_of(dock: str | None, verb: str) -> Path:
+    """The folder of the dock for what is done on the machine that has it.
+
+    Raises:
+        UsageError: ``dock`` is an address.
+    """
+    from learndock.dock.storage.layout import default_folder, is_address
+    from learndock.errors import UsageError
+
+    if dock is not None and is_address(dock):
+        raise UsageError(
+            f"cannot {verb} a dock at an address",
+            remedy="run this on the machine that has the dock, and name its folder with --dock",
+            about=dock,
+        )
+    return default_folder() if dock is None else Path(dock).expanduser()
+
+
+def _config(value: Path | None) -> Path | None:
+    """Refuse a file of settings that is not there.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    from learndock.errors import UsageError
+
+    if value is not None and not value.is_file():
+        raise UsageError("no such file of settings", remedy="check the path, or leave --config out", about=value)
+    return value
+
+
+class Order(StrEnum):
+    """How a list is sorted."""
+
+    ADDED = "added"
+    NAME = "name"
+    SIZE = "size"
+
+
+class Scope(StrEnum):
+    """What a token may do."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class Kind(StrEnum):
+    """What a learnware answers with."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+    GENERATION = "generation"
+
+
 Dock = Annotated[
     str | None,
     typer.Option(
         "--dock",
         envvar="LEARNDOCK_DOCK",
-        help="Folder or address (http://host:port) of the dock; default: a folder in your user data.",
+        callback=_dock,
+        help="Folder or address (http://host:port) of the dock. Default: a folder in your user data.",
     ),
 ]
-#: Which learnwares ``identify`` looks at.
-Format = Annotated[str | None, typer.Option("--format", help="Only of this format.", rich_help_panel="Filters")]
-TaskType = Annotated[
-    str | None,
-    typer.Option("--task-type", help="Only for classification, or for regression.", rich_help_panel="Filters"),
+Config = Annotated[
+    Path | None,
+    typer.Option(callback=_config, help="File of settings (TOML). Default: learndock.toml in the dock's folder."),
 ]
-License = Annotated[str | None, typer.Option("--license", help="Only under this license.", rich_help_panel="Filters")]
-Base = Annotated[str | None, typer.Option("--base", help="Only on this base model.", rich_help_panel="Filters")]
-Owner = Annotated[str | None, typer.Option("--owner", help="Only of this owner.", rich_help_panel="Filters")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+#: Which learnwares are looked at.
+Format = Annotated[
+    str | None, typer.Option("--format", help="Only learnwares in this format, e.g. onnx.", rich_help_panel="Filters")
+]
+TaskType = Annotated[
+    Kind | None,
+    typer.Option("--task-type", help="Only learnwares for this type of task.", rich_help_panel="Filters"),
+]
+License = Annotated[
+    str | None, typer.Option("--license", help="Only learnwares under this license.", rich_help_panel="Filters")
+]
+Base = Annotated[
+    str | None, typer.Option("--base", help="Only learnwares on this base model.", rich_help_panel="Filters")
+]
+Owner = Annotated[str | None, typer.Option("--owner", help="Only learnwares of this owner.", rich_help_panel="Filters")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Data = Annotated[
     Path,
     typer.Option("--data", help="Examples: csv, tsv, jsonl (also .gz), parquet, datasets folder, images by class."),
@@ -94,14 +192,17 @@ def reads_data(*, labels: bool = True) -> Callable[[Callable[..., None]], Callab
 Space = Annotated[str, typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder.")]
 AnySpace = Annotated[
     str | None,
-    typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder. Default: by the inputs."),
+    typer.Option(
+        "--space", help="Space: a name (see `learndock spaces`) or its folder. Default: chosen by the inputs."
+    ),
 ]
 Recipe = Annotated[str, typer.Option("--recipe", help="one-pass (seconds) or paper (minutes, needs torch).")]
-Full = Annotated[bool, typer.Option("--full", help="Keep the whole parameter vector beside its sketch.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
+Full = Annotated[bool, typer.Option("--full", help="Keep the complete parameter vector beside its sketch.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Where to write.")]
 Mapping = Annotated[
-    list[str] | None, typer.Option("--map", metavar="THEIRS=YOURS", help="A label of the model under your name.")
+    list[str] | None,
+    typer.Option("--map", metavar="THEIRS=YOURS", help="Rename a model's label to yours, e.g. neg=negative."),
 ]
 
 

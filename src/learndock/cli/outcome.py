@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from learndock.cli.completion import complete
 from learndock.cli.text import one_line
 from learndock.errors import LearndockError, StorageFull, UsageError, exit_code
 
@@ -85,7 +86,10 @@ def of_system(error: OSError) -> LearndockError:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    found = _commands().main(
+    command = _commands()
+    if arguments is None and (answered := complete(command)) is not None:
+        return answered
+    found = command.main(
         args=None if arguments is None else list(arguments), prog_name="learndock", standalone_mode=False
     )
     # Python would write what is left at exit, where nobody can be told that the disk is full or the reader gone

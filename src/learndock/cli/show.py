@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
+from learndock.cli.tables import draw
 from learndock.cli.text import one_line, plain
 from learndock.progress import Progress
+
+#: Seconds between two lines of progress where standard error is no terminal.
+SECONDS = 2.0
 
 
 def print_json(value: Any) -> None:
@@ -49,31 +57,31 @@ def warn(text: str) -> None:
     sys.stderr.write(f"warning: {one_line(text)}\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """Print rows as a table that fits the terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    wrap: Sequence[str] = (),
+) -> None:
+    """Print rows as a table that fits the terminal; columns named in ``wrap`` may be broken into lines for that.
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        # Text, not str: a label such as [red] is a label, and no markup
-        drawn.add_row(*(Text("" if v is None else plain(str(v))) for v in row))
-    console = Console()
-    # Wide tables piped into a file or a pager must not be folded at 80 columns
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(drawn)
+    A table that goes into a file or a pager is as wide as it is, unless COLUMNS says how wide it may be.
+    """
+    given = [["" if v is None else one_line(str(v)) for v in row] for row in rows]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else None
+    for line in draw(columns, given, right=right, wrap=wrap, width=limit):
+        sys.stdout.write(line + "\n")
 
 
 @contextmanager
 def progress(what: str, *, quiet: bool = False) -> Iterator[Progress | None]:
-    """A bar on standard error while something runs; none where nobody watches."""
-    if quiet or not sys.stderr.isatty():
+    """A bar on standard error while something runs; where that is no terminal, a line every few seconds."""
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        yield _lines(what)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -91,11 +99,30 @@ def progress(what: str, *, quiet: bool = False) -> Iterator[Progress | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _lines(what: str) -> Progress:
+    """Progress as lines on standard error, at most one every ``SECONDS``; short work prints none."""
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SECONDS and done < total:
+            last = now
+            note(f"... {what}: {done:,} of {total:,}")
+
+    return report
+
+
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage of long work, on standard error; where nobody watches, a line when a stage ends."""
+    """A bar for each stage of long work, on standard error; where that is no terminal, lines."""
     if not sys.stderr.isatty():
-        yield lambda what, done, total: note(f"{what}: done") if done == total else None
+        running: dict[str, Progress] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            running.setdefault(what, _lines(what))(done, total)
+
+        yield tell
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -134,12 +161,29 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
+def moment(seconds: float) -> str:
+    """A time of a service (seconds since 1970) as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def day(seconds: float) -> str:
+    """The date of a time of a service, in UTC."""
+    return moment(seconds)[:10]
+
+
+def next_step(*words: object, dock: str | None = None, why: str = "Next") -> None:
+    """Say which command to type next; ``dock`` is added where the environment does not name it already."""
+    if dock is not None and dock != os.environ.get("LEARNDOCK_DOCK"):
+        words = (*words, "--dock", dock)
+    say(f"{why}: {command(*words)}")
+
+
 def megabytes(size: int) -> str:
     """A size for people."""
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
-def percent(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     """A p-value for people."""
     if value is None:
         return "-"

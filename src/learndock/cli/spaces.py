@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.help import Grouped
+from learndock.cli.help import group
 
-app = typer.Typer(help="Author and install spaces.", no_args_is_help=True, cls=Grouped)
+app = group("Author and install spaces.")
 
 
 def spaces(json: options.Json = False) -> None:
@@ -34,7 +34,7 @@ def spaces(json: options.Json = False) -> None:
             }
         )
     if json:
-        show.print_json(rows)
+        show.print_json({"spaces": rows})
         return
     show.table(
         ["space", "reads", "helper", "numbers", "sketch", "weights", "id (one-pass)"],
@@ -51,6 +51,7 @@ def spaces(json: options.Json = False) -> None:
             for r in rows
         ],
         right=["numbers", "sketch"],
+        wrap=["helper", "weights"],
     )
     show.say("* default")
 

@@ -9,9 +9,9 @@ import typer
 
 from learndock.cli import options, show
 from learndock.cli.common import file_to_write, learnware, read_data, read_schema, warn_cut
-from learndock.cli.help import Grouped
+from learndock.cli.help import group
 
-app = typer.Typer(help="Make and look at specifications.", no_args_is_help=True, cls=Grouped)
+app = group("Make, show and compare specifications.")
 
 
 @app.command("task")

@@ -78,7 +78,7 @@ class Card:
 
     def _use(self) -> list[str]:
         predict = f"$ learndock predict {self.name} texts.jsonl -o predictions.jsonl"
-        writes = f'$ learndock run {self.name} "..."'
+        writes = f'$ learndock generate {self.name} "..."'
         return [
             "## Use",
             "",

@@ -192,7 +192,7 @@ class DockLayout:
         if self.served:
             raise DockError(
                 "a service keeps files of its own here, and only its tables know which are needed",
-                remedy="run `learndock collect`, which asks them",
+                remedy="run `learndock gc`, which asks them",
                 about=self.folder,
             )
         return set()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from learndock.cli.writing import _printable
+from learndock.cli.generate import _printable
 from learndock.spaces import Space
 from tests.support.causal import prompts, write_causal, write_causal_adapter
 from tests.support.terminal import learndock
@@ -39,8 +39,8 @@ def test_the_journey(desk: Path, tiny_causal_space: Space, monkeypatch: pytest.M
         assert learndock("add", out).code == 0
     found = learndock("identify", *data, "--json").json
     assert {m["name"] for m in found["matches"] + found["closest"]} == {"lab/a1", "lab/a2"}
-    plain = learndock("run", "lab/a1", "cold rain", "--max-tokens", "6")
-    said = learndock("run", "lab/a1", "cold rain", "--max-tokens", "6", "--json").json
+    plain = learndock("generate", "lab/a1", "cold rain", "--max-tokens", "6")
+    said = learndock("generate", "lab/a1", "cold rain", "--max-tokens", "6", "--json").json
     assert plain.code == 0
     assert plain.out.strip() == _printable(said["completion"]).strip() != ""
     assert said["tokens_left_out"] == 0
@@ -72,7 +72,7 @@ def test_the_journey(desk: Path, tiny_causal_space: Space, monkeypatch: pytest.M
     assert sum(by_match["weights"]) == pytest.approx(1)
     both = learndock("merge", "lab/a1", "lab/a2", "--spec", task, "-o", desk / "m")
     assert "one of the two" in both.complaint
-    empty = learndock("run", "lab/a1", "  ")
+    empty = learndock("generate", "lab/a1", "  ")
     assert empty.code == 2
     assert "the prompt is empty" in empty.complaint
 

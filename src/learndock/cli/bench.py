@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from learndock.cli import options, show
-from learndock.cli.help import Grouped
+from learndock.cli.help import group
 
 if TYPE_CHECKING:
     from learndock.bench.size import Size
 
-app = typer.Typer(help="The evidence: does the specification find the right model?", no_args_is_help=True, cls=Grouped,
-                  rich_markup_mode=None)  # fmt: skip
+app = group("Measure whether specifications find the right model.")
 
 
 Only = Annotated[
     list[str] | None, typer.Option(help="One experiment; may be given several times. OUT keeps the others.")
 ]
-
-
-@app.callback()
-def root() -> None:
-    """The evidence: does the specification find the right model?"""
 
 
 @app.command("text")

@@ -1,0 +1,391 @@
+"""Learnwares of a dock: make one, publish, find, show, get and remove it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from learndock.cli import options, show
+from learndock.cli.common import open_existing, read_data, read_schema, warn_cut, with_referrers
+from learndock.cli.repositories import Repository, repositories, set_private
+
+if TYPE_CHECKING:
+    from learndock.dock import Dock, Record
+    from learndock.package.formats import Progress
+
+Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Show at most so many.")]
+Sort = Annotated[
+    options.Order, typer.Option("--sort", help="Order: added (oldest first), name or size (largest first).")
+]
+
+
+@options.reads_data()
+def pack(
+    model_dir: Annotated[Path, typer.Argument(help="Folder of the trained model.")],
+    name: Annotated[str, typer.Option(help="owner/name of the learnware.")],
+    data: options.Data,
+    out: options.Out,
+    schema: options.Schema = None,
+    description: Annotated[str, typer.Option(help="A sentence about the model.")] = "",
+    license_: Annotated[str | None, typer.Option("--license", help="License of the model (an SPDX name).")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model of an adapter, if its configuration is wrong.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="COLUMN=LABEL", help="Which label a column of the model is, e.g. LABEL_0=sports."
+        ),
+    ] = None,
+    in_order: Annotated[
+        bool, typer.Option("--in-order", help="The labels of --schema are in the order of the model's columns.")
+    ] = False,
+    scores: Annotated[
+        str | None,
+        typer.Option(help="What an ONNX graph puts out: logits, probabilities, sigmoids or log-probabilities."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Leave matching files out, e.g. optimizer.pt or 'checkpoint-*'."),
+    ] = None,
+    space: options.AnySpace = None,
+    recipe: options.Recipe = "one-pass",
+    full: options.Full = False,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+    *,
+    reading: options.Reading,
+) -> None:
+    """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
+    from learndock.errors import UsageError
+    from learndock.package import pack as make
+
+    if in_order and schema is None:
+        raise UsageError("--in-order is about the labels of a schema", remedy="give --schema FILE with them in order")
+    # Labels only score the model: an owner who has none left needs none
+    examples = read_data(data, read_schema(schema), reading, labels=None)
+    with show.progress(f"packing {name}") as bar:
+        packed = make(
+            model_dir,
+            out,
+            name=name,
+            examples=examples,
+            space=space,
+            recipe=recipe,
+            description=description,
+            license=license_,
+            base=base,
+            mapping=options.pairs(mapping),
+            in_order=in_order,
+            scores=scores,
+            ignore=ignore or (),
+            full=full,
+            seed=seed,
+            progress=bar,
+        )
+    warn_cut(packed.spec.settings)
+    for remark in packed.remarks:
+        show.warn(remark)
+    if json:
+        show.print_json(_packed(packed))
+        return
+    manifest = packed.manifest
+    show.say(f"{out}: {manifest.name} ({manifest.format}, {len(manifest.files)} files)")
+    if packed.columns is not None:
+        show.say(f"The model's columns, {_BY[packed.columns.by]}:")
+        pairs = packed.columns.pairs(manifest.task_schema)
+        for column, theirs, label in pairs[:_COLUMNS]:
+            show.say(f"  {column}  {theirs} = {label}")
+        if len(pairs) > _COLUMNS:
+            show.say(f"  ... {len(pairs) - _COLUMNS} more")
+    if packed.score is not None:
+        show.say(f"{manifest.task_schema.metric} on your {len(examples)} examples: {packed.score:.3f}")
+    show.next_step("add", out)
+
+
+#: So many columns are printed; `--json` has them all.
+_COLUMNS = 20
+_BY = {"names": "matched by name", "map": "as --map says", "order": "in the order of --schema"}
+
+
+def _packed(packed: Any) -> dict[str, Any]:
+    manifest, columns = packed.manifest, packed.columns
+    rows = () if columns is None else columns.pairs(manifest.task_schema)
+    return {
+        "id": packed.id,
+        "folder": str(packed.folder),
+        "format": manifest.format,
+        "files": len(manifest.files),
+        "metric": manifest.task_schema.metric,
+        "score": packed.score,
+        "columns": [{"column": column, "name": theirs, "label": label} for column, theirs, label in rows],
+        "columns_by": None if columns is None else columns.by,
+        "remarks": list(packed.remarks),
+    }
+
+
+def add(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="LEARNWARE...", help="Folders made by `learndock pack`.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Publish every learnware that is a folder in DIR.")
+    ] = None,
+    vouch: Annotated[
+        bool,
+        typer.Option(
+            "--vouch",
+            help="Admit a specification that was flagged as a copy or as a hub (similar to everything). "
+            "Only on the dock's folder.",
+        ),
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Only you and your organisation see them. Only at a service.")
+    ] = False,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Publish learnwares in the dock. Each is published completely, or not at all."""
+    from learndock.dock import open_dock
+
+    chosen = _folders(folders or [], source)
+    opened = open_dock(dock)
+    added: list[Record] = []
+    for folder in chosen:
+        with show.progress(f"adding {folder}") as bar:
+            record = _add(opened, folder, vouch=vouch, private=private, progress=bar)
+        added.append(record)
+        if not json:
+            show.say(f"added {record.id}" + (" (private)" if private else ""))
+    if json:
+        show.print_json({"learnwares": [as_json(r) for r in added]})
+    else:
+        show.next_step("list", dock=dock)
+
+
+def _folders(folders: Sequence[Path], source: Path | None) -> list[Path]:
+    """The learnwares named one by one, and those in ``source``.
+
+    Raises:
+        UsageError: there are none.
+    """
+    from learndock.errors import UsageError
+    from learndock.package.manifest import MANIFEST
+
+    found = list(folders)
+    if source is not None:
+        inside = sorted(p.parent for p in source.glob(f"*/{MANIFEST}"))
+        if not inside:
+            raise UsageError("holds no learnware", remedy="name the folder that contains their folders", about=source)
+        found += inside
+    if not found:
+        raise UsageError("no learnware is named", remedy="give the folder of one, or --from DIR for all in a folder")
+    return found
+
+
+def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, progress: Progress | None) -> Record:
+    """Publish one learnware.
+
+    Raises:
+        UsageError: ``vouch`` at a service, or ``private`` in a folder.
+    """
+    from learndock.dock import LocalDock
+    from learndock.dock.remote.dock import RemoteDock
+    from learndock.errors import UsageError
+
+    if vouch:
+        if not isinstance(opened, LocalDock):
+            raise UsageError(
+                "only the operator of a dock can vouch for a specification",
+                remedy="the operator runs `learndock add --vouch` on the dock's folder",
+            )
+        return opened.add(folder, vouched=True, progress=progress)
+    if private:
+        if not isinstance(opened, RemoteDock):
+            raise UsageError("a dock in a folder has nothing private", remedy="name a service with --dock http://...")
+        record = opened.add(folder, private=True, progress=progress)
+        # What was public before stays so when it is added again, so it is set, and the answer is checked
+        set_private(opened, record.name, True)
+        return record
+    return opened.add(folder, progress=progress)
+
+
+def list_(
+    format: options.Format = None,  # noqa: A002 - the field's name
+    task_type: options.TaskType = None,
+    license: options.License = None,  # noqa: A002 - the field's name
+    base: options.Base = None,
+    owner: options.Owner = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", help="Only with these words in name, description or labels.", rich_help_panel="Filters"),
+    ] = None,
+    sort: Sort = options.Order.ADDED,
+    limit: Limit = None,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """List the learnwares of the dock that you may see."""
+    from learndock.search import Filters
+
+    filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
+    _list(filters, text or "", sort, limit, dock, json)
+
+
+def search(
+    text: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Words; all of them must occur.")],
+    sort: Sort = options.Order.NAME,
+    limit: Limit = 50,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Find learnwares by words in their names, descriptions, labels and what these mean.
+
+    `learndock identify` finds them by your examples, whatever their cards say.
+    """
+    from learndock.search import Filters
+
+    _list(Filters(), " ".join(text), sort, limit, dock, json)
+
+
+def _list(filters: Any, text: str, sort: options.Order, limit: int | None, dock: str | None, json: bool) -> None:
+    opened = open_existing(dock)
+    everything = opened.records()
+    found = [r for r in everything if filters.take(r) and _has_words(r, text)]
+    if sort is options.Order.NAME:
+        found.sort(key=lambda r: r.name.casefold())
+    elif sort is options.Order.SIZE:
+        found.sort(key=lambda r: -_size(r))
+    shown = found[:limit]
+    known = repositories(opened)
+    if json:
+        show.print_json(
+            {"learnwares": [as_json(r, known.get(r.name)) for r in shown], "found": len(found), "of": len(everything)}
+        )
+        return
+    if not found:
+        show.say(_nothing(opened, len(everything)))
+        return
+    rows = [[r.name, r.digest[:8], r.manifest.format, _labels(r), r.manifest.license or "not stated",
+             *([_seen(known.get(r.name)), _since(known.get(r.name))] if known else []), show.megabytes(_size(r))]
+            for r in shown]  # fmt: skip
+    more = ["seen by", "since"] if known else []
+    columns = ["learnware", "version", "format", "labels", "license", *more, "size"]
+    show.table(columns, rows, right=["size"], wrap=["labels"])
+    if len(shown) < len(found):
+        show.say(f"{len(shown)} of {len(found)}; --limit shows more.")
+
+
+def _nothing(opened: Dock, count: int) -> str:
+    if count:
+        return f"None of the {show.counted(count, 'learnware')} of this dock is like that."
+    url = getattr(opened, "url", None)
+    if url is None:
+        return "The dock is empty; `learndock add` fills it."
+    return f"There is no learnware at {url} that you may see; `learndock whoami` shows who you are there."
+
+
+def _has_words(record: Record, text: str) -> bool:
+    """Whether all words of ``text`` occur in what the manifest says of the learnware."""
+    manifest, task = record.manifest, record.manifest.task_schema
+    tags = getattr(manifest, "tags", ())
+    said = " ".join([record.name, manifest.description, *task.labels, *task.descriptions, *tags]).casefold()
+    return all(word in said for word in text.casefold().split())
+
+
+def _labels(record: Record) -> str:
+    return ", ".join(record.manifest.task["labels"][:6]) or str(record.manifest.task["type"])
+
+
+def _size(record: Record) -> int:
+    return sum(f.size for f in record.manifest.files)
+
+
+def _seen(repository: Repository | None) -> str:
+    return "" if repository is None else "owner" if repository.private else "all"
+
+
+def _since(repository: Repository | None) -> str:
+    return "" if repository is None else repository.created[:10]
+
+
+def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
+    """Show one learnware: its task, files and specifications."""
+    opened = open_existing(dock)
+    record = opened.get_record(which)
+    manifest, repository = record.manifest, repositories(opened, record.name).get(record.name)
+    if json:
+        show.print_json({**as_json(record, repository), "manifest": manifest.model_dump(mode="json")})
+        return
+    show.say(f"{record.id}")
+    if manifest.description:
+        show.say(f"  {manifest.description}")
+    show.say(f"  format   {manifest.format}" + (f" on {manifest.base.name}" if manifest.base else ""))
+    show.say(f"  license  {manifest.license or 'not stated'}")
+    if repository is not None:
+        show.say(f"  seen by  {_seen(repository)}, since {repository.created[:10]}")
+    task = manifest.task_schema
+    show.say(f"  task     {task.type}, metric {task.metric}")
+    for label, description in zip(task.labels, task.descriptions, strict=True):
+        show.say(f"             {label}" + (f": {description}" if description != label else ""))
+    show.say(f"  specs    {', '.join(f'{s.space} ({s.space_id[:12]})' for s in manifest.specs) or 'none'}")
+    show.table(
+        ["file", "size", "sha256"],
+        [[f.path, show.megabytes(f.size), f.sha256[:12]] for f in manifest.files],
+        right=["size"],
+    )
+
+
+def get(
+    which: Which,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder to write. Default: the name.")] = None,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Write a learnware as a folder that the usual tools load. Every file is checked on the way."""
+    opened = open_existing(dock)
+    record = opened.get_record(which)
+    with show.progress(f"getting {which}") as bar:
+        folder = opened.get(record.id, out or Path(record.name.partition("/")[2]), progress=bar)
+    if json:
+        show.print_json({"id": record.id, "folder": str(folder)})
+        return
+    show.say(f"{folder}: {record.name}, {show.megabytes(_size(record))}")
+    show.next_step("predict", folder, "NEW.csv", "-o", "answers.csv")
+
+
+def remove(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
+    """Take a learnware out of the dock and delete its files.
+
+    Its name stays taken: no other content can ever be published under it.
+    """
+    from learndock.dock import LocalDock
+
+    opened = open_existing(dock)
+    record = opened.remove(which)
+    if isinstance(opened, LocalDock):  # a service deletes unreferenced files by itself
+        with_referrers(opened).gc()
+    if json:
+        show.print_json(as_json(record))
+    else:
+        show.say(f"removed {record.id}")
+
+
+def as_json(record: Record, repository: Repository | None = None) -> dict[str, Any]:
+    """A learnware as JSON; ``private`` and ``created`` are null where the dock does not know them."""
+    manifest = record.manifest
+    return {
+        "id": record.id,
+        "name": record.name,
+        "version": record.digest,
+        "format": manifest.format,
+        "task": manifest.task,
+        "license": manifest.license,
+        "description": manifest.description,
+        "spaces": [s.space for s in manifest.specs],
+        "bytes": _size(record),
+        "private": None if repository is None else repository.private,
+        "created": None if repository is None else repository.created,
+    }
