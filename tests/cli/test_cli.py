@@ -19,7 +19,6 @@ from learndock import __version__
 from learndock.cli import show
 from learndock.data import Schema, read_examples
 from learndock.files import sha256_file
-from tests.support import work
 from tests.support.models import SENTIMENT, texts, write_onnx, write_sklearn
 from tests.support.proxy import proxy
 from tests.support.terminal import finish, learndock, start
