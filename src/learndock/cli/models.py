@@ -34,9 +34,9 @@ def predict(
 ) -> None:
     """Run a learnware on your inputs. The file it writes keeps your own columns."""
     from learndock.errors import UsageError
-    from learndock.reuse import predict as run
     from learndock.reuse import write_predictions
     from learndock.reuse.answers import answer
+    from learndock.reuse.predict import predict_with_remarks
 
     if out is not None:
         new_file(out, force)
@@ -45,7 +45,9 @@ def predict(
     with learnware(which, dock) as opened:
         examples = read_data(data, None, reading, labels=False)
         with show.progress("predicting") as bar:
-            predictions = run(opened, examples.inputs, progress=bar)
+            predictions, remarks = predict_with_remarks(opened, examples.inputs, progress=bar)
+        for remark in remarks:
+            show.warn(remark)
         if out is not None:
             write_predictions(
                 out, opened, examples.inputs, predictions, rows=examples.rows, source=data, options=reading
@@ -107,6 +109,8 @@ def evaluate(
         with show.progress("predicting") as bar:
             found = measure(opened, examples, schema=wanted, mapping=pairs, progress=bar)
         name = opened.manifest.name
+    for remark in found.remarks:
+        show.warn(remark)
     if json:
         show.print_json(
             {
