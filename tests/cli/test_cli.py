@@ -28,7 +28,10 @@ RECORD = {
     *("id", "name", "version", "format", "task", "license", "description", "spaces", "bytes"),
     *("private", "created"),
 }
-MATCH = {"id", "name", "score", "domain", "behaviour", "reliability", "consensus", "interval", "p_value"}
+MATCH = {
+    *("id", "name", "score", "domain", "behaviour", "reliability", "consensus", "interval", "p_value", "ranked_by"),
+    *("can_answer", "missing", "task_type", "classes", "labels"),
+}
 SPEC = {
     *("file", "kind", "space", "space_id", "recipe", "task", "n", "settings", "p_value", "privacy", "parts"),
     "reliability",
@@ -252,7 +255,7 @@ def test_identify_by_spec_and_by_data_is_the_same(desk: Desk, dock: Path) -> Non
     by_spec = learndock("identify", "--spec", desk.spec, "--json").json
     by_data = learndock("identify", "--data", desk.user, "--schema", desk.schema, "--json").json
     assert by_spec == by_data
-    assert by_spec.keys() == {"fits", "p_value_any", "searched", "matches", "closest", "p_value"}
+    assert by_spec.keys() == {"fits", "p_value_any", "searched", "reason", "matches", "closest", "p_value"}
     assert by_spec["fits"]
     assert {m["name"] for m in by_spec["matches"]} == set(desk.learnwares)
     assert all(m.keys() == MATCH for m in by_spec["matches"])

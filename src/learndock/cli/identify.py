@@ -51,7 +51,6 @@ def identify(
     """
     from learndock.errors import NOTHING_FITS, UsageError
     from learndock.search import Filters
-    from learndock.search import identify as find
     from learndock.spec import make_spec, read_spec
 
     path = _one_source(examples_file, data, spec)
@@ -71,7 +70,7 @@ def identify(
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
         warn_cut(asked.settings)
     filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
-    found = find(opened, asked, top=max(top, trials), filters=filters, seed=seed)
+    found = opened.identify(asked, top=max(top, trials), filters=filters, seed=seed)
     tried: Any = None
     if trials:
         from learndock.reuse import try_matches
@@ -122,9 +121,8 @@ def _print_verdict(found: Any, asked: Any, filters: Any) -> None:
             show.say(f"But it cannot answer {missing}.")
     else:
         show.say(f"Nothing here fits your task: of {many} none agrees with your labels better than chance{chance}.")
-        reason = getattr(found, "reason", None)
-        if reason:
-            show.say(f"Reason: {reason}.")
+        if found.reason:
+            show.say(found.reason)
         elif asked.p_value is not None and asked.p_value > 0.05:
             show.say(
                 f"Your {asked.n} examples alone do not show that labels depend on inputs (p = {asked.p_value:.2f}). "
@@ -176,14 +174,13 @@ def _print_matches(found: Any, top: int, details: bool) -> None:
 
 
 def _labels(match: Any) -> str:
-    answers = getattr(match, "answers", None)
-    labels = () if answers is None else answers.labels
-    more = f", ... ({len(labels)})" if len(labels) > _SHOWN else ""
-    return ", ".join(labels[:_SHOWN]) + more or ("" if answers is None else answers.task_type)
+    labels = match.answers.labels if match.answers.task_type == "classification" else ()
+    more = f", ... ({match.answers.classes})" if len(labels) > _SHOWN else ""
+    return ", ".join(labels[:_SHOWN]) + more or str(match.answers.task_type)
 
 
 def _missing(match: Any) -> str:
-    return ", ".join(getattr(match, "missing", ()))
+    return "" if match.can_answer else ", ".join(match.missing)
 
 
 def _print_trials(tried: Any, examples: Any) -> None:
