@@ -261,5 +261,11 @@ def test_a_short_context_is_not_given_up_for_the_answer(tmp_path: Path) -> None:
     # With positions of their own for 40 tokens: more would be an error, fewer another answer
     assert list(model.generate([fits, long])) == [str(model.generate([p])[0]) for p in (fits, long)]
     assert len(model.start(long, 128)[0]) == 30
+    model.generate([fits])
+    assert model.remarks() == ()
+    model.generate([fits, long])
+    assert model.remarks()[0].startswith("1 of 2 prompts are longer than the model reads (40 tokens, answer included)")
+    model.score([long, long, fits], ["goal"])
+    assert model.remarks()[0].startswith("2 of 3 prompts")
     with pytest.raises(ModelError, match="the model reads 40 with the prompt"):
         model.score([fits], ["goal " * 50])

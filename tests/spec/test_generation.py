@@ -17,7 +17,6 @@ from tests.support.causal import prompts
 
 FREE = Schema("generation", (), (), "exact_match")
 CHOICE = Schema("classification", ("yes", "no"), ("yes", "no"), "accuracy")
-NO_SHARES = np.zeros((0, 0))
 
 
 def written(about: list[bool], seed: int | None = None) -> np.ndarray[Any, Any]:
@@ -37,7 +36,7 @@ def task_spec(space: Space, n: int = 32) -> Spec:
 def test_every_prompt_is_weighed_against_others_of_its_block() -> None:
     inputs, _ = prompts(34)
     texts = np.array([f"answer {i}" for i in range(34)], object)
-    found = arrange(FREE, inputs, texts, NO_SHARES, 0)
+    found = arrange(FREE, inputs, texts, 0)
     np.testing.assert_allclose(found.directions.sum(1), 0, atol=1e-6)
     total: dict[str, float] = {}
     for asked, row, own in zip(found.inputs, found.directions, texts, strict=True):
@@ -47,17 +46,17 @@ def test_every_prompt_is_weighed_against_others_of_its_block() -> None:
         for text, weight in by_text.items():
             total[text] = total.get(text, 0.0) + weight
     np.testing.assert_allclose(list(total.values()), 0, atol=1e-6)  # no completion is preferred as such
-    again = arrange(FREE, inputs, texts, NO_SHARES, 0)
+    again = arrange(FREE, inputs, texts, 0)
     np.testing.assert_array_equal(again.directions, found.directions)
 
 
 def test_equal_completions_of_a_block_cancel() -> None:
     inputs, _ = prompts(8)
-    found = arrange(FREE, inputs, np.array(["same"] * 7 + ["other"], object), NO_SHARES, 0)
+    found = arrange(FREE, inputs, np.array(["same"] * 7 + ["other"], object), 0)
     silent = [asked for asked, row in zip(found.inputs, found.directions, strict=True) if not row.any()]
     assert len(silent) == 6
     with pytest.raises(DataError, match="are the same"):
-        arrange(FREE, inputs, np.array(["same"] * 8, object), NO_SHARES, 0)
+        arrange(FREE, inputs, np.array(["same"] * 8, object), 0)
 
 
 # --- specs ---------------------------------------------------------------------------------------------------

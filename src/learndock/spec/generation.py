@@ -29,7 +29,7 @@ from learndock.errors import DataError, ModelError
 from learndock.spaces.helper import Float
 from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space
-from learndock.spec.onepass import GROUPS, SoftLabels, balanced_weights, centre_within, stratified_groups
+from learndock.spec.onepass import GROUPS, balanced_weights, centre_within, indicators, stratified_groups
 
 #: Prompts whose completions are compared with each other; with fewer examples pairs, so that there are groups enough.
 BLOCK, PAIRS_BELOW = 4, 24
@@ -71,11 +71,10 @@ def check_written(written: NDArray[Any], n: int) -> NDArray[Any]:
     return found
 
 
-def arrange(
-    schema: Schema, inputs: Sequence[Input], targets: NDArray[Any], soft_labels: SoftLabels, seed: int
-) -> Arranged:
+def arrange(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any], seed: int) -> Arranged:
     """Which completions every prompt is compared with, and their weights."""
     if schema.type == "classification":
+        soft_labels = indicators(schema, targets)
         groups = stratified_groups(schema, soft_labels, seed)
         weights = centre_within(balanced_weights(schema, soft_labels), groups)
         asked = [Asked(prompt, schema.labels) for prompt in inputs]

@@ -14,20 +14,19 @@ from learndock.data.choose import require_classes
 from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, UsageError
-from learndock.spaces.heads import HeadName, head_for
+from learndock.spaces.heads import HeadName
 from learndock.spaces.helper import Progress
 from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.reading import what_was_not_read
 from learndock.spaces.space import Space, default_space, get_space
-from learndock.spec import generation, statistics
-from learndock.spec.onepass import Contributions, SoftLabels, contribute, indicators, sum_groups
+from learndock.spec import statistics
+from learndock.spec.onepass import Contributions
+from learndock.spec.paper import PaperSettings
 from learndock.spec.sketch import space_sketch
 from learndock.spec.spec import Array, Kind, Spec
+from learndock.spec.strategies import Strategy, check_predictions, choose_strategy, strategy_of
 
 RECIPES = ("one-pass", "paper")
-
-#: Predictions of a model that say the same of every input carry no behaviour.
-LEAST_VARIATION = 1e-9
 
 
 def make_spec(
@@ -93,85 +92,29 @@ def make_spec(
     else:
         targets = check_predictions(predictions, schema, len(examples))
     space = get_space(space or default_space(examples.kind))
-    head = head or head_for(schema, space)
-    if (head == "completions") != (space.input == "generation"):
-        raise UsageError(f'the head "{head}" does not belong to the space {space.name}, which reads {space.input}')
-    if schema.type == "generation" and head != "completions":
-        raise UsageError(f"the space {space.name} reads {space.input}", remedy="completions need a space of generation")
-    if schema.type == "regression" and head == "completions":
-        raise UsageError(
-            f"the space {space.name} compares completions", remedy="a regression has none. Use a space of texts"
-        )
-    common = _Common(kind, schema, examples, _soft_labels(schema, targets), targets, head, seed)
+    strategy, inputs = choose_strategy(schema, space, head), list(examples.inputs)
     if recipe == "one-pass":
         if settings:
             raise UsageError(f"one-pass has no settings {', '.join(settings)}")
-        spec = _one_pass(space, common, full, progress)
+        found, more = strategy.gather(space, schema, inputs, targets, seed=seed, progress=progress)
+        spec = assemble(space, kind, schema, len(examples), found, head=strategy.head, seed=seed, full=full)
+        spec = replace(spec, settings={**spec.settings, **more})
     else:
-        spec = _paper(space, common, targets, full, progress, settings)
+        chosen = _paper_settings(strategy, settings)
+        vector = strategy.fit(space, schema, inputs, targets, settings=chosen, seed=seed, progress=progress)
+        behaviour = space_sketch(space)(vector[None])[0]
+        features = load_helper(space).features(inputs)
+        spec = _assemble(space, "paper", kind, schema, len(examples), features, behaviour, vector if full else None)
+        spec = replace(spec, settings={"head": strategy.head, **chosen.to_dict()}).canonical()
     unread = what_was_not_read(load_helper(space), examples.inputs)
     return replace(spec, settings={**spec.settings, "reading": unread}) if unread else spec
 
 
-def check_predictions(predictions: NDArray[Any], schema: Schema, n: int) -> NDArray[Any]:
-    """Predictions as float64 (texts for generation), checked.
-
-    Raises:
-        ModelError: wrong shape, NaN or infinity, no probabilities, or the same for every input.
-    """
-    if schema.type == "generation":
-        return generation.check_written(predictions, n)
-    values = np.asarray(predictions, np.float64)
-    if schema.type == "classification" and values.ndim == 1:
-        if not np.isin(values, np.arange(schema.classes)).all():
-            raise ModelError(f"predictions are no class indices: whole numbers from 0 to {schema.classes - 1}")
-        values = np.eye(schema.classes)[values.astype(np.int64)]
-    expected = (n, schema.classes) if schema.type == "classification" else (n,)
-    if values.shape != expected:
-        raise ModelError(f"predictions have shape {values.shape}, the schema and the examples ask for {expected}")
-    if not np.isfinite(values).all():
-        raise ModelError("predictions hold NaN or infinity; nothing can be specified from them")
-    if schema.type == "classification" and (values.min() < -1e-6 or np.abs(values.sum(1) - 1).max() > 1e-3):
-        raise ModelError("predictions are not probabilities: rows must be at least 0 and sum to 1")
-    if n < 4:
-        raise DataError(f"{n} examples are too few for a spec", remedy="give at least 4, better a few hundred")
-    if values.std(0).max() < LEAST_VARIATION:
-        raise ModelError("the model predicts the same for every example; it has no behaviour to specify")
-    return values
-
-
-class _Common:
-    """What both recipes need to know."""
-
-    def __init__(
-        self,
-        kind: Kind,
-        schema: Schema,
-        examples: Examples,
-        soft_labels: SoftLabels,
-        targets: NDArray[Any],
-        head: HeadName,
-        seed: int,
-    ) -> None:
-        self.kind, self.schema, self.examples, self.targets = kind, schema, examples, targets
-        self.soft_labels, self.head, self.seed = soft_labels, head, seed
-
-    @property
-    def inputs(self) -> list[Any]:
-        return list(self.examples.inputs)
-
-
-def _one_pass(space: Space, common: _Common, full: bool, progress: Progress | None) -> Spec:
-    found = gather(
-        space, common.schema, common.inputs, common.targets, head=common.head, seed=common.seed, progress=progress
-    )
-    spec = assemble(
-        space, common.kind, common.schema, len(common.examples), found, head=common.head, seed=common.seed, full=full
-    )
-    if common.head == "completions":
-        asked = generation.arrange(common.schema, common.inputs, common.targets, common.soft_labels, common.seed)
-        return replace(spec, settings={**spec.settings, "cut": generation.cut(space, asked.inputs)})
-    return spec
+def _paper_settings(strategy: Strategy, settings: dict[str, Any]) -> PaperSettings:
+    try:
+        return PaperSettings(**{**strategy.usual, **settings})
+    except TypeError as error:
+        raise UsageError(f"unknown settings for paper: {error}") from None
 
 
 def gather(
@@ -187,18 +130,11 @@ def gather(
 ) -> Contributions:
     """What examples contribute to a one-pass spec: one pass of the helper.
 
-    ``targets`` are labels, values, probabilities ``(n, classes)`` or texts; ``known`` the features ``(n, width)`` where
-    somebody has them.
+    ``targets`` are labels, values, probabilities ``(n, classes)`` or texts; ``known`` the features ``(n, width)`` of
+    the inputs, where they are known already.
     """
-    soft_labels = _soft_labels(schema, targets)
-    if head == "completions":
-        asked = generation.arrange(schema, inputs, targets, soft_labels, seed)
-        return sum_groups(space, asked.inputs, asked.directions, asked.groups, progress)
-    return contribute(space, schema, inputs, soft_labels, head=head, seed=seed, known=known, progress=progress)
-
-
-def _soft_labels(schema: Schema, targets: NDArray[Any]) -> SoftLabels:
-    return indicators(schema, targets) if schema.type != "generation" else np.zeros((len(targets), 0))
+    strategy = strategy_of(head)
+    return strategy.gather(space, schema, inputs, targets, seed=seed, known=known, progress=progress)[0]
 
 
 def assemble(
@@ -228,39 +164,6 @@ def assemble(
         # A contrast varies as one group does; the mean of G groups varies by 1/sqrt(G) of that
         contrasts=None if rows is None else rows / np.float32(_length(behaviour) * len(found.groups) ** 0.5),
     ).canonical()
-
-
-def _paper(
-    space: Space,
-    common: _Common,
-    targets: NDArray[Any],
-    full: bool,
-    progress: Progress | None,
-    settings: dict[str, Any],
-) -> Spec:
-    from learndock.spec.paper import PaperSettings, fit
-
-    try:
-        usual = {"steps": generation.STEPS} if common.head == "completions" else {}
-        chosen = PaperSettings(**{**usual, **settings})
-    except TypeError as error:
-        raise UsageError(f"unknown settings for paper: {error}") from None
-    if common.head == "completions":
-        from learndock.spec.paper_generation import fit_completions
-
-        asked = generation.chosen(common.schema, common.inputs, targets)
-        vector = fit_completions(space, asked, settings=chosen, seed=common.seed, progress=progress)
-    else:
-        vector = fit(
-            space, common.schema, common.inputs, targets,
-            head=common.head, settings=chosen, seed=common.seed, progress=progress,
-        )  # fmt: skip
-    behaviour = space_sketch(space)(vector[None])[0]
-    features = load_helper(space).features(common.inputs)
-    spec = _assemble(
-        space, "paper", common.kind, common.schema, len(common.examples), features, behaviour, vector if full else None
-    )
-    return replace(spec, settings={"head": common.head, **chosen.to_dict()}).canonical()
 
 
 def _assemble(

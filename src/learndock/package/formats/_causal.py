@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,8 @@ class CausalModel:
     schema: Schema
     ends: frozenset[int]
     adapter: str | None = None
+    #: (prompts that lost their beginning, all prompts) of the last predictions
+    _cut: list[int] = field(default_factory=lambda: [0, 0], repr=False)
 
     def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[Any]:
         """Probabilities of the labels ``(n, classes)``, or the texts that are written: an object array ``(n,)``."""
@@ -183,7 +185,7 @@ class CausalModel:
                 remedy="shorten it",
             )
         found = np.zeros((len(inputs), len(ends)), np.float64)
-        starts = [self.prompt(i, longest)[0] for i in inputs]
+        starts = [ids for ids, _ in self._counted([self.prompt(i, longest) for i in inputs])]
         for done, (row, start) in enumerate(zip(found, starts, strict=True), start=1):
             for first in range(0, len(ends), BATCH):
                 some = ends[first : first + BATCH]
@@ -208,11 +210,10 @@ class CausalModel:
         """
         self.speak()
         started = [self.start(i, max_tokens) for i in inputs]
+        starts = [ids for ids, _ in self._counted([(ids, cut) for ids, _, cut in started])]
         found = np.empty(len(inputs), object)
-        written = decoding.decode(
-            self.network, [ids for ids, _, _ in started], self.ends, limits=[most for _, most, _ in started],
-            progress=progress,
-        )  # fmt: skip
+        limits = [limit for _, limit, _ in started]
+        written = decoding.decode(self.network, starts, self.ends, limits=limits, progress=progress)
         found[:] = [self.format.tokenizer.decode(ids).strip() for ids in written]
         return found
 
@@ -232,6 +233,18 @@ class CausalModel:
             if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: the rest is still to come
                 yield text[len(said) :]
                 said = text
+
+    def _counted(self, prompts: list[tuple[list[int], int]]) -> list[tuple[list[int], int]]:
+        self._cut[:] = [sum(cut > 0 for _, cut in prompts), len(prompts)]
+        return prompts
+
+    def remarks(self) -> tuple[str, ...]:
+        """How many prompts of the last predictions were longer than the model reads."""
+        cut, count = self._cut
+        if not cut:
+            return ()
+        read = f"{self.context:,} tokens, answer included"
+        return (f"{cut} of {count} prompts are longer than the model reads ({read}): their beginnings were left out",)
 
     def speak(self) -> None:
         """Let this model's adapter answer, where several share one base."""
