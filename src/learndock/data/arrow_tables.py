@@ -83,7 +83,7 @@ def _table(path: Path, columns: tuple[str, ...], batches: Batches, class_names: 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
-            raise DataError(f'{path}: duplicate column "{twice[0]}"; rename one')
+            raise DataError(f'duplicate column "{twice[0]}"', remedy="rename one", about=path)
         present = [c for c in wanted if c in columns]
         number = 0
         for batch in _sound(path, batches, present):

@@ -114,7 +114,9 @@ def like(table: Table, name: str, remarks: list[str]) -> str | None:
     found = [c for c in table.columns if fold(c) == fold(name)]
     if len(set(found)) > 1:
         shown = ", ".join(f'"{c}"' for c in found)
-        raise DataError(f'{table.path}: no column "{name}", but {shown} differ from it in case or space; name one')
+        raise DataError(
+            f'no column "{name}", but {shown} differ from it in case or space', remedy="name one", about=table.path
+        )
     if not found:
         return None
     remarks.append(f'the column "{found[0]}" was read as "{name}"')
@@ -138,7 +140,7 @@ def missing_columns(table: Table, missing: Sequence[tuple[str, str]], also: str 
         remedy = f"name the column{'s' if len(missing) > 1 else ''} with {flags}"
     if len(table.columns) == 1 and re.search(r"[;,\t|]", table.columns[0]):
         remedy = "the header was read as one column: name the separator with --separator, or " + remedy
-    return DataError(f"{table.path}: no column {names}; found {listed}; {remedy}")
+    return DataError(f"no column {names}; found {listed}", remedy=remedy, about=table.path)
 
 
 def _close(columns: Sequence[str], option: str, name: str) -> list[str]:

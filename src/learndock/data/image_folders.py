@@ -49,10 +49,14 @@ def image_folder(folder: Path) -> Table | None:
         _refuse_splits(folder, inside)
         return None
     if loose and any(labelled.values()):
-        raise DataError(f"{folder}: images beside folders of images; put {loose[0]} into the folder of its class")
+        raise DataError(
+            "images beside folders of images", remedy=f"put {loose[0]} into the folder of its class", about=folder
+        )
     empty = [name for name in top.folders if not labelled[name]]
     if not loose and empty:
-        raise DataError(f"{folder / empty[0]}: holds no image ({', '.join(SUFFIXES)}); add some, or remove the folder")
+        raise DataError(
+            f"{folder / empty[0]}: holds no image ({', '.join(SUFFIXES)})", remedy="add some, or remove the folder"
+        )
     found: list[tuple[str, str | None]] = [(name, None) for name in loose]
     if not loose:
         found = [(f"{label}/{name}", label) for label in top.folders for name in labelled[label]]
@@ -92,12 +96,18 @@ def _remarks(top: _Folder, inside: dict[str, _Folder]) -> dict[str, str]:
 def _refuse_splits(folder: Path, inside: dict[str, _Folder]) -> None:
     splits = [name for name, found in inside.items() if found.nested and name.lower() in _SPLITS]
     if splits:
-        raise DataError(f"{folder}: holds the splits {', '.join(splits)}; name one, as in {folder / splits[0]}")
+        raise DataError(
+            f"holds the splits {', '.join(splits)}", remedy=f"name one, as in {folder / splits[0]}", about=folder
+        )
     deep = [f"{name}/{found.nested[0]}" for name, found in inside.items() if found.nested]
     if deep:
         raise DataError(
-            f"{folder}: images are two folders down (the first {deep[0]}); learndock reads FOLDER/CLASS/IMAGE: name "
-            f"the folder that contains the classes, as in {folder / deep[0].split('/', 1)[0]}"
+            f"images are two folders down (the first {deep[0]})",
+            remedy=(
+                "learndock reads FOLDER/CLASS/IMAGE: name the folder that contains the classes, as in "
+                f"{folder / deep[0].split('/', 1)[0]}"
+            ),
+            about=folder,
         )
 
 

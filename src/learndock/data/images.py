@@ -141,15 +141,17 @@ def image_in_cell(value: object, folder: Path, name: str) -> Image:
     if isinstance(value, str) and value.strip():
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", value):
             raise DataError(
-                f"{name}: an address ({value[:60]}); learndock fetches no images: download them and give their paths"
+                f"{name}: an address ({value[:60]})",
+                remedy="learndock fetches no images: download them and give their paths",
             )
         if len(value) > 100 and value.startswith(_BASE64_BEGINNINGS):
             raise DataError(
-                f"{name}: an image in base64 without its type; write it as data:image/png;base64,... or as a file"
+                f"{name}: an image in base64 without its type",
+                remedy="write it as data:image/png;base64,... or as a file",
             )
         return read_image_file(folder / value, name)
     kind = "nothing" if value is None or value == "" else f"a {type(value).__name__}"
-    raise DataError(f"{name}: {kind} where an image should be; give its bytes, its path or a data URI")
+    raise DataError(f"{name}: {kind} where an image should be", remedy="give its bytes, its path or a data URI")
 
 
 def _data_uri(value: str, name: str) -> bytes:
@@ -162,7 +164,9 @@ def _data_uri(value: str, name: str) -> bytes:
     try:
         return base64.b64decode("".join(body.split()), validate=True)
     except ValueError as error:
-        raise DataError(f"{name}: a data URI whose base64 is damaged ({error}); write the image again") from None
+        raise DataError(
+            f"{name}: a data URI whose base64 is damaged ({error})", remedy="write the image again"
+        ) from None
 
 
 def _open(image: Image) -> Any:

@@ -26,7 +26,7 @@ def json_lines(path: Path, options: ReadOptions, *, zipped: bool) -> Table:
     file = text_file(path, zipped=zipped, encoding=options.encoding)
     first = next(_objects(file), None)
     if first is None:
-        raise DataError(f"{path}: the file is empty; it needs one JSON object on each line")
+        raise DataError("the file is empty", remedy="it needs one JSON object on each line", about=path)
     remarks = {"encoding": file.remark or ""}
     if flatten([dict(first.cells)]) is not None:  # an annotation tool nests text and label
         return _flat_table(path, [dict(row.cells) for row in _objects(file)], remarks)
@@ -45,22 +45,26 @@ def json_array(path: Path, options: ReadOptions) -> Table:
         parts.append(line)
         size += len(line)
         if size > MAX_ARRAY:
-            raise DataError(f"{path}: more than {MAX_ARRAY >> 20} MiB of JSON; write one object on each line (.jsonl)")
+            raise DataError(
+                f"more than {MAX_ARRAY >> 20} MiB of JSON", remedy="write one object on each line (.jsonl)", about=path
+            )
     try:
         found = json.loads("".join(parts), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         # JSON lines under another suffix are common, and as good
         if len(parts) > 1 and "Extra data" in str(error):
             return json_lines(path, options, zipped=False)
-        raise DataError(f"{path}: not usable as JSON ({error}); write one object on each line (.jsonl)") from None
+        raise DataError(
+            f"not usable as JSON ({error})", remedy="write one object on each line (.jsonl)", about=path
+        ) from None
     if isinstance(found, dict):
         nested = [name for name, value in found.items() if _is_rows(value)]
         more = f'; its rows are in "{nested[0]}": write that list into a file of its own' if nested else ""
         raise DataError(
-            f"{path}: a JSON object, not an array of objects{more or '; write one object for each example'}"
+            f"a JSON object, not an array of objects{more or '; write one object for each example'}", about=path
         )
     if not _is_rows(found):
-        raise DataError(f"{path}: not an array of JSON objects; write one object for each example")
+        raise DataError("not an array of JSON objects", remedy="write one object for each example", about=path)
     return _flat_table(path, found, {"encoding": file.remark or ""})
 
 
@@ -73,7 +77,7 @@ def _flat_table(path: Path, objects: list[dict[str, Any]], remarks: dict[str, st
     try:
         found = flatten(objects)
     except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{error}", about=path) from None
     if found is None:
         columns = tuple(dict.fromkeys(key for item in objects for key in item))
         found = Flattened(columns, [(i, item) for i, item in enumerate(objects, start=1)], {})
@@ -94,8 +98,8 @@ def _objects(file: TextFile) -> Iterator[Row]:
             cells = json.loads(text, object_pairs_hook=unique_keys)
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{path} row {number} (line {line}): not JSON ({error.msg} at column {error.colno}); "
-                "write one JSON object on each line"
+                f"{path} row {number} (line {line}): not JSON ({error.msg} at column {error.colno})",
+                remedy="write one JSON object on each line",
             ) from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} row {number} (line {line}): not usable as JSON ({error})") from None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from learndock.data.schema import Schema
 from learndock.data.spelling import (
@@ -32,8 +32,15 @@ from learndock.data.spelling import (
 )
 from learndock.data.tables import Unusable
 
-#: A label that cannot be used: what is wrong with it, in words that follow "FILE row 3: ".
-Complain = Callable[[str], Exception]
+
+class Complain(Protocol):
+    """Makes the error for a label that cannot be used."""
+
+    def __call__(self, why: str, remedy: str = "") -> Exception:
+        """Return an error; ``why`` follows "FILE row 3: "."""
+        ...
+
+
 #: One raw label to its target.
 Label = Callable[[object, Complain], float]
 Scalar = str | float
@@ -123,10 +130,13 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
             if places:
                 return index
             raise complain(
-                f"label {_show(value)} is not a name of a class ({quoted(schema.labels)}); say which name is which "
-                f'number with --map, as in --map "{schema.labels[0]}"=0, or give your own labels with --schema'
+                f"label {_show(value)} is not a name of a class ({quoted(schema.labels)})",
+                (
+                    f'say which name is which number with --map, as in --map "{schema.labels[0]}"=0, or give '
+                    "your own labels with --schema"
+                ),
             )
-        raise complain(f"unknown label {_show(value)}; allowed are {_allowed(schema, numeric or not places)}")
+        raise complain(f"unknown label {_show(value)}", f"allowed are {_allowed(schema, numeric or not places)}")
 
     return read
 
@@ -152,9 +162,9 @@ def class_label_reader(names: Sequence[str], schema: Schema, column: str) -> tup
     def read(value: object, complain: Complain) -> float:
         if isinstance(value, int) and not isinstance(value, bool) and not by_value:
             if value == -1:
-                raise complain(f'no label in column "{column}" (-1 means unlabelled); leave the row out')
+                raise complain(f'no label in column "{column}" (-1 means unlabelled)', "leave the row out")
             if not 0 <= value < len(names):
-                raise complain(f"unknown label {value}; the file names {len(names)} classes")
+                raise complain(f"unknown label {value}", f"the file names {len(names)} classes")
             return value if by_order else inner(names[value], complain)
         return inner(value, complain)
 
@@ -222,8 +232,8 @@ def _infer(column: Column, values: Sequence[Scalar]) -> tuple[Schema, Sequence[f
         for name in written:
             if name.count(",") == 1 and all(part.strip() in distinct for part in name.split(",")):
                 raise column.refuse(
-                    f'"{name}" may be the number {name.replace(",", ".")} or two labels; write numbers with a point, '
-                    "or one label for each example"
+                    f'"{name}" may be the number {name.replace(",", ".")} or two labels',
+                    "write numbers with a point, or one label for each example",
                 )
         targets, remarks = _numbers(column, raw)
         if any(t != int(t) for t in targets):
@@ -234,12 +244,12 @@ def _infer(column: Column, values: Sequence[Scalar]) -> tuple[Schema, Sequence[f
     _refuse_several(column, found)
     if len(found) > MAX_INFERRED:
         raise column.refuse(
-            f"{len(found)} different labels, at most {MAX_INFERRED} are taken for classes without a schema; "
-            "pass a schema (--schema) that says what the labels are"
+            (f"{len(found)} different labels, at most {MAX_INFERRED} are taken for classes without a schema"),
+            "pass a schema (--schema) that says what the labels are",
         )
     if len(found) < 2:
         raise column.refuse(
-            f'all labels are "{found[0]}"; a task needs at least two classes: add examples of another class'
+            f'all labels are "{found[0]}"', "a task needs at least two classes: add examples of another class"
         )
     remarks += _odd_labels(column, names, meant, found)
     place = {name: index for index, name in enumerate(found)}
@@ -279,9 +289,11 @@ def _refuse_several(column: Column, names: Iterable[str]) -> None:
     if found is not None:
         cell, parts = found
         raise column.refuse(
-            f'several labels in one cell: "{visible(cell)}" is {quoted(parts)}; learndock reads one label for each '
-            "example: keep the main one, or make one file with yes and no for each label (or list the cells as "
-            "they are in a schema, if they are names)"
+            f'several labels in one cell: "{visible(cell)}" is {quoted(parts)}',
+            (
+                "learndock reads one label for each example: keep the main one, or make one file with "
+                "yes and no for each label (or list the cells as they are in a schema, if they are names)"
+            ),
         )
 
 
@@ -290,7 +302,9 @@ def _refuse_several(column: Column, names: Iterable[str]) -> None:
 
 def is_missing(value: object) -> bool:
     """Whether a cell holds no label."""
-    return value is None or (isinstance(value, str) and not fold(value)) or (isinstance(value, list) and not value)
+    if isinstance(value, str):
+        return not fold(value)
+    return value is None or (isinstance(value, list) and not value)
 
 
 def _scalars(column: Column) -> tuple[list[Scalar], list[str]]:
@@ -300,7 +314,7 @@ def _scalars(column: Column) -> tuple[list[Scalar], list[str]]:
     found, opened = [], 0
     for value, complain in zip(column.values, column.complain, strict=True):
         if is_missing(value):
-            raise complain(f'no label in column "{column.name}"; add one or leave the row out{more}')
+            raise complain(f'no label in column "{column.name}"', f"add one or leave the row out{more}")
         single = _opened(value, column, complain)
         opened += single is not value
         found.append(_scalar(single, column.name, complain))
@@ -315,27 +329,32 @@ def _opened(value: object, column: Column, complain: Complain) -> object:
     if not isinstance(items, list | tuple):
         return value
     if any(isinstance(item, list | tuple | dict) for item in items):
-        raise complain("the label is a list of spans or objects; learndock reads one label for each example")
+        raise complain("the label is a list of spans or objects", "learndock reads one label for each example")
     if not items:
-        raise complain(f'no label in column "{column.name}" (an empty list); leave the row out')
+        raise complain(f'no label in column "{column.name}" (an empty list)', "leave the row out")
     if len(items) > 1:
         named = column.class_names
         shown = [named[i] if isinstance(i, int) and 0 <= i < len(named) else str(i) for i in items]
         raise complain(
-            f"several labels ({quoted(shown)}); learndock reads one label for each example: keep the main one, or make "
-            "one file with yes and no for each label"
+            f"several labels ({quoted(shown)})",
+            (
+                "learndock reads one label for each example: keep the main one, or make one file with "
+                "yes and no for each label"
+            ),
         )
     return items[0]
 
 
 def _scalar(value: object, column: str, complain: Complain) -> Scalar:
     """Return the label if it is there and is a name or a finite number (bool and int count as numbers)."""
+    if isinstance(value, str) and value:
+        return value
     if is_missing(value):
-        raise complain(f'no label in column "{column}"; add one or leave the row out')
+        raise complain(f'no label in column "{column}"', "add one or leave the row out")
     if isinstance(value, Unusable):
         raise complain(f'column "{column}": {value.why}')
     if isinstance(value, date | time):
-        raise complain(f'column "{column}" holds a date or a time; format the column as text, or name another')
+        raise complain(f'column "{column}" holds a date or a time', "format the column as text, or name another")
     if isinstance(value, Decimal):
         value = int(value) if value == value.to_integral_value() else float(value)
     if not isinstance(value, str | int | float):
@@ -380,7 +399,8 @@ def _numbers(column: Column, values: Sequence[Scalar]) -> tuple[list[float], lis
         if kind == "ambiguous comma":
             if comma is None:
                 raise complain(
-                    f"label {_show(value)} may be a thousand or have a decimal comma; write numbers without separators"
+                    f"label {_show(value)} may be a thousand or have a decimal comma",
+                    "write numbers without separators",
                 )
             kind = comma
             digits = str(value).strip().replace(",", "." if comma == "decimal comma" else "")
@@ -388,7 +408,7 @@ def _numbers(column: Column, values: Sequence[Scalar]) -> tuple[list[float], lis
         found.append(_value(digits, column.name, complain))
     if len(ways) > 1 or (ways and _mixed(values, set(ways))):
         shown = " and ".join(f'"{text}"' for text, _ in ways.values())
-        raise column.refuse(f"labels write numbers in several ways ({shown}, and others); write all of them one way")
+        raise column.refuse(f"labels write numbers in several ways ({shown}, and others)", "write all of them one way")
     return found, [f'numbers with a {kind} were read: "{text}" as {digits}' for kind, (text, digits) in ways.items()]
 
 

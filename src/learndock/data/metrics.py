@@ -36,7 +36,7 @@ def score(schema: Schema, predictions: ArrayLike, targets: ArrayLike) -> float:
     if len(wanted) == 0:
         raise DataError("no examples to score", remedy="give at least one with its label")
     if not (np.isfinite(given).all() and np.isfinite(wanted).all()):
-        raise DataError("predictions or targets hold NaN or infinity; there is no score for them")
+        raise DataError("predictions or targets hold NaN or infinity", remedy="there is no score for them")
     if schema.type == "regression":
         if given.ndim == 2 and given.shape[1] != 1:
             raise DataError(f"a regression predicts one value an example, found the shape {given.shape}")

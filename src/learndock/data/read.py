@@ -9,7 +9,7 @@ so. Nothing is dropped or repaired in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, time
 from itertools import islice
@@ -21,7 +21,7 @@ import numpy as np
 from learndock.data.columns import Columns, find_columns, kind_of, like
 from learndock.data.examples import Examples, Input
 from learndock.data.images import Image, check_image, image_in_cell
-from learndock.data.labels import Column, Labelled, read_labels
+from learndock.data.labels import Column, Complain, Labelled, read_labels
 from learndock.data.open_table import open_table
 from learndock.data.options import ReadKeywords, ReadOptions
 from learndock.data.read_prompts import read_prompts
@@ -51,7 +51,7 @@ class _Reading:
     rows: list[int] = field(default_factory=list)
     labels: list[object] = field(default_factory=list)
     pairs: list[str | None] = field(default_factory=list)
-    places: list[Callable[[str], DataError]] = field(default_factory=list)
+    places: list[Complain] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
 
 
@@ -133,7 +133,7 @@ def _read_labels(table: Table, column: str, found: _Reading, schema: Schema | No
         values=found.labels,
         rows=found.rows,
         complain=found.places,
-        refuse=lambda why: DataError(f"{table.path}: {why}{rejected}"),
+        refuse=lambda why, remedy="": DataError(f"{why}{rejected}", remedy=remedy, about=table.path),
         class_names=table.class_names.get(column, ()),
         places=places,
     )
@@ -150,7 +150,7 @@ def _read_rows(table: Table, columns: Columns, limit: int | None) -> _Reading:
             found.inputs.append(_image(table, row, columns.image))
         else:
             if row.cells.get(columns.text) is None:
-                raise where(f'no text in column "{columns.text}"; add one or leave the row out')
+                raise where(f'no text in column "{columns.text}"', "add one or leave the row out")
             found.inputs.append(_text(row, columns.text, where))
             found.pairs.append(_text(row, columns.pair, where))
         if columns.label is not None:
@@ -197,7 +197,7 @@ def _refuse_numbers(table: Table, column: str, texts: Sequence[str]) -> None:
     """Refuse a column of numbers that was named as one of texts."""
     filled = {text for text in texts if not _blank(text)}
     if len(filled) >= NUMBERS and all(number_in(text) is not None for text in filled):
-        raise DataError(f'{table.path}: the column "{column}" holds numbers, not texts; {_NUMBERS_ADVICE}')
+        raise DataError(f'the column "{column}" holds numbers, not texts', remedy=_NUMBERS_ADVICE, about=table.path)
 
 
 def _image(table: Table, row: Row, column: str) -> Image:
@@ -230,11 +230,11 @@ class _Where:
     path: Path
     row: Row
 
-    def __call__(self, why: str) -> DataError:
-        return DataError(f"{self.path} {self.row.place}: {why}")
+    def __call__(self, why: str, remedy: str = "") -> DataError:
+        return DataError(f"{self.path} {self.row.place}: {why}", remedy=remedy)
 
 
-def _text(row: Row, column: str, where: Callable[[str], DataError]) -> str | None:
+def _text(row: Row, column: str, where: Complain) -> str | None:
     """The text of a cell, or None where there is none."""
     value = row.cells.get(column)
     if value is None:
@@ -242,18 +242,18 @@ def _text(row: Row, column: str, where: Callable[[str], DataError]) -> str | Non
     if isinstance(value, Unusable):
         raise where(f'column "{column}": {value.why}')
     if isinstance(value, date | time):
-        raise where(f'column "{column}" holds a date or a time; format the column as text, or name another')
+        raise where(f'column "{column}" holds a date or a time', "format the column as text, or name another")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise where(f'column "{column}" holds the number {value}, not a text; {_NUMBERS_ADVICE}')
+        raise where(f'column "{column}" holds the number {value}, not a text', _NUMBERS_ADVICE)
     if not isinstance(value, str):
-        raise where(f'column "{column}" holds a {type(value).__name__}, not a text; write it as text')
+        raise where(f'column "{column}" holds a {type(value).__name__}, not a text', "write it as text")
     if len(value) > MAX_CHARACTERS:
         raise where(
-            f'the text in column "{column}" has {len(value):,} characters, at most {MAX_CHARACTERS:,} are '
-            "read; shorten it"
+            (f'the text in column "{column}" has {len(value):,} characters, at most {MAX_CHARACTERS:,} are read'),
+            "shorten it",
         )
     if not value.isascii() and _LONE_SURROGATE.search(value):
-        raise where(f'the text in column "{column}" contains an unpaired surrogate; fix its encoding')
+        raise where(f'the text in column "{column}" contains an unpaired surrogate', "fix its encoding")
     return value
 
 

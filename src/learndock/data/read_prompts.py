@@ -6,7 +6,6 @@ likely; otherwise they are free text, and its answer is what it writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from learndock.data.columns import COMPLETION, MESSAGES, PROMPT, like, missing_columns
 from learndock.data.examples import Examples
-from learndock.data.labels import Column, infer_classes, label_name, quoted, read_labels
+from learndock.data.labels import Column, Complain, infer_classes, label_name, quoted, read_labels
 from learndock.data.options import ReadOptions
 from learndock.data.prompts import Prompt, open_messages, split_messages
 from learndock.data.remarks import remarks_on
@@ -83,7 +82,7 @@ def read_prompts(
     prompts: list[Prompt] = []
     completions: list[str] = []
     rows: list[int] = []
-    complain: list[Callable[[str], DataError]] = []
+    complain: list[Complain] = []
     for row in islice(table.rows(wanted), limit):
         where = _where(table, row)
         prompt, completion = _read(row, columns, where, labels)
@@ -92,7 +91,7 @@ def read_prompts(
         rows.append(row.number)
         complain.append(where)
     if not prompts:
-        raise DataError(f"{table.path}: no examples in it; add rows")
+        raise DataError("no examples in it", remedy="add rows", about=table.path)
     targets: Any = None
     if labels:
         column = Column(
@@ -100,7 +99,7 @@ def read_prompts(
             values=completions,
             rows=rows,
             complain=complain,
-            refuse=lambda why: DataError(f"{table.path}: {why}"),
+            refuse=lambda why, remedy="": DataError(why, remedy=remedy, about=table.path),
             class_names=table.class_names.get(columns.completion or "", ()),
             places=places,
         )
@@ -132,19 +131,22 @@ def _targets(column: Column, completions: list[str], schema: Schema | None) -> t
 
 
 def _few(completions: list[str]) -> bool:
-    different = len(set(infer_classes(completions)[0]))
+    raw = set(completions)
+    if len(raw) > OFTEN * FEW:  # even if they differ in spelling only
+        return False
+    different = len(infer_classes(list(raw))[0])
     return 2 <= different <= FEW and len(completions) >= OFTEN * different
 
 
-def _where(table: Table, row: Row) -> Callable[[str], DataError]:
-    return lambda why: DataError(f"{table.path} {row.place}: {why}")
+def _where(table: Table, row: Row) -> Complain:
+    return lambda why, remedy="": DataError(f"{table.path} {row.place}: {why}", remedy=remedy)
 
 
-def _read(row: Row, columns: PromptColumns, where: Callable[[str], DataError], labels: bool) -> tuple[Prompt, str]:
+def _read(row: Row, columns: PromptColumns, where: Complain, labels: bool) -> tuple[Prompt, str]:
     if columns.messages is not None:
         value = row.cells.get(columns.messages)
         if value is None:
-            raise where(f'no messages in column "{columns.messages}"; add them or leave the row out')
+            raise where(f'no messages in column "{columns.messages}"', "add them or leave the row out")
         try:
             found = split_messages(value) if labels else (open_messages(value), "")
         except ValueError as error:
@@ -154,16 +156,16 @@ def _read(row: Row, columns: PromptColumns, where: Callable[[str], DataError], l
         return found[0], _check(found[1], "completion", where)
     prompt = _check(row.cells.get(columns.prompt), "prompt", where)
     if not prompt.strip():
-        raise where(f'no prompt in column "{columns.prompt}"; add one or leave the row out')
+        raise where(f'no prompt in column "{columns.prompt}"', "add one or leave the row out")
     if not labels or columns.completion is None:
         return Prompt.of(prompt), ""
     completion = _check(row.cells.get(columns.completion), "completion", where)
     if not completion.strip():
-        raise where(f'no completion in column "{columns.completion}"; add one or leave the row out')
+        raise where(f'no completion in column "{columns.completion}"', "add one or leave the row out")
     return Prompt.of(prompt), completion
 
 
-def _check(value: object, what: str, where: Callable[[str], DataError]) -> str:
+def _check(value: object, what: str, where: Complain) -> str:
     if value is None:
         return ""
     if isinstance(value, Unusable):
@@ -171,9 +173,9 @@ def _check(value: object, what: str, where: Callable[[str], DataError]) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return label_name(value)
     if not isinstance(value, str):
-        raise where(f"the {what} is a {type(value).__name__}, not a text; write it as text")
+        raise where(f"the {what} is a {type(value).__name__}, not a text", "write it as text")
     if len(value) > MAX_CHARACTERS:
-        raise where(f"the {what} has {len(value):,} characters, at most {MAX_CHARACTERS:,} are read; shorten it")
+        raise where(f"the {what} has {len(value):,} characters, at most {MAX_CHARACTERS:,} are read", "shorten it")
     if any("\ud800" <= c <= "\udfff" for c in value):
-        raise where(f"the {what} contains an unpaired surrogate; fix its encoding")
+        raise where(f"the {what} contains an unpaired surrogate", "fix its encoding")
     return value

@@ -58,17 +58,23 @@ class _Layout:
                 return
             except csv.Error as error:
                 raise DataError(
-                    f"{self.file.path} line {line}: not readable as a record ({error}); close every quote and write a "
-                    "quote inside a quoted field twice, or pass --no-quotes if quotation marks are part of the texts"
+                    f"{self.file.path} line {line}: not readable as a record ({error})",
+                    remedy=(
+                        "close every quote and write a quote inside a quoted field twice, or pass --no-quotes if "
+                        "quotation marks are part of the texts"
+                    ),
                 ) from None
             if not cells:
                 continue
             width = width or len(cells)
             if len(lines.seen) > 1 and width > 1 and self._merged(lines.seen, width):
                 raise DataError(
-                    f"{self.file.path} line {line}: a quotation mark opens here and closes in line "
-                    f"{line + len(lines.seen) - 1}, which makes one record of {len(lines.seen)} lines that each look "
-                    "like a row; pass --no-quotes if they are rows, or quote such texts and double the quotes in them"
+                    (
+                        f"{self.file.path} line {line}: a quotation mark opens here and closes in line "
+                        f"{line + len(lines.seen) - 1}, which makes one record of {len(lines.seen)} lines that "
+                        "each look like a row"
+                    ),
+                    remedy="pass --no-quotes if they are rows, or quote such texts and double the quotes in them",
                 )
             yield line, cells
 
@@ -107,14 +113,14 @@ def separated(path: Path, usual: str, options: ReadOptions, *, zipped: bool) -> 
     layout, remark = _layout(file, usual, options)
     header = next(layout.records(), None)
     if header is None:
-        raise DataError(f"{path}: the file is empty; its first line must name the columns")
+        raise DataError("the file is empty", remedy="its first line must name the columns", about=path)
     columns = tuple(header[1])
     remarks = {"encoding": file.remark or "", "separator": remark}
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
-            raise DataError(f'{path}: duplicate column "{twice[0]}" in the header; rename one')
+            raise DataError(f'duplicate column "{twice[0]}" in the header', remedy="rename one", about=path)
         places = [(c, columns.index(c)) for c in wanted if c in columns]
         records = layout.records()
         next(records)
@@ -128,8 +134,8 @@ def separated(path: Path, usual: str, options: ReadOptions, *, zipped: bool) -> 
                 continue
             if len(cells) != len(columns):
                 raise DataError(
-                    f"{path} row {number} (line {line}): {len(cells)} fields where the header has "
-                    f"{len(columns)}; put fields that hold separators or line ends in quotes"
+                    (f"{path} row {number} (line {line}): {len(cells)} fields where the header has {len(columns)}"),
+                    remedy="put fields that hold separators or line ends in quotes",
                 )
             if len(empty) > told:
                 told = len(empty)

@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 #: Joiners make emoji and letters of some scripts; between other characters they are as invisible as the rest.
 _JOINERS = "\u200c\u200d"
@@ -34,6 +35,7 @@ NO_LABEL = frozenset((
 ))  # fmt: skip
 
 
+@lru_cache(maxsize=4096)  # a column has few different labels
 def fold(label: str) -> str:
     """What is left of a label without case, outer space, invisible characters and ways to compose accents."""
     text = unicodedata.normalize("NFC", label)
@@ -65,8 +67,8 @@ def visible(label: str) -> str:
 def merge_spellings(labels: Sequence[str]) -> tuple[dict[str, str], list[Sequence[str]]]:
     """For every spelling the one that stands for it (the most frequent, then the first), and the groups of several."""
     groups: dict[str, Counter[str]] = {}
-    for label in labels:
-        groups.setdefault(label_key(label), Counter())[label] += 1
+    for label, count in Counter(labels).items():
+        groups.setdefault(label_key(label), Counter())[label] = count
     chosen = {key: _best(spellings) for key, spellings in groups.items()}
     several = [[chosen[key], *(s for s in spellings if s != chosen[key])] for key, spellings in groups.items()]
     return {s: chosen[k] for k, spellings in groups.items() for s in spellings}, [g for g in several if len(g) > 1]

@@ -63,8 +63,8 @@ class TextFile:
                     yield line.removeprefix("\ufeff") if number == 1 else line
             except UnicodeError as error:
                 raise DataError(
-                    f"{self.path} after line {number}: not text in {self.encoding} ({error}); name another encoding "
-                    "with --encoding, or save the file as UTF-8"
+                    f"{self.path} after line {number}: not text in {self.encoding} ({error})",
+                    remedy="name another encoding with --encoding, or save the file as UTF-8",
                 ) from None
             except (OSError, EOFError, zlib.error) as error:
                 raise DataError(f"{self.path} after line {number}: cannot be read ({error})") from None
@@ -81,7 +81,7 @@ def text_file(path: Path, *, zipped: bool, encoding: str | None) -> TextFile:
         return TextFile(path, zipped, "utf-8" if name in ("utf-8", "utf-8-sig", "ascii") else encoding)
     sample = _sample(path, zipped)
     if sample.startswith(b"\x1f\x8b"):
-        raise DataError(f"{path}: the file is gzipped; name it {path.name}.gz")
+        raise DataError("the file is gzipped", remedy=f"name it {path.name}.gz", about=path)
     for mark, name in _MARKS:
         if sample.startswith(mark):
             return TextFile(path, zipped, name, f"read as {name.upper()}, as its first bytes say")
@@ -133,9 +133,11 @@ def _utf8_lines(file: TextFile) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 position = begin + skip + error.start
                 raise DataError(
-                    f"{file.path} line {number}: byte 0x{line[skip + error.start]:02x} at position {position} of the "
-                    f"{'unzipped ' if file.zipped else ''}file is not UTF-8; save the file as UTF-8, or name its "
-                    "encoding with --encoding"
+                    (
+                        f"{file.path} line {number}: byte 0x{line[skip + error.start]:02x} at position {position} "
+                        f"of the {'unzipped ' if file.zipped else ''}file is not UTF-8"
+                    ),
+                    remedy="save the file as UTF-8, or name its encoding with --encoding",
                 ) from None
             begin += len(line)
             if "\r" in text and text.find("\r") < len(text.rstrip("\r\n")):
@@ -152,12 +154,13 @@ def _byte_lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
             line = stream.readline(MAX_LINE + 1)
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
-                f"{path}: damaged gzip at line {number} ({error}); zip it again, or drop .gz from its name "
-                "if it is not zipped"
+                f"damaged gzip at line {number} ({error})",
+                remedy="zip it again, or drop .gz from its name if it is not zipped",
+                about=path,
             ) from None
         except EOFError:
             raise DataError(
-                f"{path}: the gzip file is cut off after line {number - 1}; fetch or write it again"
+                f"the gzip file is cut off after line {number - 1}", remedy="fetch or write it again", about=path
             ) from None
         except OSError as error:
             raise DataError(f"{path} line {number}: cannot be read ({error.strerror or error})") from None
@@ -169,7 +172,9 @@ def _byte_lines(path: Path, stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _too_long(path: Path, number: int) -> DataError:
-    return DataError(f"{path} line {number}: longer than {MAX_LINE >> 20} MiB; is this a text file of examples?")
+    return DataError(
+        f"{path} line {number}: longer than {MAX_LINE >> 20} MiB", remedy="is this a text file of examples?"
+    )
 
 
 def open_bytes(path: Path, zipped: bool) -> IO[bytes]:
@@ -182,4 +187,4 @@ def open_bytes(path: Path, zipped: bool) -> IO[bytes]:
         # GzipFile reads like any binary stream but is not declared as one.
         return cast("IO[bytes]", gzip.open(path, "rb")) if zipped else path.open("rb")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"cannot be read ({error.strerror or error})", about=path) from None

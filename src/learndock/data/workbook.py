@@ -40,7 +40,7 @@ def workbook(path: Path, options: ReadOptions) -> Table:
     sheet = _sheet(path, book, options.sheet)
     header = next(((n, cells) for n, cells in _rows(sheet) if any(c is not None for c in cells)), None)
     if header is None:
-        raise DataError(f'{path}: the sheet "{sheet.title}" is empty; its first row must name the columns')
+        raise DataError(f'the sheet "{sheet.title}" is empty', remedy="its first row must name the columns", about=path)
     top, names = header
     columns = tuple("" if c is None else _shown(c) for c in names)
     merged, hidden = _marks(path, sheet)
@@ -54,7 +54,7 @@ def workbook(path: Path, options: ReadOptions) -> Table:
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         twice = [c for c in wanted if columns.count(c) > 1]
         if twice:
-            raise DataError(f'{path}: duplicate column "{twice[0]}" in the header; rename one')
+            raise DataError(f'duplicate column "{twice[0]}" in the header', remedy="rename one", about=path)
         places = {c: columns.index(c) for c in wanted if c in columns}
         formulas: set[tuple[int, int]] | None = None
         empty: list[int] = []
@@ -112,13 +112,13 @@ def _sheet(path: Path, book: Any, name: str | None) -> Any:
     if name is not None:
         found = [s for s in sheets if s.title == name] or [s for s in sheets if s.title.casefold() == name.casefold()]
         if not found:
-            raise DataError(f'{path}: no sheet "{name}"; found {names}')
+            raise DataError(f'no sheet "{name}"', remedy=f"found {names}", about=path)
         return found[0]
     filled = [s for s in sheets if s.sheet_state == "visible" and next(iter(s.iter_rows(values_only=True)), None)]
     if len(filled) > 1:
-        raise DataError(f"{path}: several sheets ({names}); name one with --sheet")
+        raise DataError(f"several sheets ({names})", remedy="name one with --sheet", about=path)
     if not filled:
-        raise DataError(f"{path}: no visible sheet has any rows; found {names or 'none'}")
+        raise DataError("no visible sheet has any rows", remedy=f"found {names or 'none'}", about=path)
     return filled[0]
 
 
@@ -149,11 +149,15 @@ def _check_size(path: Path) -> None:
             size = sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path}: not a sound workbook ({error}); save it again as .xlsx, without a password, or as .csv"
+            f"not a sound workbook ({error})",
+            remedy="save it again as .xlsx, without a password, or as .csv",
+            about=path,
         ) from None
     if size > MAX_UNPACKED:
         raise DataError(
-            f"{path}: {size >> 20} MiB when unpacked, at most {MAX_UNPACKED >> 20} are read; save it as .csv"
+            f"{size >> 20} MiB when unpacked, at most {MAX_UNPACKED >> 20} are read",
+            remedy="save it as .csv",
+            about=path,
         )
 
 
@@ -166,7 +170,9 @@ def _open(openpyxl: Any, path: Path, *, values: bool) -> Any:
             return openpyxl.load_workbook(path, read_only=True, data_only=values, keep_links=False)
     except Exception as error:  # openpyxl raises what its XML and zip readers raise
         short = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise DataError(f"{path}: not a sound workbook ({short}); save it again as .xlsx, or as .csv") from None
+        raise DataError(
+            f"not a sound workbook ({short})", remedy="save it again as .xlsx, or as .csv", about=path
+        ) from None
 
 
 def _openpyxl(path: Path) -> Any:
@@ -174,6 +180,8 @@ def _openpyxl(path: Path) -> Any:
         import openpyxl
     except ImportError:
         raise MissingExtra(
-            f'{path}: workbooks need openpyxl; install it with: pip install "learndock[xlsx]", or save it as .csv'
+            "workbooks need openpyxl",
+            remedy='install it with: pip install "learndock[xlsx]", or save it as .csv',
+            about=path,
         ) from None
     return openpyxl
