@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from learndock.cli import options, show
 from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
+
+if TYPE_CHECKING:
+    from learndock.data import Examples
+    from learndock.reuse import Trial
+    from learndock.search import Filters, Identification, Match
+    from learndock.spec import Spec
 
 #: Labels of a match that its row shows.
 _SHOWN = 6
@@ -60,7 +67,7 @@ def identify(
         raise UsageError("--map renames a model's labels for --try", remedy="give --try N too, or leave --map out")
     pairs = options.pairs(mapping)
     opened = open_existing(dock)
-    examples: Any = None
+    examples: Examples | None = None
     if spec is not None:
         asked = read_spec(spec)
     else:
@@ -71,8 +78,9 @@ def identify(
         warn_cut(asked.settings)
     filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
     found = opened.identify(asked, top=max(top, trials), filters=filters, seed=seed)
-    tried: Any = None
+    tried: Sequence[Trial] | None = None
     if trials:
+        assert examples is not None
         from learndock.reuse import try_matches
 
         with show.stages() as report:
@@ -83,7 +91,7 @@ def identify(
     else:
         _print_verdict(found, asked, filters)
         _print_matches(found, top, details)
-        if tried:
+        if tried and examples is not None:
             _print_trials(tried, examples)
         _print_next(found, tried, path, dock)
     if not found.fits:
@@ -107,7 +115,7 @@ def _one_source(argument: Path | None, data: Path | None, spec: Path | None) -> 
     return argument if data is None else data
 
 
-def _print_verdict(found: Any, asked: Any, filters: Any) -> None:
+def _print_verdict(found: Identification, asked: Spec, filters: Filters) -> None:
     """The answer in a sentence or two."""
     if not found.searched:
         show.say("The dock is empty." if filters.empty else "The dock has no learnware of that kind.")
@@ -139,7 +147,7 @@ def _chance(value: float | None) -> str:
     return "" if value is None else " (p < 0.001)" if value < 0.001 else f" (p = {value:.3f})"
 
 
-def _print_matches(found: Any, top: int, details: bool) -> None:
+def _print_matches(found: Identification, top: int, details: bool) -> None:
     matches = found.matches[:top]
     if not matches:
         return
@@ -173,18 +181,18 @@ def _print_matches(found: Any, top: int, details: bool) -> None:
     show.say("reliability: share of the model's behaviour that other examples reproduce. p-value: of the behaviour.")
 
 
-def _labels(match: Any) -> str:
+def _labels(match: Match) -> str:
     labels = match.answers.labels if match.answers.task_type == "classification" else ()
     more = f", ... ({match.answers.classes})" if len(labels) > _SHOWN else ""
     return ", ".join(labels[:_SHOWN]) + more or str(match.answers.task_type)
 
 
-def _missing(match: Any) -> str:
+def _missing(match: Match) -> str:
     return "" if match.can_answer else ", ".join(match.missing)
 
 
-def _print_trials(tried: Any, examples: Any) -> None:
-    metric = examples.schema.metric
+def _print_trials(tried: Sequence[Trial], examples: Examples) -> None:
+    metric = examples.schema.metric if examples.schema is not None else "score"
     show.say()
     show.say(f"Tried on your {len(examples)} examples, the best first:")
     rows = [
@@ -199,7 +207,7 @@ def _print_trials(tried: Any, examples: Any) -> None:
     )
 
 
-def _print_next(found: Any, tried: Any, path: Path | None, dock: str | None) -> None:
+def _print_next(found: Identification, tried: Sequence[Trial] | None, path: Path | None, dock: str | None) -> None:
     """The next command: run the best where something fits, else look at what there is."""
     if not found.matches:
         return

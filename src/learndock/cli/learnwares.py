@@ -15,6 +15,7 @@ from learndock.cli.repositories import Repository, repositories, set_private
 if TYPE_CHECKING:
     from learndock.dock import Dock, Record
     from learndock.package.formats import Progress
+    from learndock.search import Filters
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Show at most so many.")]
@@ -250,10 +251,10 @@ def search(
     _list(Filters(), " ".join(text), sort, limit, dock, json)
 
 
-def _list(filters: Any, text: str, sort: options.Order, limit: int | None, dock: str | None, json: bool) -> None:
+def _list(filters: Filters, text: str, sort: options.Order, limit: int | None, dock: str | None, json: bool) -> None:
     opened = open_existing(dock)
     everything = opened.records()
-    found = [r for r in everything if filters.take(r) and _has_words(r, text)]
+    found = [r for r in everything if filters.passes(r.manifest) and _has_words(r, text)]
     if sort is options.Order.NAME:
         found.sort(key=lambda r: r.name.casefold())
     elif sort is options.Order.SIZE:
