@@ -6,6 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BESIDE := $(VENV)/beside
+RELEASE := $(VENV)/release
 TASKS  := out/tour/data
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
@@ -83,12 +84,15 @@ coverage: $(READY)
 	@$(BIN)/coverage combine -q --append .coverage-timm
 	@$(BIN)/python -m benchmarks.coverage_by_room
 
-# Wheel and sdist in dist/, checked as the index would check them; what is in them: tests/test_wheel.py.
+# Wheel and sdist in dist/, checked as the index checks them, and the wheel installed and run (tests/test_wheel.py).
 dist: $(READY)
-	@rm -rf dist build
-	@$(BIN)/python -m build -q
-	@$(BIN)/python -m twine check --strict dist/*
-	@$(TEST_ENV) $(PYTEST) -m "slow or not slow" tests/test_wheel.py
+	@test -x $(RELEASE)/bin/twine || { $(PYTHON) -m venv $(RELEASE) && \
+	    $(RELEASE)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt build twine; }
+	@rm -rf dist
+	@$(RELEASE)/bin/python -m build --outdir dist > .dist.log 2>&1 || { cat .dist.log; exit 1; }
+	@rm -f .dist.log
+	@$(RELEASE)/bin/twine check --strict dist/*
+	@LEARNDOCK_DIST=dist $(TEST_ENV) $(PYTEST) tests/test_wheel.py
 
 docs: $(READY)
 	@$(BIN)/python docs/make_reference.py
