@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="compares w
 
 def hatch(folder: Path, target: str, out: Path) -> Path:
     """Build a wheel or an sdist of the project in ``folder``; returns the file."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", out]
+    command: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", out]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     (built,) = out.iterdir()
     return built
@@ -51,9 +51,18 @@ def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     place = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "venv"], check=True)
     python = place / "venv" / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "-q", "--python", python, "--disable-pip-version-check", "install"]
+    install: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "-q",
+        "--python",
+        python,
+        "--disable-pip-version-check",
+        "install",
+    ]
     subprocess.run([*install, "--no-deps", "--no-index", wheel], check=True, capture_output=True)
-    asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    asked: list[str | Path] = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     own = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
     # A line of a .pth file adds a folder, and not what that folder's own .pth files name: no editable install
     (own / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
