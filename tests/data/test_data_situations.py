@@ -144,14 +144,17 @@ def test_a_separator_can_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("separator", ["\t", ";", ","])
-def test_lone_quotes_do_not_merge_lines(tmp_path: Path, separator: str) -> None:
-    rows = [("plain", "pos"), ('"open', "neg"), ("inner", "pos"), ('close"', "neg"), ("last", "pos"), ("end", "neg")]
+@pytest.mark.parametrize("labels", ["pos neg pos neg pos neg neg", "1.5 2 3.25 4 5.5 6 7"])
+def test_lone_quotes_do_not_merge_lines(tmp_path: Path, separator: str, labels: str) -> None:
+    texts = ["plain", '"open', "inner", 'close"', "last", "end", "more"]
+    rows = list(zip(texts, labels.split(), strict=True))
     content = "\n".join(separator.join(r) for r in [("text", "label"), *rows]) + "\n"
     path = write(tmp_path / ("d.tsv" if separator == "\t" else "d.csv"), content)
     with pytest.raises(DataError, match=r"line 3: a quotation mark opens here and closes in line 5.*--no-quotes"):
         read_examples(path)
     found = read_examples(path, quotes=False)
     assert found.inputs == [text for text, _ in rows]
+    assert len(read_examples(path, quotes=True)) == 5
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])

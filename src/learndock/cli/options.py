@@ -152,8 +152,14 @@ READING: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "quotes": (
-        Annotated[bool, typer.Option("--quotes/--no-quotes", help="Whether quotation marks of a csv file quote.")],
-        True,
+        Annotated[
+            bool | None,
+            typer.Option(
+                "--quotes/--no-quotes",
+                help="Whether quotation marks of a csv file quote. Default: they do, unless that merges rows.",
+            ),
+        ],
+        None,
     ),
     "encoding": (
         Annotated[str | None, typer.Option("--encoding", help="Encoding of a text file. Default: UTF-8, or detected.")],

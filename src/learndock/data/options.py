@@ -15,7 +15,8 @@ class ReadOptions:
 
     ``text``, ``text_pair``, ``label`` and ``image`` name columns; ``image`` is None where the reader may choose.
     ``encoding``, ``separator`` and ``sheet`` are None where the reader may detect them; it reports what it chose.
-    Without ``quotes``, quotation marks in csv and tsv files are ordinary characters.
+    ``quotes`` False makes quotation marks in csv and tsv files ordinary characters; None refuses a file in which they
+    seem to merge rows, True trusts them.
     """
 
     text: str = "text"
@@ -24,7 +25,7 @@ class ReadOptions:
     image: str | None = None
     encoding: str | None = None
     separator: str | None = None
-    quotes: bool = True
+    quotes: bool | None = None
     sheet: str | None = None
 
     def __post_init__(self) -> None:
@@ -51,5 +52,5 @@ class ReadKeywords(TypedDict, total=False):
     image: str | None
     encoding: str | None
     separator: str | None
-    quotes: bool
+    quotes: bool | None
     sheet: str | None

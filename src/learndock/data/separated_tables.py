@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from learndock.data.options import ReadOptions
+from learndock.data.spelling import number_in
 from learndock.data.tables import Row, Table, skipped
 from learndock.data.text_lines import TextFile, text_file
 from learndock.errors import DataError
@@ -30,6 +31,18 @@ _DECLARED = re.compile(r'"?sep=(.)"?\s*')
 
 
 @dataclass(frozen=True)
+class _Values:
+    """What a column holds in lines without quotes: values that repeat, or numbers."""
+
+    repeated: frozenset[str]
+    numbers: bool
+
+    def like(self, cell: str) -> bool:
+        """Whether a cell could be one of this column."""
+        return cell in self.repeated or (self.numbers and number_in(cell) is not None)
+
+
+@dataclass(frozen=True)
 class _Layout:
     """How the lines of a file become records."""
 
@@ -37,8 +50,7 @@ class _Layout:
     separator: str
     quotes: bool
     skip: int = 0
-    #: Per column, the values that more than one line of the sample has when it is split without regard to quotes.
-    common: Sequence[frozenset[str]] = field(default=(), repr=False)
+    usual: Sequence[_Values] = field(default=(), repr=False)
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Records with the line each begins on; blank lines are passed over."""
@@ -74,21 +86,22 @@ class _Layout:
                         f"{line + len(lines.seen) - 1}, which makes one record of {len(lines.seen)} lines that "
                         "each look like a row"
                     ),
-                    remedy="pass --no-quotes if they are rows, or quote such texts and double the quotes in them",
+                    remedy="pass --no-quotes if they are rows, or --quotes if they are one",
                 )
             yield line, cells
 
     def _merged(self, lines: Sequence[str], width: int) -> bool:
-        """Whether the lines of one record look like a record each."""
-        for line in lines:
-            cells = [c.strip() for c in line.rstrip("\r\n").split(self.separator)]
-            if len(cells) != width:
-                return False
-            # Prose has commas and semicolons too: one cell must be a value that the column has elsewhere
-            known = any(c.strip('"') in common for c, common in zip(cells, self.common, strict=False))
-            if self.separator != "\t" and not known:
-                return False
-        return True
+        """Whether the lines of one record look like a record each.
+
+        A text of several lines may have separators too, so in each line a cell must be like others of its column, and
+        not of the column whose field was opened.
+        """
+        split = [[c.strip() for c in line.rstrip("\r\n").split(self.separator)] for line in lines]
+        if any(len(cells) != width for cells in split):
+            return False
+        opened = next((i for i, cell in enumerate(split[0]) if cell.startswith('"')), -1)
+        others = [(i, values) for i, values in enumerate(self.usual) if i != opened]
+        return all(any(values.like(cells[i].strip('"')) for i, values in others) for cells in split)
 
 
 class _Remembering:
@@ -161,17 +174,18 @@ def _layout(file: TextFile, usual: str, options: ReadOptions) -> tuple[_Layout, 
     skip = 1 if declared and (options.separator is None or declared[1] == options.separator) else 0
     lines = sample[skip:]
     remark = ""
+    quotes = options.quotes is not False
     if options.separator is not None:
         separator = options.separator
     elif declared:
         separator = declared[1]
         remark = f'separator "{separator}", as the first line says' if separator != usual else ""
     else:
-        separator = _detect(lines, usual, options.quotes)
+        separator = _detect(lines, usual, quotes)
         if separator != usual:
             remark = f"fields are separated by {SEPARATORS[separator]} here, not by {SEPARATORS[usual]}"
-    common = _common_values(lines, separator) if options.quotes else ()
-    return _Layout(file, separator, options.quotes, skip, common), remark
+    usual_values = _column_values(lines, separator) if options.quotes is None else ()
+    return _Layout(file, separator, quotes, skip, usual_values), remark
 
 
 def _detect(lines: Sequence[str], usual: str, quotes: bool) -> str:
@@ -198,12 +212,20 @@ def _widths(lines: Sequence[str], separator: str, quotes: bool) -> list[int]:
     return found[:-1] if len(lines) >= SAMPLE_LINES and len(found) > 2 else found
 
 
-def _common_values(lines: Sequence[str], separator: str) -> list[frozenset[str]]:
-    split = [[c.strip().strip('"') for c in line.rstrip("\r\n").split(separator)] for line in lines[1:]]
+def _column_values(lines: Sequence[str], separator: str) -> list[_Values]:
+    split = [[c.strip() for c in line.rstrip("\r\n").split(separator)] for line in lines[1:] if '"' not in line]
     width = len(lines[0].split(separator)) if lines else 0
     counts: list[Counter[str]] = [Counter() for _ in range(width)]
     for cells in split:
         if len(cells) == width:
             for counter, cell in zip(counts, cells, strict=True):
                 counter[cell] += 1
-    return [frozenset(v for v, n in c.items() if n > 1 and v) for c in counts]
+    found = []
+    for counter in counts:
+        numbers = sum(n for value, n in counter.items() if number_in(value) is not None)
+        found.append(
+            _Values(
+                frozenset(v for v, n in counter.items() if n > 1 and v), numbers > 2 and numbers * 2 > counter.total()
+            )
+        )
+    return found
