@@ -17,7 +17,7 @@ from learndock.errors import ModelError
 from learndock.package.formats.causal import CausalFormat
 from learndock.package.formats.decoding import PADDED, check_options
 from learndock.package.formats.registry import detect
-from tests.support.causal import write_causal, write_vocabulary
+from tests.support.causal import write_causal, write_family
 
 FREE = Schema("generation", (), (), "token_f1")
 CHOICE = Schema("classification", ("sun", "goal and goal"), ("sun", "goal"), "accuracy")
@@ -50,19 +50,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "recurrent_gemma": _SMALL | {"lru_width": 32, "attention_window_size": 16, "num_hidden_layers": 3},
 "xlstm": {"hidden_size": 64, "num_blocks": 2, "num_heads": 4, "qk_dim_factor": 1.0},
 }  # fmt: skip
-
-
-def write_family(folder: Path, family: str, **settings: Any) -> Path:
-    """A small random model of a family as transformers saves it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = transformers.AutoConfig.for_model(
-        family, **{"vocab_size": write_vocabulary(folder), "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
-        | settings,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
 
 
 def answers(folder: Path, model: Any, asked: list[Prompt], count: int) -> list[str]:

@@ -17,10 +17,10 @@ from learndock.data import Schema
 from learndock.data.prompts import Prompt
 from learndock.errors import ModelError
 from learndock.package.formats.causal_peft import CausalPeftFormat
-from tests.package.test_decoding import _OLD, write_family
-from tests.support.causal import write_causal, write_causal_adapter
+from tests.support.causal import write_causal, write_causal_adapter, write_family
 
 CHOICE = Schema("classification", ("sun", "goal"), ("sun", "goal"), "accuracy")
+_OLD: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128, "initializer_range": 0.3}
 ASKED = [Prompt.of(t) for t in ("rain", "the doctor and the nurse", "goal goal")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from learndock.spaces.authoring.author import MAX_ERROR, check_space, example_ba
 from learndock.spaces.authoring.causal_helper import CausalHelper, CausalRecipe, _wrap, is_causal, load_causal_helper
 from learndock.spaces.onnx_helper import load_helper, read_encoder
 from learndock.spaces.prompts import PromptEncoder, prompt_format, read_format
-from tests.support.causal import write_causal
+from tests.support.causal import write_causal, write_family
 
 ASKED = [
     Asked(Prompt.of("who painted the ceiling?"), ("the nurse", "a cold doctor in winter", "no")),
@@ -223,3 +224,31 @@ def test_the_real_helper_sees_what_is_answered(smollm: Space) -> None:
     task = make_spec(Examples(asked, right, free))
     good, bad = (make_spec(Examples(again), free, predictions=p) for p in (right, mixed))
     assert similarity(task, good)[1] > similarity(task, bad)[1] + 0.2
+
+
+_SMALL: dict[str, Any] = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("mistral", {"sliding_window": 16}),
+        ("gemma2", {}),  # attention with a cap
+        ("cohere", {"logit_scale": 0.1}),
+        ("granite", {"logits_scaling": 3.0}),
+    ],
+)
+def test_models_that_do_more_than_a_helper_are_refused(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "m", family, **{**_SMALL, **settings})
+    with pytest.raises(SpaceError, match="as a helper it would put out other numbers than by transformers"):
+        load_causal_helper(folder, CausalRecipe(rank=2, prompt_tokens=48, completion_tokens=12))
+
+
+def test_gpt2_is_not_taken_for_an_encoder(tmp_path: Path) -> None:
+    folder = write_family(tmp_path / "m", "gpt2", n_embd=32, n_layer=1, n_head=2, n_positions=64)
+    assert is_causal(folder)
+    with pytest.raises(SpaceError, match="its layers or its attention cannot be reached"):
+        load_causal_helper(folder, CausalRecipe(rank=2, prompt_tokens=24, completion_tokens=12))

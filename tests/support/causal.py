@@ -57,6 +57,22 @@ def write_causal(folder: Path, *, seed: int = 0, layers: int = 1, family: str = 
     return folder
 
 
+def write_family(folder: Path, family: str, **settings: Any) -> Path:
+    """A small random model of a family as transformers saves it."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = transformers.AutoConfig.for_model(
+        family, **{"vocab_size": write_vocabulary(folder), "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 0}
+        | settings,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
 def prompts(n: int, seed: int = 0) -> tuple[list[Prompt], list[bool]]:
     """Prompts of a few words each, and whether one of them is about weather."""
     generator = np.random.default_rng(seed)

@@ -29,6 +29,9 @@ MAX_CHARACTERS = 16_384
 FORMATS = ("chatml", "plain")
 _START, _END = "<|im_start|>", "<|im_end|>"
 
+#: How the names of architectures end, in a model's ``config.json``, that write texts.
+WRITING = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead", "GenerationDecoder", "ForConditionalGeneration")
+
 Integers = NDArray[np.int64]
 
 

@@ -20,19 +20,19 @@ from learndock.package.formats._writing import folder_writing, library_writing, 
 from learndock.package.formats.transformers import check_config, weights
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
+from learndock.spaces.prompts import WRITING
 
 CONFIG = "config.json"
 
 
-#: Ends of the names of architectures that write texts, and of those among them that are not read here.
-_WRITE = ("ForCausalLM", "LMHeadModel", "ModelWithLMHead", "GenerationDecoder", "ForConditionalGeneration")
+#: Ends of the names of architectures that write texts, but not what follows a prompt alone.
 _OTHERS = ("ForConditionalGeneration",)
 
 
 def is_causal(folder: Path) -> bool:
     """Whether ``config.json`` names an architecture that writes texts."""
     named = read_object(folder / CONFIG).get("architectures")
-    return isinstance(named, list) and any(str(n).endswith(_WRITE) for n in named)
+    return isinstance(named, list) and any(str(n).endswith(WRITING) for n in named)
 
 
 class CausalFormat:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,15 @@ from learndock.spaces.authoring.torch_helper import (
     adapted,
     attend_compactly,
     offset,
+    one_row,
+    plain_output,
+    probe,
+    require_same,
     require_torch,
     target_layers,
 )
 from learndock.spaces.philox import shared_A
-from learndock.spaces.prompts import PromptEncoder, prompt_format, read_format
+from learndock.spaces.prompts import WRITING, PromptEncoder, prompt_format, read_format
 from learndock.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -356,7 +360,7 @@ def is_causal(source: str | Path) -> bool:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise SpaceError(f"its configuration does not load ({error})", about=source) from error
-    return any(str(a).endswith("ForCausalLM") for a in config.architectures or ())
+    return any(str(a).endswith(WRITING) for a in config.architectures or ())
 
 
 def load_causal_helper(source: str | Path, recipe: CausalRecipe) -> CausalHelper:
@@ -388,12 +392,25 @@ def load_causal_helper(source: str | Path, recipe: CausalRecipe) -> CausalHelper
 
 
 def causal_helper(model: Any, vocabulary: bytes, recipe: CausalRecipe) -> CausalHelper:
-    """Wrap a loaded causal model and the bytes of its ``tokenizer.json``."""
+    """Wrap a loaded causal model and the bytes of its ``tokenizer.json``.
+
+    Raises:
+        SpaceError: its log-probabilities would not be those of the model.
+    """
+    import torch
+
     end = model.config.eos_token_id
     end = end[0] if isinstance(end, list) else end
     begin = model.config.bos_token_id if _begins(vocabulary, model.config.bos_token_id) else None
     found = prompt_format(vocabulary, end=end, begin=begin, name=recipe.format)
-    return _wrap(model, PromptEncoder(found, recipe.prompt_tokens, recipe.completion_tokens), recipe)
+    ids = probe(model, recipe.prompt_tokens + recipe.completion_tokens)
+    right = plain_output(model, ids).log_softmax(-1)[:-1].gather(1, ids[0, 1:, None]).squeeze(1)
+    helper = _wrap(model, PromptEncoder(found, recipe.prompt_tokens, recipe.completion_tokens), recipe)
+    places = torch.arange(ids.shape[1])
+    with torch.no_grad():
+        _, last = helper._run(None, ids[0], replace(one_row(ids), segments=torch.zeros_like(places)), places)
+        require_same(model, helper.scored(last, places[:-1], ids[0, 1:]), right)
+    return helper
 
 
 def _begins(vocabulary: bytes, begin: int | None) -> bool:

@@ -22,6 +22,8 @@ from learndock.spaces.text import TextEncoder, read_text_encoder
 if TYPE_CHECKING:
     import torch
 
+#: Largest relative difference between a helper's outputs and the model's own.
+SAME = 1e-3
 #: Names that attention layers give their three projections, in the families of encoders seen so far.
 TARGETS = (
     ("query", "key", "value"),
@@ -264,13 +266,70 @@ def load_torch_helper(source: str | Path, recipe: Recipe) -> TorchHelper:
 
 def torch_helper(model: Any, tokenizer: Any, recipe: Recipe) -> TorchHelper:
     """Wrap a loaded encoder and its (fast) tokenizer."""
+    import torch
+
     encoder = read_text_encoder(
         tokenizer.backend_tokenizer.to_str().encode(),
         max_tokens=recipe.max_tokens,
         pad=tokenizer.pad_token_id,
         template=recipe.template.replace("<mask>", tokenizer.mask_token) if recipe.template else None,
     )
-    return _wrap(model, encoder, recipe, tokenizer.mask_token_id)
+    ids = probe(model, encoder.max_tokens)
+    try:
+        right = plain_output(model, ids)
+        helper = _wrap(model, encoder, recipe, tokenizer.mask_token_id)
+        with torch.no_grad():
+            found = helper._run(ids[0], one_row(ids))[0].squeeze(0)
+    except (IndexError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise SpaceError(
+            f"{type(model).__name__}: does not run as a helper ({text})", remedy="use another encoder"
+        ) from error
+    require_same(model, found, right)
+    return helper
+
+
+def probe(model: Any, length: int) -> torch.Tensor:
+    """Ids ``(1, length)`` of one text as long as the space reads, or the model: none is the token of padding."""
+    import torch
+
+    config = model.config
+    pad = getattr(config, "pad_token_id", None)
+    longest = int(getattr(config, "max_position_embeddings", None) or length) - (pad or 0) - 2
+    words = [i for i in range(min(config.vocab_size, 1000)) if i != pad]
+    return torch.tensor([(words * length)[: max(min(length, longest), 2)]])
+
+
+def plain_output(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """What the model puts out for one text ``(length, ...)``, by transformers' code; before attention is replaced."""
+    import torch
+
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids))[0].squeeze(0)
+    return found
+
+
+def one_row(ids: torch.Tensor) -> Layout:
+    """The layout of one text ``(1, length)``."""
+    import torch
+
+    places = torch.arange(ids.shape[1])
+    return Layout(torch.ones(ids.shape), places[None], places)
+
+
+def require_same(model: Any, found: torch.Tensor, right: torch.Tensor) -> None:
+    """Refuse a model that does more than this room's attention and heads do, such as attention in windows.
+
+    Raises:
+        SpaceError: the output of the helper is not that of the model.
+    """
+    error = float((found - right).norm() / right.norm())
+    if not error < SAME:
+        raise SpaceError(
+            f"{type(model).__name__}: as a helper it would put out other numbers than by transformers (relative error "
+            f"{error:.1e}): it has attention in windows or with a cap, scaled outputs, or the like",
+            remedy="use a model with plain attention, or a space that reads fewer tokens than its window",
+        )
 
 
 def _wrap(model: Any, encoder: TextEncoder, recipe: Recipe, mask_token: int | None) -> TorchHelper:
