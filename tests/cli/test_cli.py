@@ -385,7 +385,7 @@ def test_the_installed_command(desk: Desk, folder: Path) -> None:
     assert ended[0].out == f"learndock {__version__}\n"
     assert ended[1].out == learndock("list", "--json").out
     assert ended[2].out == learndock("identify", "--spec", desk.spec, "--json").out
-    assert ended[3].complaint == "learndock: NotFound: no/body: not in this dock; `learndock list` shows what is"
+    assert ended[3].complaint == "learndock: NotFound: no/body: not in this dock; `learndock list` shows what is there"
 
 
 # --- behind an address ---------------------------------------------------------------------------------------

@@ -387,7 +387,7 @@ def test_a_removed_name_keeps_a_tombstone(dock: LocalDock, good: Path, tmp_path:
         dock.remove("ada/good")
     other = make_learnware(tmp_path / "other", "ada/good", seed=1)
     for _ in range(2):
-        with pytest.raises(Conflict, match=rf"tombstone for version {record.digest[:12]}"):
+        with pytest.raises(Conflict, match=rf"reserved for its content \(digest {record.digest[:12]}"):
             dock.add(other)
         dock.rebuild()
     again = dock.add(good)

@@ -260,7 +260,7 @@ def test_what_was_changed_on_its_way_is_refused_and_leaves_nothing(
         assert "Traceback" not in str(caught.value)
         assert not place.exists() or list(place.iterdir()) == []
         if which.endswith(WEIGHTS) and not isinstance(caught.value, Unavailable):
-            assert [p.about for p in dock.verify("ada/one")] == ["ada/one"]
+            assert [p.about for p in dock.verify("ada/one")] == [f"ada/one: {WEIGHTS}"]
         between.change = lambda _, told: told
         assert hashes(dock.get("ada/one", place / "out"))[WEIGHTS]
 

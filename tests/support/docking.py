@@ -41,13 +41,15 @@ def make_spec(draw: np.random.Generator, **changes: Any) -> Spec:
     return Spec(**{"kind": "model", "space": SPACE, "schema": SCHEMA, "n": 32, **parts, **changes})
 
 
-def seal(folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None) -> Manifest:
+def seal(
+    folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None, schema: dict[str, Any] = SCHEMA
+) -> Manifest:
     """Write the manifest of the files that lie in ``folder``."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     manifest = Manifest(
         name=name,
         format="transformers",
-        task=SCHEMA,
+        task=schema,
         license="mit",
         specs=specs or (SpecFile(path="specs/tiny.spec", space="tiny", space_id=SPACE_ID),),
         files=tuple(File(path=str(p.relative_to(folder)), size=p.stat().st_size, sha256=sha256_file(p)) for p in files),
@@ -56,18 +58,20 @@ def seal(folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None) 
     return manifest
 
 
-def make_learnware(folder: Path, name: str, *, seed: int = 0, numbers: int = 1_000) -> Path:
+def make_learnware(
+    folder: Path, name: str, *, seed: int = 0, numbers: int = 1_000, schema: dict[str, Any] = SCHEMA
+) -> Path:
     """A learnware of ``numbers`` weights; other seeds give other content, ``config.json`` is the same."""
     draw = np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)])
     folder.mkdir(parents=True)
-    labels = dict(enumerate(SCHEMA["labels"]))
+    labels = dict(enumerate(schema["labels"]))
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", "id2label": labels}))
     (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "WordPiece"}}')
     (folder / CARD).write_text(f"# {name}\n")
     save_file({"weight": draw.normal(size=numbers).astype(np.float32)}, folder / "model.safetensors")
     (folder / "specs").mkdir()
-    write_spec(make_spec(draw), folder / "specs" / "tiny.spec")
-    seal(folder, name)
+    write_spec(make_spec(draw, schema=schema), folder / "specs" / "tiny.spec")
+    seal(folder, name, schema=schema)
     return folder
 
 

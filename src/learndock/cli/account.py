@@ -112,7 +112,9 @@ def visibility(
     else:
         found = repositories(opened, which).get(which)
         if found is None:
-            raise NotFound("not at this service, or not for you", remedy="`learndock list` shows what is", about=which)
+            raise NotFound(
+                "not at this service, or not for you", remedy="`learndock list` shows what is there", about=which
+            )
     if json:
         show.print_json({"name": found.name, "private": found.private})
     else:

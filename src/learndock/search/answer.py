@@ -4,8 +4,8 @@ A learnware *can answer* a task if it is of the task's type and has at least as 
 model that says "negative" answers a task that says "neg". Where a learnware has too few classes, the task's labels
 that it does not name are reported as ``missing``. Matches that cannot answer rank behind those that can.
 
-This needs the names of the user's labels, so it runs where they are: a service ranks without it, and ``RemoteDock``
-applies it to what comes back.
+This needs the names of the user's labels and the spec's settings, so it runs where they are: a service is sent neither,
+and ``RemoteDock`` applies it to what comes back.
 """
 
 from __future__ import annotations
@@ -164,12 +164,21 @@ def answerable(
 ) -> Identification:
     """Mark what each match cannot answer of the task ``spec``, rank those matches last, keep the first ``top``.
 
+    Where nothing fits and the spec says what its helper could not read (``spaces/reading.py``), that is the reason.
+
     ``answers`` looks up what a match can say, where the match does not carry it yet.
     """
     looked_up = found.matches if answers is None else (replace(m, answers=answers(m)) for m in found.matches)
     marked = [_marked(match, spec.schema) for match in looked_up]
     marked.sort(key=lambda match: _rank(match, spec.schema))  # stable: among equals the order stays
-    return replace(found, matches=tuple(marked[:top]))
+    reason = None if found.fits else _reason(spec)
+    return replace(found, matches=tuple(marked[:top]), reason=reason)
+
+
+def _reason(spec: Spec) -> str | None:
+    reading = spec.settings.get("reading")
+    remarks = reading.get("remarks") if isinstance(reading, Mapping) else None
+    return "; ".join(map(str, remarks)) or None if isinstance(remarks, list | tuple) else None
 
 
 def _rank(match: Match, task: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
+from learndock.dock.storage.lookup import SEE_LIST
 from learndock.errors import NotFound
 from learndock.search.answer import Answers, Identification, answerable
 from learndock.search.filters import EVERY, Filters
@@ -23,7 +24,6 @@ from learndock.spec.spec import Spec
 
 #: Another process's changes are looked for this often.
 SECONDS = 0.5
-NOT_HERE = "there is no such learnware here; `learndock list` shows what is"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +70,10 @@ class Catalogue:
         record = picture.records.get(name.casefold())
         # The dock's own message suggests names that are close, private ones among them: here it is one for all.
         if record is None or record.name != name or not record.digest.startswith(version.lower()):
-            raise NotFound(f"{NOT_HERE}", about=which[:200])
+            raise _not_here(which)
         owner = picture.hidden.get(name.casefold())
         if owner is not None and owner not in who.owners:
-            raise NotFound(f"{NOT_HERE}", about=which[:200])
+            raise _not_here(which)
         return record
 
     def identify(
@@ -206,3 +206,7 @@ class Catalogue:
                 picture.spaces[space_id] = table
                 picture.rows[space_id] = table.rows_of(r.id for r in picture.public)
             return picture.spaces[space_id]
+
+
+def _not_here(which: str) -> NotFound:
+    return NotFound("there is no such learnware here", remedy=SEE_LIST, about=which[:200])

@@ -368,7 +368,7 @@ class Repositories:
         if row is None:
             raise NotFound(
                 "there is no such learnware or repository here",
-                remedy="`learndock list` shows what is",
+                remedy="`learndock list` shows what is there",
                 about=name[:200],
             )
         found = _to_repository(row)

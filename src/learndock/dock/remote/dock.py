@@ -21,7 +21,7 @@ from learndock.dock.remote.session import Session
 from learndock.dock.remote.transfer import Download, upload
 from learndock.dock.storage import lookup as meant
 from learndock.dock.storage.blobs import copy_checked
-from learndock.dock.storage.export import Found, exported
+from learndock.dock.storage.export import Found, exported, missing_bytes
 from learndock.dock.storage.specs import checked_spec
 from learndock.errors import Corrupt, NotFound, PackageError, ServiceError
 from learndock.package.formats import Progress
@@ -100,11 +100,15 @@ class RemoteDock:
 
     def get(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
         """See ``Dock.get``; a connection that stays broken leaves no folder."""
-        manifest = self.get_record(which).manifest
+        record = self.get_record(which)
 
         @contextlib.contextmanager
         def reading() -> Iterator[Found]:
-            yield Found(manifest, self._open)
+            try:
+                yield Found(record.manifest, self._open)
+            except NotFound:
+                self.get_record(record.id)  # NotFound again, if the learnware was removed in the meantime
+                raise missing_bytes(record.name) from None
 
         return exported(Path(out), reading, progress=progress)
 
@@ -125,7 +129,7 @@ class RemoteDock:
                 with self._open(record.manifest, file) as stream:
                     copy_checked(stream, nowhere, sha256=file.sha256, size=file.size, where=where)
             except (Corrupt, NotFound) as error:
-                problems.append(Problem("error", record.name, f"{error}; tell the operator of the dock"))
+                problems.append(Problem("error", where, f"{error.message}; tell the operator of the dock"))
             done += file.size
             if progress is not None:
                 progress(done, total)

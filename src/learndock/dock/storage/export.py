@@ -130,9 +130,12 @@ def _stored(storage: DockLayout, name: str, file: File) -> IO[bytes]:
         with storage.read() as records:
             if records.row(name) is None:
                 raise NotFound("was removed from this dock", about=name) from None
-        raise Corrupt(
-            f"{file.path}: its bytes are missing from the dock", remedy="`learndock add` it again", about=name
-        ) from None
+        raise missing_bytes(f"{name}: {file.path}") from None
+
+
+def missing_bytes(about: str) -> Corrupt:
+    """The error of a published file whose bytes the dock has lost."""
+    return Corrupt("its bytes are missing from the dock", remedy="`learndock add` it again", about=about)
 
 
 def _copy(found: Found, file: File, target: Path) -> None:

@@ -155,7 +155,7 @@ def _pass_gate(records: Records, name: str, specs: list[SpecRow], *, vouched: bo
 
 
 def remove(storage: DockLayout, which: str) -> Row:
-    """Take a learnware out of the dock; its name keeps a tombstone. Its blobs go with ``collect``.
+    """Take a learnware out of the dock; its name stays reserved for its content. Its blobs stay until ``gc``.
 
     Raises:
         NotFound: there is no such learnware.
@@ -213,13 +213,13 @@ def _refuse_other_content(name: str, digest: str, before: Publication | None) ->
         return
     if before.published:
         raise Conflict(
-            f"the dock has this name with other content (version {before.digest[:12]}, yours is {digest[:12]})",
-            remedy="versions never change, so pack yours under another name",
+            f"the dock has this name with other content (digest {before.digest[:12]}, yours is {digest[:12]})",
+            remedy="published content never changes, so pack yours under another name",
             about=name,
         )
     raise Conflict(
-        f"this name was removed and keeps a tombstone for version {before.digest[:12]}; yours is "
-        f"{digest[:12]}, so pack it under another name (the removed content itself may be added again)",
+        f"this name was removed and is reserved for its content (digest {before.digest[:12]}, yours is {digest[:12]})",
+        remedy="pack yours under another name; the removed content may be added again",
         about=name,
     )
 
