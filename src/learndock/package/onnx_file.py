@@ -32,13 +32,34 @@ MAX_DEPTH = 24
 MAX_BYTES = 2 << 30
 
 
+#: Attributes that say what an output means: class names, and what is done to scores at the end.
+KEPT_ATTRIBUTES = frozenset(
+    {"axis", "classlabels_int64s", "classlabels_ints", "classlabels_strings", "norm", "post_transform"}
+)
+#: Constants of at most so many texts or whole numbers are kept: a graph looks its class names up in one.
+MAX_NAMES = 100_000
+
+
 @dataclass(frozen=True)
 class Value:
-    """An input or output of the graph; ``rank`` is None where the file does not say."""
+    """An input or output of the graph; ``rank`` is None where the file does not say.
+
+    ``listed`` is whether it is a sequence of tables (as ``ZipMap`` makes it) and not a tensor.
+    """
 
     name: str
     element: int
     rank: int | None
+    listed: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the main graph: its operator, the names of its inputs, and those attributes that are kept."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    attributes: dict[str, int | str | list[int] | list[str]]
 
 
 @dataclass
@@ -51,8 +72,11 @@ class OnnxFile:
     operators: set[tuple[str, str]] = field(default_factory=set)
     functions: set[tuple[str, str]] = field(default_factory=set)
     external: set[str] = field(default_factory=set)
-    producers: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Output name of a node of the main graph -> (operator, its first input)."""
+    producers: dict[str, Node] = field(default_factory=dict)
+    """Output name -> the node of the main graph that makes it."""
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Constants of texts or whole numbers in one row, as texts."""
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 Span = tuple[int, int]
@@ -131,12 +155,14 @@ class _Walk:
 
     def model(self, span: Span) -> None:
         graphs = 0
-        for number, inner in self.messages(span, frozenset({7, 20, 25})):
-            if number == 20:
+        for number, inner in self.messages(span, frozenset({7, 14, 20, 25})):
+            if number == 14:
+                self.property(inner)
+            elif number == 20:
                 raise UnsafeModel(
                     "holds a training graph", remedy="export the model for inference only", about=self.where
                 )
-            if number == 7:
+            elif number == 7:
                 graphs += 1
                 self.graph(inner, 0, main=True)
             else:
@@ -173,13 +199,22 @@ class _Walk:
             elif main:
                 (self.found.inputs if number == 11 else self.found.outputs).append(self.value(inner))
 
+    def property(self, span: Span) -> None:
+        """A line of the model's metadata; long ones are of no use here."""
+        found = {n: inner for n, inner in self.messages(span, frozenset({1, 2})) if inner[1] - inner[0] <= 4096}
+        if set(found) == {1, 2}:
+            self.found.metadata[self.text(found[1])] = self.text(found[2])
+
     def node(self, span: Span, depth: int, *, main: bool) -> None:
         operator = domain = ""
         inputs: list[str] = []
         outputs: list[str] = []
+        attributes: dict[str, int | str | list[int] | list[str]] = {}
         for number, inner in self.messages(span, frozenset({1, 2, 4, 5, 7})):
             if number == 5:
                 self.attribute(inner, depth)
+                if main:
+                    attributes.update(self.kept(inner))
             elif number == 4:
                 operator = self.text(inner)
             elif number == 7:
@@ -188,7 +223,7 @@ class _Walk:
                 (inputs if number == 1 else outputs).append(self.text(inner))
         self.found.operators.add((domain, operator))
         if main:
-            self.found.producers.update(dict.fromkeys(outputs, (operator, inputs[0] if inputs else "")))
+            self.found.producers.update(dict.fromkeys(outputs, Node(operator, tuple(inputs), attributes)))
 
     def attribute(self, span: Span, depth: int) -> None:
         for number, inner in self.messages(span, frozenset({5, 6, 10, 11, 22, 23})):
@@ -198,6 +233,40 @@ class _Walk:
                 self.graph(inner, depth + 1)
             else:
                 self.sparse(inner)
+
+    def kept(self, span: Span) -> dict[str, int | str | list[int] | list[str]]:
+        """The value of an attribute that says what an output means."""
+        name = ""
+        whole: int | None = None
+        text: str | None = None
+        numbers: list[int] = []
+        texts: list[str] = []
+        for number, value in self.fields(span):
+            if number == 1 and not isinstance(value, int):
+                name = self.text(value)
+                if name not in KEPT_ATTRIBUTES:
+                    return {}
+            elif number == 3 and isinstance(value, int):
+                whole = _signed(value)
+            elif number == 4 and not isinstance(value, int):
+                text = self.text(value)
+            elif number == 8:
+                numbers += [_signed(value)] if isinstance(value, int) else self.packed(value)
+            elif number == 9 and not isinstance(value, int):
+                texts.append(self.text(value))
+        if name not in KEPT_ATTRIBUTES:
+            return {}
+        found = texts or numbers or text or whole
+        return {} if found is None else {name: found}
+
+    def packed(self, span: Span) -> list[int]:
+        """Whole numbers one after the other."""
+        position, end = span
+        found = []
+        while position < end:
+            value, position = self.varint(position, end)
+            found.append(_signed(value))
+        return found
 
     def function(self, span: Span) -> None:
         name = domain = ""
@@ -222,11 +291,26 @@ class _Walk:
 
     def tensor(self, span: Span) -> str:
         name = ""
+        element = 0
+        shape: list[int] = []
+        texts: list[str] = []
+        numbers: list[int] = []
+        raw: Span = (0, 0)
         entries: list[dict[str, str]] = []
         outside = False
         for number, value in self.fields(span):
             if number == 8 and not isinstance(value, int):
                 name = self.text(value)
+            elif number == 1:
+                shape += [value] if isinstance(value, int) else self.packed(value)
+            elif number == 2 and isinstance(value, int):
+                element = value
+            elif number == 6 and not isinstance(value, int) and value[1] - value[0] <= 4096 and len(texts) <= MAX_NAMES:
+                texts.append(bytes(self.data[value[0] : value[1]]).decode("utf-8", "replace"))
+            elif number in (5, 7) and not isinstance(value, int) and value[1] - value[0] <= MAX_NAMES:
+                numbers += self.packed(value)
+            elif number == 9 and not isinstance(value, int):
+                raw = value
             elif number == 13:
                 if isinstance(value, int):
                     raise self.damaged("field 13 has the wrong type")
@@ -235,7 +319,24 @@ class _Walk:
                 outside = outside or value != 0
         if outside or entries:
             self.outside(entries, name)
+        elif len(shape) == 1 and 0 < shape[0] <= MAX_NAMES:
+            self.keep(name, element, shape[0], texts, numbers, raw)
         return name
+
+    def keep(self, name: str, element: int, count: int, texts: list[str], numbers: list[int], raw: Span) -> None:
+        """Keep a constant that may hold the names of classes."""
+        width = {6: 4, 7: 8}.get(element)
+        if element == 8:
+            found = texts
+        elif width and raw[1] - raw[0] == count * width:
+            source = bytes(self.data[raw[0] : raw[1]])
+            found = [
+                str(int.from_bytes(source[i : i + width], "little", signed=True)) for i in range(0, len(source), width)
+            ]
+        else:
+            found = [str(n) for n in numbers] if width else []
+        if len(found) == count:
+            self.found.names[name] = found
 
     def entry(self, span: Span) -> dict[str, str]:
         parts = {number: self.text(inner) for number, inner in self.messages(span, frozenset({1, 2}))}
@@ -267,18 +368,25 @@ class _Walk:
         self.found.external.add(location)
 
     def value(self, span: Span) -> Value:
-        name, element, rank = "", 0, None
+        name, element, rank, listed = "", 0, None, False
         for number, inner in self.messages(span, frozenset({1, 2})):
             if number == 1:
                 name = self.text(inner)
                 continue
-            for _, tensor_type in self.messages(inner, frozenset({1})):
+            for kind, tensor_type in self.messages(inner, frozenset({1, 4})):
+                if kind == 4:
+                    listed = True
+                    continue
                 for part, found in self.fields(tensor_type):
                     if part == 1 and isinstance(found, int):
                         element = found
                     elif part == 2 and not isinstance(found, int):
                         rank = sum(1 for n, _ in self.fields(found) if n == 1)
-        return Value(name, element, rank)
+        return Value(name, element, rank, listed)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def read_onnx(path: Path, *, complete: bool = True) -> OnnxFile:

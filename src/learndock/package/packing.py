@@ -25,6 +25,7 @@ from learndock.files import CHUNK, atomic_write, sha256_file, storage_errors, sy
 from learndock.package.card import Card
 from learndock.package.columns import Columns, names_beside, settle_columns
 from learndock.package.formats import Format, Progress, remarks_of
+from learndock.package.formats._onnx_graph import KINDS
 from learndock.package.formats.registry import Named, OnBase, Settles, detect
 from learndock.package.judge import judge
 from learndock.package.manifest import CARD, MANIFEST, Base, File, Manifest, SpecFile, check_name
@@ -214,9 +215,12 @@ def _settle(found: Format, work: Path, order: _Order) -> tuple[Base | None, dict
     if base is not None:
         settings = {**settings, "base": base.model_dump()}
     if order.scores is not None:
-        if "output" not in settings:
-            raise UsageError("--scores is for ONNX graphs", remedy=f"this model's format is {found.name}")
-        settings = {**settings, "output": order.scores}
+        if found.name != "onnx" or order.schema.type != "classification" or order.scores not in KINDS:
+            raise UsageError(
+                f"--scores {order.scores}: not for {order.schema.type} by a model of the format {found.name}",
+                remedy=f"it is for classifiers as ONNX graphs, one of {', '.join(KINDS)}",
+            )
+        settings = {**settings, "scores": order.scores}
     if isinstance(found, Settles):
         settings = found.settle(work, order.schema, settings, order.examples.inputs)
     columns = None

@@ -132,10 +132,15 @@ def positions_of(config: Mapping[str, Any]) -> int | None:
     found = config.get("max_position_embeddings", config.get("n_positions"))
     if type(found) is not int or found < 1 or kind in ("t5", "mt5", "umt5", "xlnet"):
         return None
-    if kind in _OFFSET_POSITIONS:
-        padding = config.get("pad_token_id", 1)
-        found -= (padding if type(padding) is int else 0) + 1
-    return max(1, found)
+    return max(1, found - first_position(config))
+
+
+def first_position(config: Mapping[str, Any]) -> int:
+    """The number of a text's first position: after the padding token's id in RoBERTa's family, else 0."""
+    if config.get("model_type") not in _OFFSET_POSITIONS:
+        return 0
+    padding = config.get("pad_token_id", 1)
+    return (padding if type(padding) is int else 0) + 1
 
 
 def apply_settings(tokenizer: Any, settings: TokenizerSettings) -> None:
@@ -214,6 +219,7 @@ def compare_with_library(folder: Path, tokens: Any, inputs: Sequence[Input], *, 
     theirs = _auto(transformers, folder, model or folder)
     if theirs is None:
         return
+    tokens.encode(inputs[:_COMPARED])  # names an input that is not a text by its own number
     chosen = [*PROBES, *inputs[:_COMPARED]]
     for value, own in zip(chosen, tokens.encode(chosen), strict=True):
         texts = value if isinstance(value, tuple | list) else (value,)

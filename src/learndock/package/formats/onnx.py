@@ -11,7 +11,7 @@ tokenizer. The manifest keeps which output is used, and whether it holds logits 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,37 @@ from numpy.typing import NDArray
 from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
-from learndock.package.columns import columns_in, names_in, placeholders
+from learndock.package.columns import both_names, columns_in, names_beside, placeholders
 from learndock.package.formats import Model, Progress
-from learndock.package.formats._image_settings import read_pixels
-from learndock.package.formats._outputs import Floats, check_count, checked, softmax
+from learndock.package.formats._features import FILE as FEATURES
+from learndock.package.formats._features import Features, load_features, read_features, settle_features
+from learndock.package.formats._image_settings import compare_pixels, read_pixels
+from learndock.package.formats._onnx_graph import (
+    FILE,
+    KINDS,
+    TOKEN_INPUTS,
+    check_labels,
+    kind_of,
+    label_output,
+    names_of,
+    operator_of,
+    output_of,
+    reads_features,
+    reads_pixels,
+    reads_text,
+    settle_kind,
+    table_keys,
+)
+from learndock.package.formats._outputs import Floats, check_count, checked, shares, sigmoid, softmax, two_columns
 from learndock.package.formats._pixels import FILE as PIXELS
 from learndock.package.formats._pixels import Pixels, reads_images
-from learndock.package.formats._tokenizer_settings import positions_of
+from learndock.package.formats._tokenizer_settings import compare_with_library, first_position, positions_of
 from learndock.package.formats._tokens import BATCH, TextTokens, check_texts
 from learndock.package.json_file import read_object
-from learndock.package.onnx_file import OnnxFile, Value, read_onnx
+from learndock.package.onnx_file import OnnxFile, read_onnx
 
-FILE = "model.onnx"
-TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-_FLOAT_ELEMENTS = {1, 10, 11, 16}
-_FLOAT, _TEXT_ELEMENT = 1, 8
-#: Operators that pass values on unchanged, up to their type or shape.
-_PASSING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-_NORMALISING = frozenset({"Normalizer", "Softmax"})
-#: Looked at by ``settle``: so many inputs, and rows that sum to one within this.
+#: Looked at by ``settle``: so many inputs.
 _LOOK = 64
-_CLOSE = 1e-4
 
 
 class OnnxFormat:
@@ -60,32 +70,54 @@ class OnnxFormat:
         if not (folder / FILE).is_file():
             raise ModelError(f"missing in {folder}", about=FILE)
         graph = read_onnx(folder / FILE)
-        if _reads_pixels(graph):
+        if reads_pixels(graph):
             if not reads_images(folder):
                 raise ModelError(
                     f"missing in {folder}, and {FILE} reads images", remedy=f"save it beside {FILE}", about=PIXELS
                 )
             read_pixels(folder)
-        elif not _reads_text(graph) and not (folder / "tokenizer.json").is_file():
+        elif reads_features(graph):
+            if not (folder / FEATURES).is_file():
+                raise ModelError(
+                    f"{FILE} reads a table of numbers, and no {FEATURES} says what they are",
+                    remedy=f'for a head on the features of a space, write {{"space": NAME}} into {FEATURES}; columns '
+                    "of numbers are not read",
+                )
+        elif not reads_text(graph) and not (folder / "tokenizer.json").is_file():
             raise ModelError(
                 f"tokenizer.json: missing in {folder}, and {FILE} reads token ids", remedy=f"save it beside {FILE}"
             )
-        output = _output(graph)
-        if (folder / "config.json").is_file():
-            check_count(len(_names(folder)), schema, where="config.json")
+        output = output_of(graph)
+        names = names_of(folder, graph, output.name)
+        if names is not None:
+            check_count(len(names), schema, where=FILE, single=True)
+        settings = {"output_name": output.name, **read_features(folder)}
         if schema.type == "regression":
-            return {"output": "value", "output_name": output.name}
-        kind = "probabilities" if _normalised(graph, output.name) else "logits"
-        return {"output": kind, "output_name": output.name}
+            return {**settings, "output": "value"}
+        return {**settings, "output": kind_of(graph, output.name)}
 
     def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
-        """See ``Settles``: a graph may put out probabilities without a softmax that can be recognised."""
-        if settings.get("output") != "logits":
+        """See ``Settles``: what the scores are is checked on a few answers, and the preparation with the library's."""
+        said = settings.get("scores")
+        settings = settle_features({k: v for k, v in settings.items() if k != "scores"})
+        graph = read_onnx(folder / FILE)
+        known = {"columns": list(range(schema.classes)), **settings, "output": said or "logits"}
+        model = _open(folder, schema, known)
+        if isinstance(model.tokens, TextTokens):
+            compare_with_library(folder, model.tokens, inputs)
+        elif isinstance(model.tokens, Pixels):
+            compare_pixels(folder, model.tokens, inputs)
+        if schema.type == "regression":
             return settings
-        raw = _open(folder, schema, {**settings, "columns": list(range(schema.classes))}).run(list(inputs[:_LOOK]))
-        rows = np.asarray(raw, dtype=np.float64)
-        summing = rows.ndim == 2 and bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < _CLOSE).all())
-        return {**settings, "output": "probabilities"} if summing else settings
+        name = settings["output_name"]
+        few = list(inputs[:_LOOK])
+        rows = model.run(few)
+        rows = rows[:, None] if rows.ndim == 1 else rows
+        names, label = names_of(folder, graph, name), label_output(graph)
+        if names is not None and label is not None:
+            check_labels(model.labels(few, label), rows, names)
+        kind = said or settle_kind(kind_of(graph, name), rows, operator_of(graph, name))
+        return {**settings, "output": kind}
 
     def load(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> Model:
         """See ``Format``."""
@@ -93,7 +125,7 @@ class OnnxFormat:
 
     def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
         """See ``Named``."""
-        return _label_names(folder, schema)
+        return _label_names(folder, schema, read_onnx(folder / FILE), str(settings.get("output_name")))
 
     def finetune(
         self,
@@ -120,84 +152,33 @@ class OnnxFormat:
         )
 
 
-def _reads_pixels(graph: OnnxFile) -> bool:
-    """Whether the graph's one input is a stack of images."""
-    inputs = [v for v in graph.inputs if v.name not in graph.constants]
-    return len(inputs) == 1 and inputs[0].element == _FLOAT and inputs[0].rank == 4
-
-
-def _reads_text(graph: OnnxFile) -> bool:
-    inputs = [v for v in graph.inputs if v.name not in graph.constants]
-    if len(inputs) == 1 and inputs[0].element == _TEXT_ELEMENT:
-        return True
-    strange = [v.name for v in inputs if v.name not in TOKEN_INPUTS]
-    if strange or "input_ids" not in {v.name for v in inputs}:
-        names = ", ".join(v.name for v in inputs) or "none"
-        raise ModelError(
-            f"its inputs are {names[:200]}",
-            remedy=f"expected {', '.join(TOKEN_INPUTS)}, one text input, or images as "
-            "one input of floats (n, 3, height, width)",
-            about=FILE,
-        )
-    return False
-
-
-def _output(graph: OnnxFile) -> Value:
-    """The output that holds the model's answer: by its name, or the first table of numbers."""
-    numbers = [v for v in graph.outputs if v.element in _FLOAT_ELEMENTS and v.rank in (None, 1, 2)]
-    for wanted in ("logits", "probabilities"):
-        for value in numbers:
-            if value.name == wanted:
-                return value
-    if not numbers:
-        raise ModelError(
-            "no output is a table of numbers (n, classes)",
-            remedy="export logits or probabilities (for converters of scikit-learn: zipmap=False)",
-            about=FILE,
-        )
-    return numbers[0]
-
-
-def _normalised(graph: OnnxFile, name: str) -> bool:
-    """Whether an output comes from a softmax."""
-    for _ in range(len(graph.producers) + 1):
-        operator, source = graph.producers.get(name, ("", ""))
-        if operator not in _PASSING:
-            return operator in _NORMALISING
-        name = source
-    return False
-
-
-def _names(folder: Path) -> list[str]:
-    return names_in(read_object(folder / "config.json"), where="config.json")
-
-
-def _label_names(folder: Path, schema: Schema) -> list[str]:
-    return _names(folder) if (folder / "config.json").is_file() else placeholders(schema.classes)
+def _label_names(folder: Path, schema: Schema, graph: OnnxFile, output: str) -> list[str]:
+    names = names_of(folder, graph, output)
+    return placeholders(schema.classes) if names is None else both_names(names, schema)
 
 
 def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     kind, name = settings.get("output"), settings.get("output_name")
-    if kind not in ("logits", "probabilities", "value") or not isinstance(name, str):
-        raise ModelError("the manifest's settings do not say what its output is", remedy="pack it again", about=FILE)
     graph = read_onnx(folder / FILE)
     session = _session(folder / FILE)
+    if kind not in (*KINDS, "value") or not isinstance(name, str):
+        raise ModelError("the manifest's settings do not say what its output is", remedy="pack it again", about=FILE)
     if name not in {o.name for o in session.get_outputs()}:
         raise ModelError(f"has no output {name[:80]}", remedy="pack it again", about=FILE)
-    columns = list(range(schema.classes))
+    columns = [0]
     if schema.type == "classification":
-        columns = columns_in(settings, _label_names(folder, schema), schema, where=FILE)
-    tokens: TextTokens | Pixels | None = None
-    if _reads_pixels(graph):
+        names = names_beside(folder) or _label_names(folder, schema, graph, name)
+        columns = columns_in(settings, names, schema, where=FILE)
+    tokens: TextTokens | Pixels | Features | None = None
+    first = 0
+    if reads_pixels(graph):
         tokens = read_pixels(folder)
-    elif not _reads_text(graph):
-        tokens = _tokens(folder)
-    return OnnxModel(session, tokens, schema, kind, name, columns)
-
-
-def _tokens(folder: Path) -> TextTokens:
-    config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    return TextTokens(folder, positions=positions_of(config))
+    elif reads_features(graph):
+        tokens = load_features({**read_features(folder), **settings})
+    elif not reads_text(graph):
+        config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+        tokens, first = TextTokens(folder, positions=positions_of(config)), first_position(config)
+    return OnnxModel(session, tokens, schema, kind, name, columns, table_keys(graph, name), first)
 
 
 def _session(path: Path) -> Any:
@@ -214,16 +195,31 @@ def _session(path: Path) -> Any:
         raise ModelError(f"onnxruntime cannot load it ({text})", remedy="export it again", about=path.name) from None
 
 
+#: From what several columns hold to probabilities (n, classes).
+_ROWS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "logits": softmax,
+    "probabilities": np.asarray,
+    "sigmoids": shares,
+    "log-probabilities": np.exp,
+}
+
+
 @dataclass(frozen=True)
 class OnnxModel:
-    """A loaded graph (``Model``); ``columns`` are its outputs in the order of the schema."""
+    """A loaded graph (``Model``).
+
+    ``columns`` are its outputs in the order of the schema, ``keys`` those of its tables where it puts out a table per
+    row, ``first`` the number of the first position where it takes positions.
+    """
 
     session: Any
-    tokens: TextTokens | Pixels | None
+    tokens: TextTokens | Pixels | Features | None
     schema: Schema
     kind: str
     output: str
     columns: Sequence[int]
+    keys: Sequence[Any] | None = None
+    first: int = 0
 
     def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Floats:
         """See ``Model``."""
@@ -232,13 +228,18 @@ class OnnxModel:
             if raw.size != len(inputs):
                 raise ModelError(f"the output has the shape {raw.shape}, regression needs one value each", about=FILE)
             return checked(raw.reshape(len(inputs)), self.schema, len(inputs))
-        if raw.ndim != 2 or raw.shape[1] != self.schema.classes:
-            check_count(raw.shape[1] if raw.ndim == 2 else 1, self.schema, where=FILE)
-        raw = raw[:, list(self.columns)]
-        if self.kind == "logits":
-            with np.errstate(invalid="ignore"):
-                raw = softmax(raw)
-        return checked(raw, self.schema, len(inputs))
+        raw = raw[:, None] if raw.ndim == 1 else raw
+        if len(raw):
+            check_count(raw.shape[1], self.schema, where=FILE, single=True)
+        if raw.shape[1] == 1:
+            found = two_columns(sigmoid(raw[:, 0]) if self.kind == "logits" else raw[:, 0])
+        else:
+            found = _ROWS[self.kind](raw)
+        return checked(found[:, list(self.columns)], self.schema, len(inputs))
+
+    def remarks(self) -> tuple[str, ...]:
+        """See ``remarks_of``."""
+        return self.tokens.remarks() if isinstance(self.tokens, TextTokens) else ()
 
     def run(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> NDArray[Any]:
         """The raw output of all inputs, ``(n, columns)`` or ``(n,)``, in their order."""
@@ -258,38 +259,53 @@ class OnnxModel:
                 progress(done, len(inputs))
         return np.zeros((0, max(1, self.schema.classes))) if found is None else found
 
-    def _feeds(self, inputs: Sequence[Input]) -> Any:
+    def labels(self, inputs: Sequence[Input], name: str) -> NDArray[Any]:
+        """What the graph's label output ``name`` says about ``inputs``, (n,)."""
+        found = np.empty(len(inputs), dtype=object)
+        for rows, feed in self._feeds(inputs):
+            found[rows] = np.asarray(self.session.run([name], feed)[0]).reshape(len(rows))
+        return found
+
+    def _feeds(self, inputs: Sequence[Input]) -> Iterator[tuple[NDArray[Any], dict[str, NDArray[Any]]]]:
         wanted = {i.name: i for i in self.session.get_inputs()}
-        if self.tokens is None:
+        name, info = next(iter(wanted.items()))
+        if isinstance(self.tokens, Pixels):
+            for seen in self.tokens.batches(inputs, BATCH):
+                yield seen.rows, {name: seen.pixels}
+        elif isinstance(self.tokens, TextTokens):
+            for batch in self.tokens.batches(inputs, BATCH):
+                places = np.broadcast_to(np.arange(batch.ids.shape[1]) + self.first, batch.ids.shape)
+                given = dict(zip(TOKEN_INPUTS, (batch.ids, batch.mask, batch.types, places), strict=True))
+                yield batch.rows, {n: given[n].astype(_element(i.type)) for n, i in wanted.items()}
+        elif self.tokens is not None:
+            for start in range(0, len(inputs), BATCH):
+                made = np.asarray(self.tokens(inputs[start : start + BATCH]), np.float32)
+                yield np.arange(start, start + len(made)), {name: made}
+        else:
             check_texts(inputs)
-            name, info = next(iter(wanted.items()))
             texts = [v if isinstance(v, str) else "\n".join(v) for v in inputs]
             for start in range(0, len(texts), BATCH):
                 part = np.array(texts[start : start + BATCH], dtype=object)
-                rows = np.arange(start, start + len(part))
-                yield rows, {name: part[:, None] if len(info.shape or ()) == 2 else part}
-            return
-        if isinstance(self.tokens, Pixels):
-            for seen in self.tokens.batches(inputs, BATCH):
-                yield seen.rows, {next(iter(wanted)): seen.pixels}
-            return
-        for batch in self.tokens.batches(inputs, BATCH):
-            whole = dict(zip(TOKEN_INPUTS, (batch.ids, batch.mask, batch.types), strict=True))
-            yield batch.rows, {n: whole[n].astype(_element(i.type)) for n, i in wanted.items()}
+                yield np.arange(start, start + len(part)), {name: part[:, None] if len(info.shape or ()) == 2 else part}
 
     def _run(self, feed: dict[str, NDArray[Any]], n: int) -> NDArray[Any]:
         try:
-            part = np.asarray(self.session.run([self.output], feed)[0])
+            made = self.session.run([self.output], feed)[0]
+            part = np.array([[row[k] for k in self.keys] for row in made]) if self.keys else np.asarray(made)
         except Exception as error:  # onnxruntime's errors have no common class but Exception
             text = " ".join(str(error).split())[:300]
-            raise ModelError(
-                f"the graph does not run ({text})", remedy="export it with a dynamic batch and length", about=FILE
-            ) from None
+            raise ModelError(f"the graph does not run ({text})", remedy=_remedy(text), about=FILE) from None
         if part.ndim not in (1, 2) or part.shape[0] != n:
             raise ModelError(
                 f"{n} inputs gave an output of the shape {part.shape}, expected ({n}, classes)", about=FILE
             )
         return part
+
+
+def _remedy(text: str) -> str:
+    if "locale" in text.lower():
+        return "the graph lowers letters by a locale of this machine (StringNormalizer); install it, or lower the texts"
+    return "export it with a dynamic batch and length"
 
 
 def _element(kind: str) -> Any:
