@@ -176,14 +176,21 @@ def test_what_the_dock_says_names_nothing_that_is_private(tmp_path: Path, monkey
         publish(service, ada, make_learnware(tmp_path / "secret", "ada/secret"), private=True)
         publish(service, ada, make_learnware(tmp_path / "open", "ada/open"))
 
-        def refuse(_: Any) -> Any:
-            raise SpecError("a copy of ada/secret and of ada/open; make your own")
+        def refuse(about: str) -> Any:
+            def publish(*_: Any, **__: Any) -> Any:
+                raise SpecError("a copy of {about}", remedy="make your own", about=about)
 
-        monkeypatch.setattr(service.dock, "add", refuse)
-        with pytest.raises(SpecError, match="a copy of somebody's private learnware and of ada/open"):
+            monkeypatch.setattr(service.dock, "publish", publish)
+
+        refuse("ada/secret")
+        with pytest.raises(SpecError, match="a copy of another owner's private learnware; make your own") as found:
             publish(service, bob, make_learnware(tmp_path / "b", "bob/b"))
-        with pytest.raises(SpecError, match="a copy of ada/secret"):
+        assert "secret" not in repr(vars(found.value))
+        with pytest.raises(SpecError, match="a copy of ada/secret; make your own"):
             publish(service, ada, make_learnware(tmp_path / "a", "ada/a"))
+        refuse("ada/open")
+        with pytest.raises(SpecError, match="a copy of ada/open"):
+            publish(service, bob, make_learnware(tmp_path / "c", "bob/b"))
         for who, name in ((bob, "bob/b"), (ada, "ada/a")):
             with pytest.raises(NotFound):
                 service.repositories.get(who, name)
@@ -203,7 +210,7 @@ def test_what_a_killed_process_left_is_finished(tmp_path: Path, monkeypatch: pyt
         ada = somebody(service, "ada")
         folder = make_learnware(tmp_path / "a", "ada/a")
         with monkeypatch.context() as patch:  # published in the dock, not yet committed
-            patch.setattr(service.repositories, "commit", killed)
+            patch.setattr(service.repositories, "commit_published", killed)
             with pytest.raises(Killed):
                 publish(service, ada, folder)
         service.repositories.create(ada, "ada/b")

@@ -14,6 +14,7 @@ from learndock.dock import open_dock
 from learndock.dock.storage.lock import held
 from learndock.errors import Conflict, DockError, NotFound
 from learndock.service.backup import restore
+from learndock.service.referrers import open_referrers
 from learndock.service.repositories import BEGUN
 from learndock.service.upkeep import Upkeep
 from tests.support.docking import MEMORY
@@ -124,7 +125,9 @@ def test_a_collection_spares_the_backup_that_goes_on(dock: Path) -> None:
     dead.mkdir()
     (dead / "blob").write_bytes(b"x")
     with home.hard_links() as stash:
-        assert open_dock(dock).gc().unfinished == 1
+        collecting = open_dock(dock)
+        collecting.storage.referrers = open_referrers(dock)
+        assert collecting.gc().unfinished == 1
         assert stash.is_dir()
         assert not dead.exists()
     assert not stash.exists()

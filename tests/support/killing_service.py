@@ -61,6 +61,9 @@ class Here:
     def check_files(self, folder: Path) -> None:
         check_files(folder, complete=False)
 
+    def check_learnware(self, folder: Path) -> None:
+        admit(folder)
+
     def admit(self, folder: Path) -> Admitted:
         return admit(folder)
 

@@ -135,10 +135,11 @@ def _refuse_copy(newcomer: Newcomer, names: Sequence[str], outlines: Array, neig
     if abs(cosines[nearest]) > SAME:
         what = "behaves as" if cosines[nearest] > 0 else "is the mirror image of"
         raise SuspectSpec(
-            f"its spec {what} {chosen[nearest]} (cosine {cosines[nearest]:+.4f}), which is another "
-            "owner's. Where the model is yours too, make the spec on examples of your own, or ask who keeps the dock "
-            "to vouch for it (`learndock add --vouch`)",
-            about=newcomer.name,
+            # The other may be private: a service decides by ``about`` whether its name is shown.
+            f"the spec of {newcomer.name} {what} {{about}} (cosine {cosines[nearest]:+.4f}), which is another owner's",
+            remedy="where the model is yours too, make the spec on examples of your own, or ask the operator of the "
+            "dock to vouch for it (`learndock add --vouch`)",
+            about=chosen[nearest],
         )
 
 

@@ -7,6 +7,7 @@ not to the client.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -48,8 +49,16 @@ _TOLD = (StorageFull, Unavailable, WeightsMissing)
 _STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
 
 
+def for_clients(error: LearndockError) -> LearndockError:
+    """Return an error without the places of the service's own files, which have absolute paths."""
+    if not Path(error.about).is_absolute():
+        return error
+    return error.changed(about="a file of the service" if "{about}" in error.message else "")
+
+
 def body_of(error: LearndockError) -> dict[str, Any]:
-    """The JSON of an error: its code, what happened, and what to try."""
+    """Return the JSON of an error: its code, what happened, what to try, and when."""
+    error = for_clients(error)
     remedy = error.remedy or next(REMEDIES[kind] for kind in type(error).__mro__ if kind in REMEDIES)
     found = {"code": code_of(type(error)), "message": error.what, "remedy": remedy}
     return {"error": found if error.retry_after is None else {**found, "retry_after": error.retry_after}}
@@ -82,7 +91,7 @@ def translate(error: Exception) -> LearndockError:
         )
     if isinstance(error, HTTPException):
         kind = _STATUS_CODES.get(error.status_code, UsageError)
-        return kind(f"{error.detail}; /api/v1/openapi.json describes the routes")
+        return kind(str(error.detail), remedy="/api/v1/openapi.json describes the routes")
     return LearndockError(f"{error}", about=type(error).__name__)
 
 

@@ -26,6 +26,7 @@ class ErrorBody(BaseSchema):
     code: str
     message: str
     remedy: str
+    retry_after: float | None = Field(default=None, description="Seconds; only where waiting helps.")
 
 
 class ErrorSchema(BaseSchema):

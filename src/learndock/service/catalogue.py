@@ -104,13 +104,10 @@ class Catalogue:
                 found[entry.space_id] = (name, count + 1)
         return found
 
-    def told_to(self, owner: str, message: str) -> str:
-        """A message of the dock, which knows all names, without private ones of others than ``owner``."""
-        picture = self._now()
-        for key, whose in picture.hidden.items():
-            if whose != owner.casefold() and picture.records[key].name in message:
-                message = message.replace(picture.records[key].name, "somebody's private learnware")
-        return message
+    def hides(self, name: str, owner: str) -> bool:
+        """Return whether ``name`` is a private learnware of another than ``owner``."""
+        whose = self._now().hidden.get(name.casefold())
+        return whose is not None and whose != owner.casefold()
 
     def digest(self, name: str) -> str | None:
         """The version that the dock has of a name, whoever asks."""

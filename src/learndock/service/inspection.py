@@ -48,9 +48,17 @@ class Inspector:
         """
         self._ask("files", folder)
 
+    def check_learnware(self, folder: Path) -> None:
+        """Check a folder as ``dock.admission.admit`` does.
+
+        Raises:
+            UnsafeModel, ModelError, PackageError, SpecError: see there; or it could not be looked at in time.
+        """
+        self._ask("admit", folder)
+
     def admit(self, folder: Path) -> Admitted:
         """See ``dock.admission.admit``."""
-        self._ask("admit", folder)
+        self.check_learnware(folder)
         return Admitted(folder, Manifest.from_folder(folder))
 
     def close(self) -> None:
@@ -132,7 +140,9 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         question = json.loads(line)
         found: dict[str, Any] = {}
         try:
-            folder = Path(question["folder"])
+            # Files are named relative to their folder: where the service keeps it is not for the sender to know.
+            os.chdir(question["folder"])
+            folder = Path()
             if question["do"] == "files":
                 # Folders come in several commits, and models file by file: parts may be missing yet.
                 check_files(folder, complete=False)

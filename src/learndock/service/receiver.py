@@ -41,6 +41,13 @@ class Hashes:
         return Blob(self._sha256.hexdigest(), self.passed, self._oid.hexdigest())
 
 
+def blob_of(content: bytes) -> Blob:
+    """Return what ``content`` is stored as."""
+    hashes = Hashes(len(content))
+    hashes.update(content)
+    return hashes.blob()
+
+
 class Receiver:
     """Takes the bytes of one request; a context that syncs the file when it ends, however it ends.
 

@@ -83,11 +83,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a commit does to the tree: additions by path, files and folders that go."""
+    """What a commit does to the tree: files to add by path, files and folders to delete."""
 
     add: Mapping[str, Blob] = field(default_factory=dict)
     delete: Sequence[str] = ()
     delete_folders: Sequence[str] = ()
+    #: Files that are not in ``add`` go.
+    replace: bool = False
 
 
 def check_file_path(path: str) -> str:
@@ -112,6 +114,10 @@ class Repositories:
         #: Grows with every change of what there is or who may see it, in this process.
         self.changes = 0
 
+    def mark_changed(self) -> None:
+        """Count a change, so that answers from memory are not older than it."""
+        self.changes += 1
+
     # -- finding ------------------------------------------------------------------------------------------
 
     def get(self, who: Principal, name: str, *, write: bool = False) -> Repository:
@@ -125,6 +131,17 @@ class Repositories:
             who.need("write")
         with self._database.read() as connection:
             return self._get(connection, who, name, write=write)
+
+    def head(self, who: Principal, name: str) -> tuple[Repository, dict[str, str]]:
+        """Return a repository that ``who`` may change, and its files, path -> SHA-256.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``.
+        """
+        who.need("write")
+        with self._database.read() as connection:
+            found = self._get(connection, who, name, write=True)
+            return found, {path: sha256 for path, (sha256, _) in self._files(connection, found.head).items()}
 
     def find(
         self,
@@ -221,31 +238,59 @@ class Repositories:
         """
         who.need("write")
         check_name(name)
-        owner, _, own = name.partition("/")
-        if not who.owns(owner):
-            raise NotFound("you are not that user, and belong to no such organisation", about=owner)
         with self._database.write() as connection:
             if connection.execute(select(repositories.c.id).where(repositories.c.key == name.casefold())).first():
+                self._need_owner(who, name)
                 raise Conflict(
-                    "there is such a repository already", remedy="choose another name, or commit to it", about=name
+                    "there is such a repository already",
+                    remedy="choose another name, or commit to it",
+                    about=name,
                 )
-            row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
-            now = time.time()
-            connection.execute(
-                insert(repositories).values(
-                    owner=row.id,
-                    name=own,
-                    key=name.casefold(),
-                    private=private,
-                    created=now,
-                    changed=now,
-                    note=BEGUN if begun else None,
-                )
-            )
-            note(connection, who, "repository.create", f"{row.name}/{own}{' private' if private else ''}")
-            made = self._get(connection, who, name)
-        self.changes += 1
+            made = self._create(connection, who, name, private=private, note_=BEGUN if begun else None)
+        self.mark_changed()
         return made
+
+    def claim(self, connection: Connection, who: Principal, name: str, *, private: bool) -> tuple[Repository, bool]:
+        """Return the repository ``name``, and whether it was made; made ``private`` where that is asked for.
+
+        Raises:
+            PackageError: not a name of the form owner/name.
+            NotFound, Forbidden: ``who`` is not its owner.
+        """
+        check_name(name)
+        try:
+            found = self._get(connection, who, name, write=True)
+        except NotFound:
+            return self._create(connection, who, name, private=private, note_=BEGUN), True
+        if private and not found.private:
+            found = self._set_private(connection, who, found, private)
+        return found, False
+
+    def _create(
+        self, connection: Connection, who: Principal, name: str, *, private: bool, note_: str | None
+    ) -> Repository:
+        self._need_owner(who, name)
+        owner, _, own = name.partition("/")
+        row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
+        now = time.time()
+        connection.execute(
+            insert(repositories).values(
+                owner=row.id,
+                name=own,
+                key=name.casefold(),
+                private=private,
+                created=now,
+                changed=now,
+                note=note_,
+            )
+        )
+        note(connection, who, "repository.create", f"{row.name}/{own}{' private' if private else ''}")
+        return self._get(connection, who, name)
+
+    def _need_owner(self, who: Principal, name: str) -> None:
+        owner = name.partition("/")[0]
+        if not who.owns(owner):
+            raise NotFound("you are not that user, and belong to no such organisation", about=owner)
 
     def set_private(self, who: Principal, name: str, private: bool) -> Repository:
         """Show a repository to all, or to its owner alone.
@@ -255,16 +300,16 @@ class Repositories:
         """
         who.need("write")
         with self._database.write() as connection:
-            found = self._get(connection, who, name, write=True)
-            connection.execute(
-                update(repositories)
-                .where(repositories.c.id == found.id)
-                .values(private=private, changed=time.time())
-            )  # fmt: skip
-            note(connection, who, "repository.privacy", f"{found.name} {'private' if private else 'public'}")
-            found = self._get(connection, who, name)
-        self.changes += 1
+            found = self._set_private(connection, who, self._get(connection, who, name, write=True), private)
+        self.mark_changed()
         return found
+
+    def _set_private(self, connection: Connection, who: Principal, found: Repository, private: bool) -> Repository:
+        connection.execute(
+            update(repositories).where(repositories.c.id == found.id).values(private=private, changed=time.time())
+        )
+        note(connection, who, "repository.privacy", f"{found.name} {'private' if private else 'public'}")
+        return self._get(connection, who, found.name)
 
     def commit(
         self,
@@ -275,11 +320,8 @@ class Repositories:
         title: str,
         body: str = "",
         parent: str | None = None,
-        trusted: bool = False,
     ) -> Commit:
         """Put a new state on top: all of the changes, or none.
-
-        ``trusted`` is for blobs that are known to be the repository's own: whose they are is not asked.
 
         ``parent`` is the head that the changes were made for, where that matters. A commit that changes nothing gives
         the head back.
@@ -303,14 +345,40 @@ class Repositories:
                     remedy="look at what changed, then commit on top of that",
                     about=repository.name,
                 )
-            before = self._files(connection, repository.head)
-            files = self._changed(who, before, changes, trusted=trusted)
-            if files == before and repository.head is not None:
-                return self._commit_row(connection, repository.head)
-            self._check_tree(connection, repository, files)
-            made = self._insert_commit(connection, repository, who, files, title=title, body=body)
-            note(connection, who, "repository.commit", f"{repository.name} {made.id}")
-        self.changes += 1
+            self._uploads.find_blobs(connection, who, {blob.sha256 for blob in changes.add.values()})
+            made = self._commit(connection, who, repository, changes, title=title, body=body)
+        self.mark_changed()
+        return made
+
+    def commit_published(self, who: Principal, name: str, files: Mapping[str, Blob], digest: str) -> Commit:
+        """Let the head be the files of the learnware ``digest`` that the dock has, and write down that it is.
+
+        The blobs are kept by leases, or by the dock: whose they are is not asked, and no collection is held off.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``.
+            PackageError, QuotaExceeded: see ``commit``.
+        """
+        who.need("write")
+        with self._database.write() as connection:
+            repository = self._get(connection, who, name, write=True)
+            changes = Changes(add=files, replace=True)
+            made = self._commit(connection, who, repository, changes, title=f"Publish {digest[:12]}")
+            self._set_publication(connection, repository, made, digest, None)
+        self.mark_changed()
+        return made
+
+    def _commit(
+        self, connection: Connection, who: Principal, repository: Repository, changes: Changes, *, title: str,
+        body: str = "",
+    ) -> Commit:  # fmt: skip
+        before = self._files(connection, repository.head)
+        files = _changed(before, changes)
+        if files == before and repository.head is not None:
+            return self._commit_row(connection, repository.head)
+        self._check_tree(connection, repository, files)
+        made = self._insert_commit(connection, repository, who, files, title=title, body=body)
+        note(connection, who, "repository.commit", f"{repository.name} {made.id}")
         return made
 
     def delete(self, who: Principal, name: str) -> Repository:
@@ -324,18 +392,28 @@ class Repositories:
             found = self._get(connection, who, name, write=True)
             connection.execute(delete(repositories).where(repositories.c.id == found.id))
             note(connection, who, "repository.delete", found.name)
-        self.changes += 1
+        self.mark_changed()
         return found
 
-    def publication(self, repository: Repository, commit: Commit, digest: str | None, reason: str | None) -> None:
-        """Write down what became of a commit: the version that the dock has of it, or why it has none."""
+    def publication(self, repository: Repository, commit: Commit, digest: str | None, reason: str | None) -> Repository:
+        """Write down what became of a commit: the digest that the dock has of it, or why it has none.
+
+        Returns the repository as it is afterwards.
+        """
         with self._database.write() as connection:
-            connection.execute(update(commits).where(commits.c.id == commit.id).values(digest=digest))
-            values: dict[str, Any] = {"note": reason}
-            if digest is not None:
-                values["digest"] = digest
-            connection.execute(update(repositories).where(repositories.c.id == repository.id).values(**values))
-        self.changes += 1
+            self._set_publication(connection, repository, commit, digest, reason)
+            row = connection.execute(self._select().where(repositories.c.id == repository.id)).one_or_none()
+        self.mark_changed()
+        return repository if row is None else _to_repository(row)
+
+    def _set_publication(
+        self, connection: Connection, repository: Repository, commit: Commit, digest: str | None, reason: str | None
+    ) -> None:
+        connection.execute(update(commits).where(commits.c.id == commit.id).values(digest=digest))
+        values: dict[str, Any] = {"note": reason}
+        if digest is not None:
+            values["digest"] = digest
+        connection.execute(update(repositories).where(repositories.c.id == repository.id).values(**values))
 
     # -- what others ask ----------------------------------------------------------------------------------
 
@@ -382,21 +460,6 @@ class Repositories:
         found = connection.execute(select(tree.c.path, tree.c.sha256, tree.c.size).where(tree.c.commit == commit))
         return {path: (sha256, size) for path, sha256, size in found}
 
-    def _changed(
-        self, who: Principal, before: Mapping[str, tuple[str, int]], changes: Changes, *, trusted: bool
-    ) -> dict[str, tuple[str, int]]:
-        files = dict(before)
-        for path in changes.delete:
-            if files.pop(path, None) is None:
-                raise NotFound("cannot be deleted, there is no such file", about=path[:200])
-        for folder in changes.delete_folders:
-            below = folder.rstrip("/") + "/"
-            files = {p: f for p, f in files.items() if not p.startswith(below)}
-        for path, blob in changes.add.items():
-            found = blob if trusted else self._uploads.blob(who, blob.sha256)
-            files[path] = (found.sha256, found.size)
-        return files
-
     def _check_tree(self, connection: Connection, repository: Repository, files: Mapping[str, tuple[str, int]]) -> None:
         if len(files) > self._settings.max_files:
             raise PackageError(f"{len(files)} files; a repository has at most {self._settings.max_files}")
@@ -410,7 +473,7 @@ class Repositories:
             select(owners.c.id, owners.c.quota).where(owners.c.key == repository.owner.casefold())
         ).one()
         allowed = self._settings.quota if allowed is None else allowed
-        used, new = self._uploads.used(owner), dict(files.values())
+        used, new = self._uploads.used(connection, owner), dict(files.values())
         known = set(
             connection.execute(
                 select(tree.c.sha256)
@@ -460,6 +523,17 @@ class Repositories:
 
     def _commit_row(self, connection: Connection, commit: str) -> Commit:
         return _to_commit(connection.execute(select(commits).where(commits.c.id == commit)).one())
+
+
+def _changed(before: Mapping[str, tuple[str, int]], changes: Changes) -> dict[str, tuple[str, int]]:
+    files = {} if changes.replace else dict(before)
+    for path in changes.delete:
+        if files.pop(path, None) is None:
+            raise NotFound("cannot be deleted, there is no such file", about=path[:200])
+    for folder in changes.delete_folders:
+        below = folder.rstrip("/") + "/"
+        files = {p: f for p, f in files.items() if not p.startswith(below)}
+    return files | {path: (blob.sha256, blob.size) for path, blob in changes.add.items()}
 
 
 def _insert_tree(connection: Connection, commit: str, files: Iterable[tuple[str, tuple[str, int]]]) -> None:

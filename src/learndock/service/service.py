@@ -9,6 +9,7 @@ repository says why.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
+from learndock.dock.admission import Admitted
 from learndock.dock.local import LocalDock
 from learndock.dock.open import open_local_dock, open_server_dock
 from learndock.dock.protocol import Record
@@ -39,7 +41,7 @@ from learndock.service.database import Database
 from learndock.service.inspection import Inspector
 from learndock.service.people import People
 from learndock.service.principal import Principal
-from learndock.service.receiver import Blob
+from learndock.service.receiver import Blob, blob_of
 from learndock.service.referrers import DATABASE
 from learndock.service.repositories import GIT_FILES, Changes, Commit, Repositories, Repository, check_file_path
 from learndock.service.tables import secrets as secrets_table
@@ -110,16 +112,18 @@ class Service:
             UnsafeModel, ModelError: a file could run code when loaded, or is damaged; nothing was changed.
             whatever ``Repositories.commit`` raises; nothing was changed.
         """
-        repository = self.repositories.get(who, name, write=True)
+        repository, before = self.repositories.head(who, name)
         for path in changes.add:
             check_file_path(path)
-        self._check_content(who, repository, changes)
+        self._check_content(who, before, changes)
         commit = self.repositories.commit(who, name, changes, title=title, body=body, parent=parent)
-        record = self.publish(repository, commit)
-        return Committed(commit, self.repositories.get(who, name), record)
+        record, repository = self.publish(repository, commit)
+        return Committed(commit, repository, record)
 
-    def publish(self, repository: Repository, commit: Commit) -> Record | None:
+    def publish(self, repository: Repository, commit: Commit) -> tuple[Record | None, Repository]:
         """Publish a commit in the dock if its tree is a learnware; its repository says why where it is not.
+
+        Returns what the dock has of the commit, and the repository as it is then.
 
         Raises:
             StorageFull, DockError: the dock cannot take anything now.
@@ -131,34 +135,28 @@ class Service:
                 manifest = self._manifest(files[MANIFEST])
                 record = self._add(repository.name, manifest, files)
             except (PackageError, SpecError, Conflict, NotFound) as error:
-                reason = self._without_paths(str(error))
-        self.repositories.publication(
-            repository, commit, None if record is None else record.digest, None if record is not None else reason
-        )
-        return record
+                reason = str(error)
+        digest = None if record is None else record.digest
+        return record, self.repositories.publication(repository, commit, digest, None if digest else reason)
 
-    def add(self, who: Principal, source: bytes, *, private: bool | None = None) -> tuple[Record, bool]:
+    def add(self, who: Principal, source: bytes, *, private: bool = False) -> tuple[Record, bool]:
         """Publish the learnware whose manifest is ``source`` and whose files are uploaded: all of it, or nothing.
 
-        Its repository is made where there is none (``private`` as said, public by default). Returns the record, and
-        whether it is new.
+        Its repository is made where there is none. With ``private`` only its owner may see it, also where it was
+        public before. Returns the record, and whether it is new.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored.
             NotFound: its owner is not ``who``, or a file was not uploaded.
-            Conflict: the name stands, or stood, for other content.
+            Conflict: the name is, or was, taken by other content.
         """
         who.need("write")
         manifest = Manifest.from_bytes(source)
-        files = {f.path: self.uploads.blob(who, f.sha256) for f in manifest.files}
-        made = False
+        content = manifest.to_bytes()
         try:
-            repository = self.repositories.get(who, manifest.name, write=True)
-        except NotFound:
-            with contextlib.suppress(Conflict):  # another request for the same name was first
-                self.repositories.create(who, manifest.name, private=bool(private), begun=True)
-                made = True
-            repository = self.repositories.get(who, manifest.name, write=True)
+            repository, files, made = self._begin(who, manifest, content, private=private)
+        except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
+            repository, files, made = self._begin(who, manifest, content, private=private)
         new = repository.digest != manifest.digest
         try:
             record = self._add(repository.name, manifest, {p: b.sha256 for p, b in files.items()})
@@ -166,29 +164,42 @@ class Service:
             if made:
                 self._forget_empty(who, repository)
             raise
-        self.commit_published(who, repository, record, files)
+        self.repositories.commit_published(who, repository.name, files, record.digest)
         return record, new
 
-    def commit_published(
-        self,
-        who: Principal,
-        repository: Repository,
-        record: Record,
-        files: Mapping[str, Blob],
-        *,
-        trusted: bool = False,
-    ) -> None:
-        """Let the head of a repository be what the dock has of it, and nothing else.
+    def _begin(
+        self, who: Principal, manifest: Manifest, content: bytes, *, private: bool
+    ) -> tuple[Repository, dict[str, Blob], bool]:
+        """Find or make the repository, and keep all files until they are committed, in one transaction.
+
+        Returns the repository, the files by path with the manifest among them, and whether the repository was made.
+        """
+        own = blob_of(content)
+        # See ``Uploads._keep``: the lease comes before or after a collection, not in its midst.
+        with self.storage.collection_lock(), self.database.write() as connection:
+            blobs = self.uploads.find_blobs(connection, who, {f.sha256 for f in manifest.files})
+            repository, made = self.repositories.claim(connection, who, manifest.name, private=private)
+            if repository.digest not in (None, manifest.digest):
+                raise Conflict(
+                    f"the dock has this name with other content (digest {str(repository.digest)[:12]}, yours is "
+                    f"{manifest.digest[:12]})",
+                    remedy="published content never changes, so pack yours under another name",
+                    about=repository.name,
+                )
+            self.uploads.lease(connection, who, [*blobs.values(), own])
+        self.repositories.mark_changed()
+        self.storage.blobs.put(io.BytesIO(content), sha256=own.sha256, size=own.size)
+        return repository, {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}, made
+
+    def commit_published(self, who: Principal, repository: Repository, record: Record) -> None:
+        """Let the head of a repository be the learnware that the dock has of it, and nothing else.
 
         Raises:
             whatever ``Repositories.commit`` raises.
         """
-        add = {**files, MANIFEST: self.uploads.put(who, record.manifest.to_bytes())}
-        before = self.repositories.tree(self.repositories.resolve(repository)) if repository.head else {}
-        changes = Changes(add=add, delete=[p for p in before if p not in add])
-        title = f"Publish {record.digest[:12]}"
-        commit = self.repositories.commit(who, repository.name, changes, title=title, trusted=trusted)
-        self.repositories.publication(repository, commit, record.digest, None)
+        files = {f.path: self.uploads.known(f.sha256) for f in record.manifest.files}
+        files[MANIFEST] = self.uploads.put(who, record.manifest.to_bytes())
+        self.repositories.commit_published(who, repository.name, files, record.digest)
 
     def delete(self, who: Principal, name: str) -> Repository:
         """Take a repository away, its learnware out of the dock; the name never stands for other content again.
@@ -212,44 +223,43 @@ class Service:
             raise PackageError(
                 f"missing, or other bytes than {MANIFEST} says", remedy="upload what was packed", about=missing[0]
             )
-        listed = {f.path: f.sha256 for f in manifest.files}
-        with self._folder(listed) as folder:
-            (folder / MANIFEST).write_bytes(manifest.to_bytes())
-            try:
-                return self.dock.add(folder)
-            except LearndockError as error:
-                # Where the dock compares a newcomer with what is there, it may name what others must not know of.
-                raise type(error)(self.catalogue.told_to(name.partition("/")[0], str(error))) from None
+        listed = {MANIFEST: files[MANIFEST], **{f.path: f.sha256 for f in manifest.files}}
+        with self._folder(listed, owner=name.partition("/")[0]) as folder:
+            self.inspector.check_learnware(folder)
+            return self.dock.publish(Admitted(folder, manifest), stored=True)
 
     def _manifest(self, sha256: str) -> Manifest:
         with self.storage.blobs.open(sha256) as stream:
             return Manifest.from_bytes(stream.read())
 
-    def _check_content(self, who: Principal, repository: Repository, changes: Changes) -> None:
+    def _check_content(self, who: Principal, before: Mapping[str, str], changes: Changes) -> None:
         """No commit holds what could run: the same list that learnwares are held to, for plain models too."""
-        before = self.repositories.tree(self.repositories.resolve(repository)) if repository.head else {}
-        files = {p: e.sha256 for p, e in before.items() if p not in changes.delete}
-        files |= {p: self.uploads.blob(who, b.sha256).sha256 for p, b in changes.add.items()}
+        files = {p: sha256 for p, sha256 in before.items() if p not in changes.delete}
+        with self.database.read() as connection:
+            self.uploads.find_blobs(connection, who, {b.sha256 for b in changes.add.values()})
+        files |= {p: b.sha256 for p, b in changes.add.items()}
         checked = {p: sha256 for p, sha256 in files.items() if not _of_git(p)}
-        if not checked or not changes.add:
-            return
-        try:
-            with self._folder(checked) as folder:
+        if checked and changes.add:
+            with self._folder(checked, owner=who.name) as folder:
                 self.inspector.check_files(folder)
-        except LearndockError as error:
-            raise type(error)(self._without_paths(str(error))) from None
 
     @contextlib.contextmanager
-    def _folder(self, files: Mapping[str, str]) -> Iterator[Path]:
+    def _folder(self, files: Mapping[str, str], *, owner: str) -> Iterator[Path]:
+        """Yield a folder of the files ``path -> SHA-256``; errors of the block are told as ``owner`` may hear them.
+
+        What the block looks at may be named by its place in the service's own folders, and the dock compares a
+        newcomer with learnwares that ``owner`` may not know of.
+        """
         with views.folder_of(self.storage.blobs, files, self.uploads.folder) as folder:
             try:
                 yield folder
             except LearndockError as error:
-                # Where the service keeps its files is nobody's business.
-                raise type(error)(str(error).replace(f"{folder}/", "").replace(str(folder), "it")) from None
-
-    def _without_paths(self, message: str) -> str:
-        return message.replace(f"{self.folder}/", "").replace(str(self.folder), "the dock")
+                if self.catalogue.hides(error.about, owner):
+                    raise error.changed(about="another owner's private learnware") from None
+                about = error.about
+                if Path(about).is_relative_to(folder):
+                    about = Path(about).relative_to(folder).as_posix()
+                raise error.changed(about="" if about == "." else about) from None
 
     def _forget_empty(self, who: Principal, repository: Repository) -> None:
         with contextlib.suppress(LearndockError):

@@ -53,8 +53,7 @@ class Upkeep:
                     service.publish(repository, service.repositories.resolve(repository))
                 elif record is not None and row.digest != record.digest:
                     repository = service.repositories.get(owner, name)
-                    files = {f.path: service.uploads.known(f.sha256) for f in record.manifest.files}
-                    service.commit_published(owner, repository, record, files, trusted=True)
+                    service.commit_published(owner, repository, record)
                 elif record is None and row.digest is not None:
                     # Taken out of the dock; its repository was to follow.
                     service.repositories.delete(owner, name)

@@ -14,15 +14,16 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, literal, or_, select, update
 
 from learndock.dock.storage.layout import DockLayout
-from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, Unavailable, UsageError
+from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, UsageError
 from learndock.files import CHUNK
+from learndock.service import views
 from learndock.service.database import Database
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob, Hashes, Receiver
@@ -31,6 +32,8 @@ from learndock.settings import Settings
 
 #: Parts are at least this long, but for the last; at most this many.
 MIN_PART, MAX_PARTS = 5 << 20, 10_000
+#: Values of one query: databases allow a limited number.
+AT_ONCE = 500
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,7 +83,7 @@ class Uploads:
         with self._storage.collection_lock(), self._database.write() as connection:
             stored = self._holds(connection, who, sha256, size)
             if stored:
-                self._lease(connection, who, sha256, expires)
+                self._renew(connection, who, sha256, expires)
             else:
                 self._check_quota(connection, who, size)
             upload = Upload(secrets.token_hex(16), sha256, size, size if stored else 0, part_size, stored, expires)
@@ -218,10 +221,12 @@ class Uploads:
         Raises:
             UsageError: the bytes are not those that were announced; they were thrown away.
         """
-        upload = self.find(who, upload.id)
-        if upload.stored or upload.offset < upload.size or upload.part_size is not None:
-            return upload
+        there = upload.offset if upload.stored or upload.part_size is not None else self._length(upload.id)
+        if upload.stored or there < upload.size or upload.part_size is not None:
+            return replace(upload, offset=there)
         with self._alone(who, upload):
+            if not self._file(upload.id).exists() and upload.size:  # another request stored it just now
+                return self.find(who, upload.id)
             hashes = self._hashes.pop(upload.id, None)
             if hashes is None or hashes.passed != upload.size:
                 hashes = self._hashed(upload)
@@ -256,22 +261,27 @@ class Uploads:
         return self.put_pieces(who, len(content), lambda: iter((content,)))
 
     def put_pieces(self, who: Principal, size: int, pieces: Callable[[], Iterator[bytes]]) -> Blob:
-        """Store a file of ``size`` bytes that can be read twice: once for its hash, once for its bytes.
+        """Store a file of ``size`` bytes at once, in one transaction.
 
         Raises:
+            TooLarge: more than the service takes.
             QuotaExceeded, StorageFull
         """
+        who.need("write")
         hashes = Hashes(size)
-        for piece in pieces():
-            hashes.update(piece)
-        upload = self.begin(who, hashes.blob().sha256, size)
-        if not upload.stored:
-            with self.receive(who, upload, offset=0) as receiver:
+        with views.folder_of(self._store, {}, self.folder) as place:
+            file = place / "file"
+            with Receiver(file, offset=0, size=size, hashes=hashes) as receiver:
                 for piece in pieces():
                     receiver.write(piece)
-            if not self.finish(who, upload).stored:
-                raise Unavailable("the file was taken away while it was stored", remedy="send it again")
-        return hashes.blob()
+            blob = hashes.blob()
+            self._check(blob.sha256, size, None)
+            with self._storage.collection_lock(), self._database.write() as connection:
+                if not self._holds(connection, who, blob.sha256, size):
+                    self._check_quota(connection, who, size)
+                self.lease(connection, who, [blob])
+            self._store.adopt(file, sha256=blob.sha256, size=size)
+        return blob
 
     # -- what is there ------------------------------------------------------------------------------------
 
@@ -281,11 +291,29 @@ class Uploads:
         Raises:
             NotFound: there is none; the same is said of one that only others have.
         """
+        return self.blobs(who, {sha256})[sha256]
+
+    def blobs(self, who: Principal, sha256s: Set[str]) -> dict[str, Blob]:
+        """Blobs that ``who`` may commit, by SHA-256 (see ``blob``).
+
+        Raises:
+            NotFound: one of them is not there.
+        """
         with self._database.read() as connection:
-            row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one_or_none()
-            if row is None or not self._holds(connection, who, sha256, row.size):
+            return self.find_blobs(connection, who, sha256s)
+
+    def find_blobs(self, connection: Connection, who: Principal, sha256s: Set[str]) -> dict[str, Blob]:
+        """See ``blobs``; one query for each ``AT_ONCE`` of them, inside of the caller's transaction."""
+        found: dict[str, Blob] = {}
+        wanted = sorted(sha256s)
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            asked = select(blobs).where(blobs.c.sha256.in_(some), or_(*_known_to(who, blobs.c.sha256)))
+            found |= {row.sha256: Blob(row.sha256, row.size, row.oid) for row in connection.execute(asked)}
+        for sha256 in wanted:
+            if sha256 not in found or not self._store.has(sha256):
                 raise NotFound("you have uploaded no such file", remedy="upload it first", about=sha256[:64])
-        return Blob(row.sha256, row.size, row.oid)
+        return found
 
     def known(self, sha256: str) -> Blob:
         """A blob that is stored, whoever has it: for the service itself.
@@ -311,19 +339,14 @@ class Uploads:
         """Bytes that ``who`` may still send."""
         with self._database.read() as connection:
             allowed = connection.execute(select(owners.c.quota).where(owners.c.id == who.id)).scalar()
-            taken = self._used(connection, who.id) + self._waiting(connection, who.id)
+            taken = self.used(connection, who.id) + self._waiting(connection, who.id)
         return max(0, (self._settings.quota if allowed is None else allowed) - taken)
-
-    def used(self, owner: int) -> int:
-        """Bytes that an owner keeps in repositories, each blob counted once."""
-        with self._database.read() as connection:
-            return self._used(connection, owner)
 
     def expire(self) -> int:
         """Throw away uploads whose time is over; returns how many."""
         now = time.time()
         # The files first: whose row is not there when they are on the list, has none; a new one is not on it.
-        files = [path for path in self.folder.iterdir() if path.is_file()]
+        files = [path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(views.PREFIX)]
         with self._database.write() as connection:
             gone = connection.execute(delete(uploads).where(uploads.c.expires <= now).returning(uploads.c.id))
             expired = list(gone.scalars())
@@ -397,7 +420,7 @@ class Uploads:
         # The lease is there before the blob, so that no collection finds it alone; and comes before or after a
         # collection, not in its midst, for one that nobody referred to may be on its list.
         with self._storage.collection_lock(), self._database.write() as connection:
-            self._lease(connection, who, blob.sha256, upload.expires, blob)
+            self.lease(connection, who, [blob], upload.expires)
         if not file.exists():
             file.touch()
         self._store.adopt(file, sha256=blob.sha256, size=blob.size)
@@ -405,41 +428,43 @@ class Uploads:
             connection.execute(update(uploads).where(uploads.c.id == upload.id).values(stored=True))
         return Upload(upload.id, upload.sha256, upload.size, upload.size, upload.part_size, True, upload.expires)
 
-    def _lease(
-        self, connection: Connection, who: Principal, sha256: str, expires: float, blob: Blob | None = None
-    ) -> None:
-        changed = connection.execute(
-            update(blobs)
-            .where(blobs.c.sha256 == sha256)
-            .values(lease=func.max(blobs.c.lease, expires) if self._database.sqlite else
-                    func.greatest(blobs.c.lease, expires))
-        ).rowcount  # fmt: skip
-        if not changed and blob is not None:
-            connection.execute(insert(blobs).values(sha256=blob.sha256, size=blob.size, oid=blob.oid, lease=expires))
-        connection.execute(delete(holdings).where(holdings.c.owner == who.id, holdings.c.sha256 == sha256))
-        connection.execute(insert(holdings).values(owner=who.id, sha256=sha256, expires=expires))
+    def _renew(self, connection: Connection, who: Principal, sha256: str, expires: float) -> None:
+        row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one()
+        self.lease(connection, who, [Blob(row.sha256, row.size, row.oid)], expires)
+
+    def lease(self, connection: Connection, who: Principal, kept: Sequence[Blob], expires: float | None = None) -> None:
+        """Keep blobs for ``who`` until ``expires`` (by default, as long as an upload), committed or not.
+
+        The caller holds the collection lock.
+        """
+        if expires is None:
+            expires = time.time() + self._settings.upload_hours * 3600
+        by_sha256 = {blob.sha256: blob for blob in kept}
+        longer = func.max if self._database.sqlite else func.greatest
+        for start in range(0, len(by_sha256), AT_ONCE):
+            some = sorted(by_sha256)[start : start + AT_ONCE]
+            known = set(
+                connection.execute(
+                    update(blobs)
+                    .where(blobs.c.sha256.in_(some))
+                    .values(lease=longer(blobs.c.lease, expires))
+                    .returning(blobs.c.sha256)
+                ).scalars()
+            )
+            new = [by_sha256[sha256] for sha256 in some if sha256 not in known]
+            if new:
+                rows = [{"sha256": b.sha256, "size": b.size, "oid": b.oid, "lease": expires} for b in new]
+                connection.execute(insert(blobs), rows)
+            connection.execute(delete(holdings).where(holdings.c.owner == who.id, holdings.c.sha256.in_(some)))
+            connection.execute(insert(holdings), [{"owner": who.id, "sha256": s, "expires": expires} for s in some])
 
     def _holds(self, connection: Connection, who: Principal, sha256: str, size: int) -> bool:
         """Whether ``who`` has these bytes here: nobody learns from this whether others do."""
-        own = (
-            select(literal(1))
-            .select_from(holdings)
-            .where(holdings.c.owner == who.id, holdings.c.sha256 == sha256, holdings.c.expires > time.time())
-        )
-        read = (
-            select(literal(1))
-            .select_from(tree)
-            .join(commits, commits.c.id == tree.c.commit)
-            .join(repositories, repositories.c.id == commits.c.repository)
-            .where(
-                tree.c.sha256 == sha256,
-                or_(repositories.c.private.is_(False), repositories.c.owner.in_(who.owner_ids)),
-            )
-        )
-        known = connection.execute(own.union_all(read).limit(1)).first() is not None
-        return known and self._store.has(sha256)
+        asked = select(literal(1)).where(or_(*_known_to(who, literal(sha256))))
+        return connection.execute(asked).first() is not None and self._store.has(sha256)
 
-    def _used(self, connection: Connection, owner: int) -> int:
+    def used(self, connection: Connection, owner: int) -> int:
+        """Return the bytes that an owner keeps in repositories, each blob counted once."""
         each = (
             select(tree.c.sha256, func.max(tree.c.size).label("size"))
             .join(commits, commits.c.id == tree.c.commit)
@@ -472,6 +497,17 @@ class Uploads:
     def _check_quota(self, connection: Connection, who: Principal, size: int) -> None:
         allowed = connection.execute(select(owners.c.quota).where(owners.c.id == who.id)).scalar()
         allowed = self._settings.quota if allowed is None else allowed
-        used = self._used(connection, who.id) + self._waiting(connection, who.id)
+        used = self.used(connection, who.id) + self._waiting(connection, who.id)
         if used + size > allowed:
             raise QuotaExceeded(f"{size} bytes more than the {used} that are there would pass the {allowed} allowed")
+
+
+def _known_to(who: Principal, sha256: ColumnElement[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Conditions for a blob that ``who`` may refer to: uploaded by them, or in a tree that they may read."""
+    own = exists().where(holdings.c.owner == who.id, holdings.c.sha256 == sha256, holdings.c.expires > time.time())
+    readable = (
+        exists()
+        .where(tree.c.sha256 == sha256, commits.c.id == tree.c.commit, repositories.c.id == commits.c.repository)
+        .where(or_(repositories.c.private.is_(False), repositories.c.owner.in_(who.owner_ids)))
+    )
+    return own, readable

@@ -178,14 +178,14 @@ class DiskBlobs:
         try:
             path.hardlink_to(self._file(sha256))
         except FileNotFoundError:
-            raise NotFound(f"no blob {sha256} in {self._root}") from None
+            raise NotFound(f"no blob {sha256}", about=self._root) from None
 
     def open(self, sha256: str) -> IO[bytes]:
         """See ``BlobStore.open``."""
         try:
             return self._file(sha256).open("rb")
         except FileNotFoundError:
-            raise NotFound(f"no blob {sha256} in {self._root}") from None
+            raise NotFound(f"no blob {sha256}", about=self._root) from None
 
     def has(self, sha256: str, *, durable: bool = False) -> bool:
         """See ``BlobStore.has``."""

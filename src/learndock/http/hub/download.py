@@ -53,7 +53,7 @@ def list_models(
 @router.get("/api/models/{name}")
 def get_model_without_owner(name: Name) -> Response:
     """Here every model has an owner."""
-    raise Missing(f"{name}: no such model here; names have the form owner/name", "RepoNotFound")
+    raise Missing("no such model here", "RepoNotFound", remedy="names have the form owner/name", about=name)
 
 
 @router.get("/api/models/{owner}/{name}")
@@ -137,7 +137,7 @@ def get_commits(owner: Owner, name: Name, revision: Rest, who: Anyone, service: 
 @router.api_route("/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
 def get_file_without_owner(name: Name, rest: Rest) -> Response:
     """Here every model has an owner."""
-    raise Missing(f"{name}: no such model here; names have the form owner/name", "RepoNotFound")
+    raise Missing("no such model here", "RepoNotFound", remedy="names have the form owner/name", about=name)
 
 
 @router.api_route("/{owner}/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
@@ -255,7 +255,10 @@ def _below(snapshot: Snapshot, folder: str, *, recursive: bool) -> list[dict[str
     found = [e for e in _all(snapshot) if e["path"].startswith(prefix)]
     if folder and not found:
         raise Missing(
-            f"{snapshot.name}: no folder {folder[:200]} at {snapshot.commit[:12]}", "EntryNotFound", snapshot.commit
+            f"no folder {folder[:200]} at {snapshot.commit[:12]}",
+            "EntryNotFound",
+            snapshot.commit,
+            about=snapshot.name,
         )
     return found if recursive else [e for e in found if "/" not in e["path"][len(prefix) :]]
 

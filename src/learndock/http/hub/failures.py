@@ -20,9 +20,13 @@ Code = Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
 class Missing(NotFound):
     """Something that is not there, and which kind of thing; ``commit`` is where it was looked for."""
 
-    def __init__(self, message: str, code: Code, commit: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, code: Code, commit: str = "", *, remedy: str = "", about: object = "") -> None:
+        super().__init__(message, remedy=remedy, about=about)
         self.code, self.commit = code, commit
+
+    def changed(self, **fields: Any) -> NotFound:  # type: ignore[override]
+        """See ``LearndockError.changed``: outside, it is a ``NotFound`` as any other."""
+        return NotFound(**{**self._fields(), **fields})
 
 
 @contextlib.contextmanager
@@ -33,7 +37,7 @@ def missing(code: Code, commit: str = "") -> Iterator[None]:
     except Missing:
         raise
     except NotFound as error:
-        raise Missing(str(error), code, commit) from None
+        raise Missing(error.message, code, commit, remedy=error.remedy, about=error.about) from None
 
 
 class HubRoute(APIRoute):
@@ -56,7 +60,7 @@ class HubRoute(APIRoute):
 
 
 def _answer(found: LearndockError, error: Exception) -> Response:
-    told = NotFound(str(found)) if isinstance(found, Missing) else found
+    told = found.changed() if isinstance(found, Missing) else found
     answer = errors.response(told)
     if isinstance(error, HTTPException):
         answer.status_code = error.status_code

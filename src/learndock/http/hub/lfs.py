@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from learndock.errors import LearndockError, NotFound, UsageError, http_status
-from learndock.http import bodies
+from learndock.http import bodies, errors
 from learndock.http.hub import addresses
 from learndock.http.hub.download import Name, Owner, Rest
 from learndock.http.hub.failures import HubRoute, missing
@@ -164,7 +164,7 @@ def _place(
         if http_status(error) >= 500:
             raise
         # Of one object only: the others of the batch may go on.
-        return {**found, "error": {"code": http_status(error), "message": str(error)}}
+        return {**found, "error": {"code": http_status(error), "message": str(errors.for_clients(error))}}
     if upload.stored:
         return found
     action: dict[str, Any] = {"href": addresses.signed(service, who, upload, part=None, root=root), "header": {}}

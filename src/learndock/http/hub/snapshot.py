@@ -49,9 +49,11 @@ class Snapshot:
         """
         if path not in self.entries:
             raise Missing(
-                f"{self.name}: no file {path[:200]} at {self.commit[:12]}; its tree lists what there is",
+                f"no file {path[:200]} at {self.commit[:12]}",
                 "EntryNotFound",
                 self.commit,
+                remedy="its tree lists what there is",
+                about=self.name,
             )
         return self.entries[path]
 
@@ -143,7 +145,9 @@ def _of_record(service: Service, record: Record, revision: str) -> Snapshot:
     if revision not in (MAIN, "HEAD", f"refs/heads/{MAIN}") and not (
         len(revision) >= 7 and record.digest.startswith(revision)
     ):
-        raise Missing(f"{record.name}: no revision {revision[:80]!r}; there is {MAIN}", "RevisionNotFound")
+        raise Missing(
+            f"no revision {revision[:80]!r}", "RevisionNotFound", remedy=f"there is {MAIN}", about=record.name
+        )
     source = record.manifest.to_bytes()
     entries = {MANIFEST: Entry(MANIFEST, sha256_bytes(source), len(source), _git_name(source))}
     for file in record.manifest.files:

@@ -90,7 +90,7 @@ def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) 
         answer = errors.body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
         return JSONResponse(answer, 409, {"X-Error-Message": "there is such a repository already"})
     except NotFound as error:
-        raise Missing(str(error), "RepoNotFound") from None
+        raise Missing(error.message, "RepoNotFound", remedy=error.remedy, about=error.about) from None
     return JSONResponse({"url": f"{addresses.base(request, service.settings)}/{found}", "name": found, "id": found})
 
 
@@ -187,7 +187,7 @@ def _named(name: str, organization: str | None, who: Principal) -> str:
 
 def _check_branch(request: Request, revision: str) -> None:
     if revision not in (MAIN, f"refs/heads/{MAIN}"):
-        raise Missing(f"{revision[:80]}: there is one branch here; commit to {MAIN}", "RevisionNotFound")
+        raise Missing("there is one branch here", "RevisionNotFound", remedy=f"commit to {MAIN}", about=revision[:80])
     if request.query_params.get("create_pr"):
         raise UsageError("there are no pull requests here", remedy=f"commit to {MAIN}")
 

@@ -1,0 +1,129 @@
+"""What publishing costs: transactions of both databases, counted where they begin.
+
+A transaction is what ``BEGIN`` starts: of the service's tables (SQLAlchemy) and of the dock's records (sqlite3). Single
+statements that the dock asks outside of one are not counted, they hold nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from learndock.dock.storage import sqlite
+from learndock.package.manifest import Manifest
+from tests.support.docking import make_learnware, seal
+from tests.support.serving import Site, served
+
+API = "/api/v1"
+Statements = list[str]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    # The chores of the service are kept away: only what requests do is counted.
+    with served(tmp_path / "dock", collect_hours=0, scrub_hours=0, rate=0) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Statements]:
+    """Every statement of both databases while the block runs."""
+    seen: Statements = []
+
+    def executed(_: Any, __: Any, statement: str, *___: Any) -> None:
+        seen.append(statement)
+
+    connect: Callable[..., sqlite3.Connection] = sqlite._connect
+
+    def traced(*values: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*values, **named)
+        connection.set_trace_callback(seen.append)
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_connect", traced)
+        event.listen(Engine, "before_cursor_execute", executed)
+        try:
+            yield seen
+        finally:
+            event.remove(Engine, "before_cursor_execute", executed)
+
+
+def begun(statements: Statements) -> int:
+    return sum(statement.startswith("BEGIN") for statement in statements)
+
+
+def test_publishing_takes_five_transactions(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request that publishes five files; they were uploaded before."""
+    token = site.token("ada")
+    folder = make_learnware(tmp_path / "good", "ada/good")
+    manifest = Manifest.from_folder(folder)
+    for file in manifest.files:
+        site.upload((folder / file.path).read_bytes(), token)
+    with counted(monkeypatch) as statements:
+        answer = site.post(f"{API}/learnwares", {"manifest": manifest.model_dump(mode="json")}, token=token)
+    assert answer.status == 201
+    # Who asks; files and repository; the dock's note of intent and its publication; the commit.
+    assert begun(statements) == 5
+    asked = [s for s in statements if "FROM blobs" in s and s.startswith("SELECT")]
+    assert len(asked) == 1, "one query for all files, however many there are"
+
+
+def test_the_number_of_transactions_does_not_grow_with_the_files(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = site.token("ada")
+    counts = []
+    for number in (0, 20):
+        folder = make_learnware(tmp_path / f"l{number}", f"ada/l{number}")
+        for i in range(number):
+            (folder / f"extra-{i}.txt").write_text(f"{i}")
+        manifest = seal(folder, f"ada/l{number}")
+        for file in manifest.files:
+            site.upload((folder / file.path).read_bytes(), token)
+        with counted(monkeypatch) as statements:
+            answer = site.post(f"{API}/learnwares", {"manifest": manifest.model_dump(mode="json")}, token=token)
+        assert answer.status == 201, answer
+        counts.append(begun(statements))
+    assert counts == [5, 5]
+
+
+def test_an_upload_takes_six_transactions_for_its_two_requests(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Announcing a file and sending it, in one piece: who asks (twice), the announcement, where it goes on, its end."""
+    token = site.token("ada")
+    with counted(monkeypatch) as statements:
+        site.upload(b"some bytes", token)
+    assert begun(statements) == 6
+
+
+def test_a_manifest_is_parsed_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the server's process; the process that looks at strangers' files reads it once more, by design."""
+    token = site.token("ada")
+    folder = make_learnware(tmp_path / "good", "ada/good")
+    manifest = Manifest.from_folder(folder)
+    for file in manifest.files:
+        site.upload((folder / file.path).read_bytes(), token)
+    calls = {"from_bytes": 0, "to_bytes": 0}
+    parse, write = Manifest.from_bytes.__func__, Manifest.to_bytes  # type: ignore[attr-defined]
+
+    def from_bytes(kind: type[Manifest], *values: Any, **named: Any) -> Any:
+        calls["from_bytes"] += 1
+        return parse(kind, *values, **named)
+
+    def to_bytes(self: Manifest) -> bytes:
+        calls["to_bytes"] += 1
+        return write(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "from_bytes", classmethod(from_bytes))
+        patch.setattr(Manifest, "to_bytes", to_bytes)
+        answer = site.post(f"{API}/learnwares", {"manifest": manifest.model_dump(mode="json")}, token=token)
+    assert answer.status == 201
+    assert calls["from_bytes"] == 1
+    assert calls["to_bytes"] <= 3  # for its digest, for the repository's file, for the dock's record
