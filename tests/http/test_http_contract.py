@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
 
 from learndock.errors import Conflict, NotFound
 from learndock.package.manifest import Manifest
+from learndock.service.changes import Changes
 from learndock.service.principal import Principal
-from learndock.service.repositories import Changes
 from learndock.service.service import Service, open_service
 from learndock.service.upkeep import Upkeep
 from learndock.settings import Settings

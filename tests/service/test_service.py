@@ -24,10 +24,10 @@ from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
 from learndock.service import views
 from learndock.service.backup import backup, restore
+from learndock.service.changes import Changes
 from learndock.service.inspection import Inspector
 from learndock.service.principal import NOBODY, Principal
 from learndock.service.referrers import open_referrers
-from learndock.service.repositories import Changes
 from learndock.service.service import Service, open_service
 from learndock.service.tables import metadata
 from learndock.service.upkeep import Upkeep
@@ -259,7 +259,7 @@ def test_collecting_keeps_what_is_wanted_and_takes_the_rest(tmp_path: Path) -> N
         assert not service.storage.blobs.has(sent.sha256)
         assert seen(service, ada) == before
         with pytest.raises(NotFound):
-            service.uploads.blob(ada, sent.sha256)
+            service.holdings.blob(ada, sent.sha256)
 
 
 def test_a_scrub_finds_what_has_changed(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ from learndock.package.manifest import MANIFEST, Manifest
 from learndock.package.safety import check_files
 from learndock.service import database as database_module
 from learndock.service.backup import backup, restore
+from learndock.service.changes import Changes
 from learndock.service.principal import NOBODY, Principal
 from learndock.service.receiver import Blob
-from learndock.service.repositories import UNCHECKED, Changes
+from learndock.service.repositories import UNCHECKED
 from learndock.service.service import Service, open_service
 from learndock.service.upkeep import Upkeep
 from learndock.service.uploads import MIN_PART
@@ -158,7 +159,7 @@ def prepare_finish(small: Small, place: Path) -> None:
         for path in (small.folder / "over", small.new):
             send_all(small, service, path, lambda: None)
         files = Manifest.from_folder(small.folder / "over").files
-        add = {f.path: service.uploads.blob(small.ada, f.sha256) for f in files}
+        add = {f.path: service.holdings.blob(small.ada, f.sha256) for f in files}
         add[MANIFEST] = service.uploads.put(small.ada, (small.folder / "over" / MANIFEST).read_bytes())
         service.repositories.commit(small.ada, "ada/plain", Changes(add=add, delete=["notes.txt"]), title="a learnware")
         service.repositories.create(small.ada, "ada/new", private=True)
@@ -221,7 +222,7 @@ def push(small: Small, service: Service, folder: Path, told: Callable[[], None])
         if path.suffix == ".safetensors":
             send(small, service, content)
             told()
-            add[name] = service.uploads.blob(small.ada, sha256_bytes(content))
+            add[name] = service.holdings.blob(small.ada, sha256_bytes(content))
         else:
             add[name] = service.uploads.put_pieces(small.ada, len(content), lambda content=content: iter((content,)))  # type: ignore[misc]
     service.commit(small.ada, "ada/new", Changes(add=add), title="push")
@@ -350,7 +351,7 @@ def _whole_or_not(
 def _sent(folder: str) -> Callable[[Small, Service, int], None]:
     def acknowledged(small: Small, service: Service, steps: int) -> None:
         for file in Manifest.from_folder(small.folder / folder).files[:steps]:
-            service.uploads.blob(small.ada, file.sha256)
+            service.holdings.blob(small.ada, file.sha256)
 
     return acknowledged
 
@@ -359,7 +360,7 @@ def _pushed(small: Small, service: Service, steps: int) -> None:
     if steps >= 1:
         service.repositories.get(small.ada, "ada/new")
     if steps >= 2:
-        service.uploads.blob(small.ada, sha256_bytes((small.new / "model.safetensors").read_bytes()))
+        service.holdings.blob(small.ada, sha256_bytes((small.new / "model.safetensors").read_bytes()))
 
 
 def _kept(folder: str, **private: bool) -> Verb:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from learndock.dock.protocol import Record
+from learndock.service.changes import Commit, Entry, Repository
 from learndock.service.people import Token
-from learndock.service.repositories import Commit, Entry, Repository
 from learndock.service.uploads import Upload
 
 Sha256 = str

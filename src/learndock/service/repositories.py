@@ -11,22 +11,22 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from learndock.dock.storage.layout import DockLayout
 from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded
-from learndock.package.manifest import check_name, check_path
+from learndock.package.manifest import check_name
 from learndock.service.audit import note
+from learndock.service.changes import Changes, Commit, Entry, Repository, changed, check_file_path
 from learndock.service.database import Database
+from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.referrers import referred
 from learndock.service.tables import blobs, commits, owners, repositories, tree
-from learndock.service.uploads import Uploads
 from learndock.settings import Settings
 
 MAIN = "main"
@@ -34,83 +34,14 @@ MAIN = "main"
 UNCHECKED = "not yet checked"
 #: The note of an empty repository that was made for a learnware, until that is in it.
 BEGUN = "being published"
-#: Files by which git clients keep their settings, in any folder.
-GIT_FILES = frozenset({".gitattributes", ".gitignore"})
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository; ``digest`` is the version that is published in the dock, ``note`` why the head is none."""
-
-    id: int
-    name: str
-    private: bool
-    created: float
-    changed: float
-    head: str | None
-    digest: str | None
-    note: str | None
-
-    @property
-    def owner(self) -> str:
-        """What stands before the slash."""
-        return self.name.partition("/")[0]
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One state of a repository."""
-
-    id: str
-    sequence: int
-    author: str
-    title: str
-    body: str
-    created: float
-    digest: str | None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of a commit."""
-
-    path: str
-    sha256: str
-    size: int
-    oid: str
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a commit does to the tree: files to add by path, files and folders to delete."""
-
-    add: Mapping[str, Blob] = field(default_factory=dict)
-    delete: Sequence[str] = ()
-    delete_folders: Sequence[str] = ()
-    #: Files that are not in ``add`` go.
-    replace: bool = False
-
-
-def check_file_path(path: str) -> str:
-    """Return ``path`` if a learnware may hold such a file (see ``check_path``), or if it is one of git's own.
-
-    Raises:
-        PackageError: it is not.
-    """
-    folder, _, name = path.rpartition("/")
-    if name not in GIT_FILES:
-        return check_path(path)
-    if folder:
-        check_path(folder)
-    return path
 
 
 class Repositories:
     """The repositories of a service."""
 
-    def __init__(self, database: Database, uploads: Uploads, storage: DockLayout, settings: Settings) -> None:
-        self._database, self._uploads, self._storage, self._settings = database, uploads, storage, settings
+    def __init__(self, database: Database, holdings: Holdings, storage: DockLayout, settings: Settings) -> None:
+        self._database, self._holdings, self._storage, self._settings = database, holdings, storage, settings
         #: Grows with every change of what there is or who may see it, in this process.
         self.changes = 0
 
@@ -345,7 +276,7 @@ class Repositories:
                     remedy="look at what changed, then commit on top of that",
                     about=repository.name,
                 )
-            self._uploads.find_blobs(connection, who, {blob.sha256 for blob in changes.add.values()})
+            self._holdings.find_in(connection, who, {blob.sha256 for blob in changes.add.values()})
             made = self._commit(connection, who, repository, changes, title=title, body=body)
         self.mark_changed()
         return made
@@ -373,7 +304,7 @@ class Repositories:
         body: str = "",
     ) -> Commit:  # fmt: skip
         before = self._files(connection, repository.head)
-        files = _changed(before, changes)
+        files = changed(before, changes)
         if files == before and repository.head is not None:
             return self._commit_row(connection, repository.head)
         self._check_tree(connection, repository, files)
@@ -473,7 +404,7 @@ class Repositories:
             select(owners.c.id, owners.c.quota).where(owners.c.key == repository.owner.casefold())
         ).one()
         allowed = self._settings.quota if allowed is None else allowed
-        used, new = self._uploads.used(connection, owner), dict(files.values())
+        used, new = self._holdings.used(connection, owner), dict(files.values())
         known = set(
             connection.execute(
                 select(tree.c.sha256)
@@ -523,17 +454,6 @@ class Repositories:
 
     def _commit_row(self, connection: Connection, commit: str) -> Commit:
         return _to_commit(connection.execute(select(commits).where(commits.c.id == commit)).one())
-
-
-def _changed(before: Mapping[str, tuple[str, int]], changes: Changes) -> dict[str, tuple[str, int]]:
-    files = {} if changes.replace else dict(before)
-    for path in changes.delete:
-        if files.pop(path, None) is None:
-            raise NotFound("cannot be deleted, there is no such file", about=path[:200])
-    for folder in changes.delete_folders:
-        below = folder.rstrip("/") + "/"
-        files = {p: f for p, f in files.items() if not p.startswith(below)}
-    return files | {path: (blob.sha256, blob.size) for path, blob in changes.add.items()}
 
 
 def _insert_tree(connection: Connection, commit: str, files: Iterable[tuple[str, tuple[str, int]]]) -> None:

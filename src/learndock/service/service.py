@@ -37,13 +37,15 @@ from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import views
 from learndock.service.catalogue import Catalogue
+from learndock.service.changes import GIT_FILES, Changes, Commit, Repository, check_file_path
 from learndock.service.database import Database
+from learndock.service.holdings import Holdings
 from learndock.service.inspection import Inspector
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob, blob_of
 from learndock.service.referrers import DATABASE
-from learndock.service.repositories import GIT_FILES, Changes, Commit, Repositories, Repository, check_file_path
+from learndock.service.repositories import Repositories
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
 from learndock.settings import Settings
@@ -68,8 +70,9 @@ class Service:
         self.storage: DockLayout = dock.storage
         self.folder = dock.folder
         self.people = People(database, token_days=settings.token_days)
-        self.uploads = Uploads(database, self.storage, self.folder / "uploads", settings)
-        self.repositories = Repositories(database, self.uploads, self.storage, settings)
+        self.holdings = Holdings(database, self.storage.blobs, settings)
+        self.uploads = Uploads(database, self.storage, self.holdings, self.folder / "uploads", settings)
+        self.repositories = Repositories(database, self.holdings, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.signing_key = _signing_key(database)
         views.clear(self.uploads.folder)
@@ -177,7 +180,7 @@ class Service:
         own = blob_of(content)
         # See ``Uploads._keep``: the lease comes before or after a collection, not in its midst.
         with self.storage.collection_lock(), self.database.write() as connection:
-            blobs = self.uploads.find_blobs(connection, who, {f.sha256 for f in manifest.files})
+            blobs = self.holdings.find_in(connection, who, {f.sha256 for f in manifest.files})
             repository, made = self.repositories.claim(connection, who, manifest.name, private=private)
             if repository.digest not in (None, manifest.digest):
                 raise Conflict(
@@ -186,7 +189,7 @@ class Service:
                     remedy="published content never changes, so pack yours under another name",
                     about=repository.name,
                 )
-            self.uploads.lease(connection, who, [*blobs.values(), own])
+            self.holdings.lease(connection, who, [*blobs.values(), own])
         self.repositories.mark_changed()
         self.storage.blobs.put(io.BytesIO(content), sha256=own.sha256, size=own.size)
         return repository, {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}, made
@@ -197,7 +200,7 @@ class Service:
         Raises:
             whatever ``Repositories.commit`` raises.
         """
-        files = {f.path: self.uploads.known(f.sha256) for f in record.manifest.files}
+        files = {f.path: self.holdings.known(f.sha256) for f in record.manifest.files}
         files[MANIFEST] = self.uploads.put(who, record.manifest.to_bytes())
         self.repositories.commit_published(who, repository.name, files, record.digest)
 
@@ -236,7 +239,7 @@ class Service:
         """No commit holds what could run: the same list that learnwares are held to, for plain models too."""
         files = {p: sha256 for p, sha256 in before.items() if p not in changes.delete}
         with self.database.read() as connection:
-            self.uploads.find_blobs(connection, who, {b.sha256 for b in changes.add.values()})
+            self.holdings.find_in(connection, who, {b.sha256 for b in changes.add.values()})
         files |= {p: b.sha256 for p, b in changes.add.items()}
         checked = {p: sha256 for p, sha256 in files.items() if not _of_git(p)}
         if checked and changes.add:

@@ -9,31 +9,30 @@ What is stored is a blob that nobody refers to yet; a lease keeps it from collec
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, literal, or_, select, update
+from sqlalchemy import delete, insert, select, update
 
 from learndock.dock.storage.layout import DockLayout
-from learndock.errors import Conflict, NotFound, QuotaExceeded, TooLarge, TooManyRequests, UsageError
+from learndock.errors import Conflict, NotFound, TooLarge, TooManyRequests, UsageError
 from learndock.files import CHUNK
 from learndock.service import views
 from learndock.service.database import Database
+from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob, Hashes, Receiver
-from learndock.service.tables import blobs, commits, holdings, owners, parts, repositories, tree, uploads
+from learndock.service.tables import holdings as holdings_table
+from learndock.service.tables import parts, uploads
 from learndock.settings import Settings
 
 #: Parts are at least this long, but for the last; at most this many.
 MIN_PART, MAX_PARTS = 5 << 20, 10_000
-#: Values of one query: databases allow a limited number.
-AT_ONCE = 500
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,10 +55,13 @@ class Upload:
 
 
 class Uploads:
-    """The uploads of a service, and the blobs that come of them."""
+    """The uploads of a service."""
 
-    def __init__(self, database: Database, storage: DockLayout, folder: Path, settings: Settings) -> None:
-        self._database, self._storage, self._store, self._settings = database, storage, storage.blobs, settings
+    def __init__(
+        self, database: Database, storage: DockLayout, holdings: Holdings, folder: Path, settings: Settings
+    ) -> None:
+        self._database, self._storage, self._holdings, self._settings = database, storage, holdings, settings
+        self._store = storage.blobs
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self._busy: dict[str, str] = {}
@@ -81,11 +83,11 @@ class Uploads:
         now = time.time()
         expires = now + self._settings.upload_hours * 3600
         with self._storage.collection_lock(), self._database.write() as connection:
-            stored = self._holds(connection, who, sha256, size)
+            stored = self._holdings.holds(connection, who, sha256)
             if stored:
-                self._renew(connection, who, sha256, expires)
+                self._holdings.renew(connection, who, sha256, expires)
             else:
-                self._check_quota(connection, who, size)
+                self._holdings.check_quota(connection, who, size)
             upload = Upload(secrets.token_hex(16), sha256, size, size if stored else 0, part_size, stored, expires)
             connection.execute(
                 insert(uploads).values(
@@ -277,70 +279,11 @@ class Uploads:
             blob = hashes.blob()
             self._check(blob.sha256, size, None)
             with self._storage.collection_lock(), self._database.write() as connection:
-                if not self._holds(connection, who, blob.sha256, size):
-                    self._check_quota(connection, who, size)
-                self.lease(connection, who, [blob])
+                if not self._holdings.holds(connection, who, blob.sha256):
+                    self._holdings.check_quota(connection, who, size)
+                self._holdings.lease(connection, who, [blob])
             self._store.adopt(file, sha256=blob.sha256, size=size)
         return blob
-
-    # -- what is there ------------------------------------------------------------------------------------
-
-    def blob(self, who: Principal, sha256: str) -> Blob:
-        """A blob that ``who`` may commit: uploaded by them, or part of what they may read.
-
-        Raises:
-            NotFound: there is none; the same is said of one that only others have.
-        """
-        return self.blobs(who, {sha256})[sha256]
-
-    def blobs(self, who: Principal, sha256s: Set[str]) -> dict[str, Blob]:
-        """Blobs that ``who`` may commit, by SHA-256 (see ``blob``).
-
-        Raises:
-            NotFound: one of them is not there.
-        """
-        with self._database.read() as connection:
-            return self.find_blobs(connection, who, sha256s)
-
-    def find_blobs(self, connection: Connection, who: Principal, sha256s: Set[str]) -> dict[str, Blob]:
-        """See ``blobs``; one query for each ``AT_ONCE`` of them, inside of the caller's transaction."""
-        found: dict[str, Blob] = {}
-        wanted = sorted(sha256s)
-        for start in range(0, len(wanted), AT_ONCE):
-            some = wanted[start : start + AT_ONCE]
-            asked = select(blobs).where(blobs.c.sha256.in_(some), or_(*_known_to(who, blobs.c.sha256)))
-            found |= {row.sha256: Blob(row.sha256, row.size, row.oid) for row in connection.execute(asked)}
-        for sha256 in wanted:
-            if sha256 not in found or not self._store.has(sha256):
-                raise NotFound("you have uploaded no such file", remedy="upload it first", about=sha256[:64])
-        return found
-
-    def known(self, sha256: str) -> Blob:
-        """A blob that is stored, whoever has it: for the service itself.
-
-        Raises:
-            NotFound: there is none.
-        """
-        with self._database.write() as connection:
-            row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one_or_none()
-            if row is not None:
-                return Blob(row.sha256, row.size, row.oid)
-            with self._store.open(sha256) as stream:
-                size = stream.seek(0, os.SEEK_END)
-                stream.seek(0)
-                hashes = Hashes(size)
-                while piece := stream.read(CHUNK):
-                    hashes.update(piece)
-            found = hashes.blob()
-            connection.execute(insert(blobs).values(sha256=sha256, size=size, oid=found.oid, lease=0.0))
-        return Blob(sha256, size, found.oid)
-
-    def room(self, who: Principal) -> int:
-        """Bytes that ``who`` may still send."""
-        with self._database.read() as connection:
-            allowed = connection.execute(select(owners.c.quota).where(owners.c.id == who.id)).scalar()
-            taken = self.used(connection, who.id) + self._waiting(connection, who.id)
-        return max(0, (self._settings.quota if allowed is None else allowed) - taken)
 
     def expire(self) -> int:
         """Throw away uploads whose time is over; returns how many."""
@@ -350,7 +293,7 @@ class Uploads:
         with self._database.write() as connection:
             gone = connection.execute(delete(uploads).where(uploads.c.expires <= now).returning(uploads.c.id))
             expired = list(gone.scalars())
-            connection.execute(delete(holdings).where(holdings.c.expires <= now))
+            connection.execute(delete(holdings_table).where(holdings_table.c.expires <= now))
             known = set(connection.execute(select(uploads.c.id).where(uploads.c.stored.is_(False))).scalars())
         for path in files:
             if path.name not in known and path.name not in self._busy:
@@ -420,94 +363,10 @@ class Uploads:
         # The lease is there before the blob, so that no collection finds it alone; and comes before or after a
         # collection, not in its midst, for one that nobody referred to may be on its list.
         with self._storage.collection_lock(), self._database.write() as connection:
-            self.lease(connection, who, [blob], upload.expires)
+            self._holdings.lease(connection, who, [blob], upload.expires)
         if not file.exists():
             file.touch()
         self._store.adopt(file, sha256=blob.sha256, size=blob.size)
         with self._database.write() as connection:
             connection.execute(update(uploads).where(uploads.c.id == upload.id).values(stored=True))
         return Upload(upload.id, upload.sha256, upload.size, upload.size, upload.part_size, True, upload.expires)
-
-    def _renew(self, connection: Connection, who: Principal, sha256: str, expires: float) -> None:
-        row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one()
-        self.lease(connection, who, [Blob(row.sha256, row.size, row.oid)], expires)
-
-    def lease(self, connection: Connection, who: Principal, kept: Sequence[Blob], expires: float | None = None) -> None:
-        """Keep blobs for ``who`` until ``expires`` (by default, as long as an upload), committed or not.
-
-        The caller holds the collection lock.
-        """
-        if expires is None:
-            expires = time.time() + self._settings.upload_hours * 3600
-        by_sha256 = {blob.sha256: blob for blob in kept}
-        longer = func.max if self._database.sqlite else func.greatest
-        for start in range(0, len(by_sha256), AT_ONCE):
-            some = sorted(by_sha256)[start : start + AT_ONCE]
-            known = set(
-                connection.execute(
-                    update(blobs)
-                    .where(blobs.c.sha256.in_(some))
-                    .values(lease=longer(blobs.c.lease, expires))
-                    .returning(blobs.c.sha256)
-                ).scalars()
-            )
-            new = [by_sha256[sha256] for sha256 in some if sha256 not in known]
-            if new:
-                rows = [{"sha256": b.sha256, "size": b.size, "oid": b.oid, "lease": expires} for b in new]
-                connection.execute(insert(blobs), rows)
-            connection.execute(delete(holdings).where(holdings.c.owner == who.id, holdings.c.sha256.in_(some)))
-            connection.execute(insert(holdings), [{"owner": who.id, "sha256": s, "expires": expires} for s in some])
-
-    def _holds(self, connection: Connection, who: Principal, sha256: str, size: int) -> bool:
-        """Whether ``who`` has these bytes here: nobody learns from this whether others do."""
-        asked = select(literal(1)).where(or_(*_known_to(who, literal(sha256))))
-        return connection.execute(asked).first() is not None and self._store.has(sha256)
-
-    def used(self, connection: Connection, owner: int) -> int:
-        """Return the bytes that an owner keeps in repositories, each blob counted once."""
-        each = (
-            select(tree.c.sha256, func.max(tree.c.size).label("size"))
-            .join(commits, commits.c.id == tree.c.commit)
-            .join(repositories, repositories.c.id == commits.c.repository)
-            .where(repositories.c.owner == owner)
-            .group_by(tree.c.sha256)
-            .subquery()
-        )
-        return int(connection.execute(select(func.coalesce(func.sum(each.c.size), 0))).scalar_one())
-
-    def _waiting(self, connection: Connection, owner: int) -> int:
-        """Bytes that an owner has announced, or sent and not committed."""
-        unfinished = connection.execute(
-            select(func.coalesce(func.sum(uploads.c.size), 0)).where(
-                uploads.c.owner == owner, uploads.c.stored.is_(False), uploads.c.expires > time.time()
-            )
-        ).scalar_one()
-        uncommitted = connection.execute(
-            select(func.coalesce(func.sum(blobs.c.size), 0))
-            .select_from(blobs)
-            .join(holdings, holdings.c.sha256 == blobs.c.sha256)
-            .where(
-                holdings.c.owner == owner,
-                holdings.c.expires > time.time(),
-                ~exists().where(tree.c.sha256 == blobs.c.sha256),
-            )
-        ).scalar_one()
-        return int(unfinished) + int(uncommitted)
-
-    def _check_quota(self, connection: Connection, who: Principal, size: int) -> None:
-        allowed = connection.execute(select(owners.c.quota).where(owners.c.id == who.id)).scalar()
-        allowed = self._settings.quota if allowed is None else allowed
-        used = self.used(connection, who.id) + self._waiting(connection, who.id)
-        if used + size > allowed:
-            raise QuotaExceeded(f"{size} bytes more than the {used} that are there would pass the {allowed} allowed")
-
-
-def _known_to(who: Principal, sha256: ColumnElement[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Conditions for a blob that ``who`` may refer to: uploaded by them, or in a tree that they may read."""
-    own = exists().where(holdings.c.owner == who.id, holdings.c.sha256 == sha256, holdings.c.expires > time.time())
-    readable = (
-        exists()
-        .where(tree.c.sha256 == sha256, commits.c.id == tree.c.commit, repositories.c.id == commits.c.repository)
-        .where(or_(repositories.c.private.is_(False), repositories.c.owner.in_(who.owner_ids)))
-    )
-    return own, readable

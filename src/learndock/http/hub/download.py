@@ -17,8 +17,9 @@ from learndock.http.hub.snapshot import Snapshot, described, etag, find, find_fi
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.package.manifest import MANIFEST
 from learndock.search.filters import Filters
+from learndock.service.changes import Repository
 from learndock.service.principal import Principal
-from learndock.service.repositories import MAIN, Repository
+from learndock.service.repositories import MAIN
 from learndock.service.service import Service
 
 router = APIRouter(route_class=HubRoute, include_in_schema=False)

@@ -115,7 +115,7 @@ async def verify(owner: Owner, name: Name, request: Request, who: Writer, servic
         with missing("RepoNotFound"):
             service.repositories.get(who, f"{owner}/{name}", write=True)
         with missing("EntryNotFound"):
-            blob = service.uploads.blob(who, asked.oid)
+            blob = service.holdings.blob(who, asked.oid)
         if blob.size != asked.size:
             raise UsageError(f"{asked.oid[:12]} has {blob.size} bytes here, not {asked.size}", remedy="send it again")
 

@@ -15,8 +15,9 @@ from learndock.errors import NotFound
 from learndock.files import sha256_bytes
 from learndock.http.hub.failures import Missing, missing
 from learndock.package.manifest import MANIFEST
+from learndock.service.changes import Entry, Repository
 from learndock.service.principal import Principal
-from learndock.service.repositories import MAIN, Entry, Repository
+from learndock.service.repositories import MAIN
 from learndock.service.service import Service
 
 #: Files of more bytes than this are LFS objects: they come before a commit, and are known by their SHA-256. Since 1.20
@@ -152,7 +153,7 @@ def _of_record(service: Service, record: Record, revision: str) -> Snapshot:
     entries = {MANIFEST: Entry(MANIFEST, sha256_bytes(source), len(source), _git_name(source))}
     for file in record.manifest.files:
         # What is large is known by its SHA-256 alone: no need to read it for its name in git.
-        oid = "" if is_large(file.size) else service.uploads.known(file.sha256).oid
+        oid = "" if is_large(file.size) else service.holdings.known(file.sha256).oid
         entries[file.path] = Entry(file.path, file.sha256, file.size, oid)
     return Snapshot(
         name=record.name,

@@ -19,9 +19,10 @@ from learndock.http.hub.ndjson import Line, Spool
 from learndock.http.hub.snapshot import EMPTY, LARGE, etag, find, is_large
 from learndock.http.principal import Reader, ServiceOf, Writer
 from learndock.http.routes.uploads import ANY
+from learndock.service.changes import Changes
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
-from learndock.service.repositories import MAIN, Changes
+from learndock.service.repositories import MAIN
 from learndock.service.service import Committed, Service
 
 router = APIRouter(route_class=HubRoute, include_in_schema=False)
@@ -153,7 +154,7 @@ async def commit(
     def room() -> int:
         with missing("RepoNotFound"):
             service.repositories.get(who, f"{owner}/{name}", write=True)
-        return service.uploads.room(who)
+        return service.holdings.room(who)
 
     # What the owner may still keep, in base64, and the lines around it.
     limit = await run_in_threadpool(room) * 4 // 3 + service.settings.max_request
@@ -221,7 +222,7 @@ def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Commit
                     )
                 add[_path(line)] = service.uploads.put_pieces(who, line.size, line.pieces)
             elif line.key == "lfsFile":
-                add[_path(line)] = service.uploads.blob(who, str(line.value.get("oid", "")))
+                add[_path(line)] = service.holdings.blob(who, str(line.value.get("oid", "")))
             elif line.key == "deletedFile":
                 delete.append(_path(line))
             elif line.key == "deletedFolder":

@@ -13,8 +13,8 @@ from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Name, Owner
 from learndock.http.schemas import FAILURES, BaseSchema, CommitSchema, FileSchema, RepositorySchema
+from learndock.service.changes import Changes, Entry
 from learndock.service.principal import Principal
-from learndock.service.repositories import Changes, Entry
 from learndock.service.service import Service
 
 router = APIRouter(prefix=PREFIX, tags=["repositories"], responses=FAILURES)
@@ -115,7 +115,8 @@ def delete_repository(owner: Owner, name: Name, who: Writer, service: ServiceOf)
 @router.post("/repositories/{owner}/{name}/commits", status_code=201)
 def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service: ServiceOf) -> CommittedSchema:
     """Put a new state on top: all of it, or nothing. Where its files are a learnware, it is published."""
-    add = {path: service.uploads.blob(who, sha256) for path, sha256 in asked.add.items()}
+    blobs = service.holdings.find(who, set(asked.add.values()))
+    add = {path: blobs[sha256] for path, sha256 in asked.add.items()}
     done = service.commit(
         who,
         f"{owner}/{name}",
