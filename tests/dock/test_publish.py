@@ -68,6 +68,60 @@ def test_no_file_is_read_while_the_lock_is_held(dock: LocalDock, good: Path, whi
     assert any("learnwares" in p for p in while_locked), "the watch sees what is opened"
 
 
+def test_others_write_while_a_large_file_is_read(dock: LocalDock, tmp_path: Path) -> None:
+    """Another writer publishes between the first and the last of 16 MB."""
+    large = make_learnware(tmp_path / "large", "ada/large", numbers=4_000_000)
+    small = make_learnware(tmp_path / "small", "bob/small")
+    added: list[str] = []
+
+    def another(done: int, total: int) -> None:
+        if total > 16_000_000 and 0 < done < total and not added:
+            added.append(open_dock(dock.folder).add(small).id)
+
+    dock.add(large, progress=another)
+    assert len(added) == 1
+    assert {record.name for record in dock.records()} == {"ada/large", "bob/small"}
+
+
+def read_while_locked(dock: LocalDock, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Bytes that this process reads while it holds the writer's lock to add ``folder``, and in all."""
+    inside = [0]
+    locked = DockLayout.locked
+
+    @contextlib.contextmanager
+    def counted(self: DockLayout, *, wait: bool = True) -> Iterator[bool]:
+        with locked(self, wait=wait) as held:
+            before = bytes_read()
+            try:
+                yield held
+            finally:
+                inside[0] += bytes_read() - before
+
+    start = bytes_read()
+    with monkeypatch.context() as patch:
+        patch.setattr(DockLayout, "locked", counted)
+        dock.add(folder)
+    return inside[0], bytes_read() - start
+
+
+def bytes_read() -> int:
+    """Bytes that this process has read so far, as Linux counts them."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux counts what a process reads")
+def test_the_lock_is_held_as_long_for_a_large_file_as_for_a_small_one(
+    dock: LocalDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured in bytes that its holder reads, which no other load on the machine changes."""
+    small, _ = read_while_locked(dock, make_learnware(tmp_path / "small", "ada/small"), monkeypatch)
+    large, total = read_while_locked(
+        dock, make_learnware(tmp_path / "large", "ada/large", numbers=4_000_000), monkeypatch
+    )
+    assert total > 16_000_000
+    assert large < small + 100_000
+
+
 def test_a_damaged_blob_is_replaced_without_reading_it_in_the_lock(
     dock: LocalDock, good: Path, while_locked: list[str]
 ) -> None:
