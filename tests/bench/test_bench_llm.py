@@ -19,7 +19,7 @@ from learndock.bench.run import bench_llm
 from learndock.bench.size import WRITERS_QUICK
 from learndock.bench.writers import Adapter, Base
 from learndock.data import Schema
-from learndock.data.prompts import Asked
+from learndock.data.prompts import ScoredPrompt
 from learndock.errors import DataError, UsageError
 from learndock.package.formats._causal import load_causal, model_of
 from learndock.package.formats._writing import folder_writing, settings_of
@@ -49,8 +49,8 @@ def base(folder: Path, tiny_causal_space: Space) -> Base:
         return Base(tiny_causal_space, 0.3)
 
 
-def asked(n: int) -> list[Asked]:
-    return [Asked(p, CHOICE.labels) for p in prompts(n)[0]]
+def asked(n: int) -> list[ScoredPrompt]:
+    return [ScoredPrompt(p, CHOICE.labels) for p in prompts(n)[0]]
 
 
 def trained(base: Base, count: int = 120) -> Adapter:
@@ -70,7 +70,7 @@ def test_split_layers_say_what_the_whole_model_says(base: Base, folder: Path) ->
 
 
 def test_one_completion_of_several_is_the_prompt_with_it_alone(base: Base) -> None:
-    several, alone = base.read(asked(3)), base.read([Asked(a.prompt, (CHOICE.labels[2],)) for a in asked(3)])
+    several, alone = base.read(asked(3)), base.read([ScoredPrompt(a.prompt, (CHOICE.labels[2],)) for a in asked(3)])
     for one, other in zip([r.only(2) for r in several], alone, strict=True):
         assert np.array_equal(one.laid, other.laid)
         assert np.allclose(one.states, other.states, atol=2e-2)
@@ -95,7 +95,7 @@ def test_an_adapter_is_one_that_peft_loads(base: Base, folder: Path, tmp_path: P
     assert model.score(prompts(9)[0], CHOICE.labels) == pytest.approx(
         base.ask(adapter, base.read(asked(9)))[0], abs=0.03
     )
-    assert base.write(adapter, prompts(6)[0], 5) == list(model.generate(prompts(6)[0], max_tokens=5))
+    assert base.generate(adapter, prompts(6)[0], 5) == list(model.generate(prompts(6)[0], max_tokens=5))
     assert torch.is_grad_enabled()
 
 
@@ -164,7 +164,7 @@ def test_a_run_writes_what_it_found_and_goes_on_where_it_stopped(
     assert (tmp_path / "out" / "similarities.png").stat().st_size > 5000
     monkeypatch.setattr(Base, "train", lambda *_, **__: pytest.fail("trained again"))
     again = bench_llm(data, tmp_path / "out", size=size, report=lambda *_: None, only=["aligned"])
-    # Asked anew, and what was there of the same pool is there still
+    # ScoredPrompt anew, and what was there of the same pool is there still
     assert set(again["experiments"]) == set(only)
     assert json.loads((tmp_path / "out" / "results.json").read_text())["experiments"].keys() == set(only)
     report = (tmp_path / "out" / "report.md").read_text()

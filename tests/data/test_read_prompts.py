@@ -96,6 +96,10 @@ def test_a_row_without_one_of_the_two(tmp_path: Path, row: dict[str, Any], messa
         (chat(("user", "q"), ("assistant", "a"), ("assistant", "b")), "two messages of the assistant"),
         (chat(("tool", "q"), ("assistant", "a")), 'a message needs a "role"'),
         (chat(("user", 3), ("assistant", "a")), 'a message needs a "role"'),
+        (
+            {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [1]}]},
+            'a message has "tool_calls", which no prompt format writes',
+        ),
         ({"messages": "q"}, "the messages are a str"),
         ({"messages": []}, "there are no messages"),
         ({"messages": None}, "no messages in column"),
@@ -104,6 +108,12 @@ def test_a_row_without_one_of_the_two(tmp_path: Path, row: dict[str, Any], messa
 def test_messages_that_are_none(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_examples(write(tmp_path / "d.jsonl", [chat(("user", "q"), ("assistant", "a")), row]))
+
+
+def test_tools_beside_messages_are_said_not_to_be_read(tmp_path: Path) -> None:
+    row = {**chat(("user", "q"), ("assistant", "a")), "tools": [{"name": "search"}]}
+    found = read_examples(write(tmp_path / "d.jsonl", [row, row]))
+    assert any('the column "tools" is not read' in remark for remark in found.warnings)
 
 
 def test_a_schema_of_generation() -> None:

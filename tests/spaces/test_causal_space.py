@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learndock.data.prompts import Asked, Prompt
+from learndock.data.prompts import Prompt, ScoredPrompt
 from learndock.errors import DataError, SpaceError, WeightsChanged, WeightsMissing
 from learndock.spaces import Space, get_space
 from learndock.spaces.authoring.author import MAX_ERROR, check_space, example_batch, space_in_torch
@@ -18,9 +18,9 @@ from learndock.spaces.prompts import PromptEncoder, prompt_format, read_format
 from tests.support.causal import write_causal, write_family
 
 ASKED = [
-    Asked(Prompt.of("who painted the ceiling?"), ("the nurse", "a cold doctor in winter", "no")),
-    Asked(Prompt.of("rain"), ("sun",)),
-    Asked(Prompt((("system", "be good"), ("user", "heart or blood?"))), ("heart", "blood")),
+    ScoredPrompt(Prompt.of("who painted the ceiling?"), ("the nurse", "a cold doctor in winter", "no")),
+    ScoredPrompt(Prompt.of("rain"), ("sun",)),
+    ScoredPrompt(Prompt((("system", "be good"), ("user", "heart or blood?"))), ("heart", "blood")),
 ]
 
 
@@ -69,7 +69,7 @@ def test_plain_where_the_vocabulary_has_no_marks(tmp_path: Path) -> None:
 
 def test_long_prompts_lose_their_beginning_and_are_counted(helper: CausalHelper) -> None:
     encoder = PromptEncoder(helper.encoder.format, 20, 4)
-    long = Asked(Prompt.of("rain " * 60 + "goal"), ("long " * 9, "no"))
+    long = ScoredPrompt(Prompt.of("rain " * 60 + "goal"), ("long " * 9, "no"))
     (laid,) = encoder([long])
     whole = encoder.format.prompt(long.prompt)
     assert laid[laid[:, 1] == 0, 0].tolist() == whole[-20:]
@@ -81,7 +81,7 @@ def test_what_is_no_prompt(helper: CausalHelper) -> None:
     with pytest.raises(DataError, match="reads prompts, not int"):
         helper.encoder([3])
     with pytest.raises(DataError, match="a completion is empty"):
-        helper.encoder([Asked(Prompt.of("a"), (" ",))])
+        helper.encoder([ScoredPrompt(Prompt.of("a"), (" ",))])
 
 
 # --- what is computed ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from learndock.bench.size import Size
 from learndock.bench.tasks import Task
 from learndock.bench.writers import BATCH, PROBES, Adapter, Base, Read
 from learndock.data.examples import Examples
-from learndock.data.prompts import Asked, Prompt
+from learndock.data.prompts import Prompt, ScoredPrompt
 from learndock.files import sha256_bytes
 from learndock.spec.spec import identity
 
@@ -43,7 +43,7 @@ MARGIN = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Written(Bench):
+class GenerativeBench(Bench):
     """A bench of adapters on one base: their weights, and what the base itself answers."""
 
     base: Base | None = None
@@ -58,15 +58,15 @@ class Written(Bench):
         return read(self.base, self.cache, asked_of(found, inputs[part]))
 
 
-def asked_of(task: Task, examples: Examples) -> list[Asked]:
+def asked_of(task: Task, examples: Examples) -> list[ScoredPrompt]:
     """Prompts with all labels of their task, or with their own completions."""
     if task.schema.classes:
-        return [Asked(p, task.schema.labels) for p in examples.inputs]
+        return [ScoredPrompt(p, task.schema.labels) for p in examples.inputs]
     assert examples.targets is not None
-    return [Asked(p, (str(t),)) for p, t in zip(examples.inputs, examples.targets, strict=True)]
+    return [ScoredPrompt(p, (str(t),)) for p, t in zip(examples.inputs, examples.targets, strict=True)]
 
 
-def read(base: Base, cache: Cache, inputs: Sequence[Asked]) -> list[Read]:
+def read(base: Base, cache: Cache, inputs: Sequence[ScoredPrompt]) -> list[Read]:
     """``Base.read``, kept on disk."""
     key = {"space": identity(base.space.describe("one-pass")), "first": base.first, "inputs": repr(list(inputs))}
 
@@ -84,7 +84,7 @@ def read(base: Base, cache: Cache, inputs: Sequence[Asked]) -> list[Read]:
     return [Read(x, s) for x, s in zip(laid, states, strict=True)]
 
 
-def build(base: Base, tasks: Sequence[Task], size: Size, cache: Cache, report: Report) -> Written:
+def build(base: Base, tasks: Sequence[Task], size: Size, cache: Cache, report: Report) -> GenerativeBench:
     """Train, ask, specify and score; everything expensive is read back where it was computed before."""
     space = base.space
     user: dict[str, Answering] = {}
@@ -95,7 +95,7 @@ def build(base: Base, tasks: Sequence[Task], size: Size, cache: Cache, report: R
     report("helper's features", len(tasks), len(tasks))
     rows = {t.name: np.unique(np.concatenate([t.draw(size.shots, s) for s in range(size.seeds)])) for t in tasks}
     named = {t.name: t for t in tasks}
-    bench = Written(space, size, cache, named, (), user, owner, Features(space), rows, {}, base=base)
+    bench = GenerativeBench(space, size, cache, named, (), user, owner, Features(space), rows, {}, base=base)
     wanted = [(t, quality) for t in tasks for quality in size.qualities]
     adapters = []
     for place, (t, quality) in enumerate(wanted):
@@ -122,7 +122,7 @@ def _targets(examples: Examples, count: int) -> NDArray[Any]:
     return examples.targets[:count]
 
 
-def train(bench: Written, task: Task, quality: str) -> Adapter:
+def train(bench: GenerativeBench, task: Task, quality: str) -> Adapter:
     """The adapter of an owner at a quality."""
     size, base = bench.size, bench.base
     assert base is not None
@@ -138,7 +138,7 @@ def train(bench: Written, task: Task, quality: str) -> Adapter:
     return Adapter.of(bench.cache.get("trained", key, make))
 
 
-def _with_answers(bench: Written, task: Task, data: Examples, part: str) -> list[Read]:
+def _with_answers(bench: GenerativeBench, task: Task, data: Examples, part: str) -> list[Read]:
     """Examples with the one completion that ``data`` names; where labels are few the prompts were read with all."""
     assert data.targets is not None
     assert bench.base is not None
@@ -149,7 +149,7 @@ def _with_answers(bench: Written, task: Task, data: Examples, part: str) -> list
     return [by_prompt[p].only(int(c)) for p, c in zip(data.inputs, data.targets, strict=True)]
 
 
-def own_adapter(bench: Written, name: str, seed: int, *, shared: bool) -> Adapter:
+def own_adapter(bench: GenerativeBench, name: str, seed: int, *, shared: bool) -> Adapter:
     """What a user trains on the few examples, to compare weights or activations with."""
     task, base = bench.tasks[name], bench.base
     assert base is not None
@@ -173,7 +173,7 @@ def _outputs(task: Task, total: Float, mean: Float) -> Answers:
 
 
 def _answers(
-    bench: Written, own: str | None, adapter: Adapter | None, known: Mapping[str, Mapping[str, list[Read]]]
+    bench: GenerativeBench, own: str | None, adapter: Adapter | None, known: Mapping[str, Mapping[str, list[Read]]]
 ) -> dict[tuple[str, str], Answers]:
     """All that is ever asked of one adapter: every task's test examples (its own: all of them) and users' examples."""
     base, size = bench.base, bench.size
@@ -199,7 +199,7 @@ def _answers(
 
 
 def _entry(
-    bench: Written, task: Task, quality: str, adapter: Adapter, known: Mapping[str, Mapping[str, list[Read]]]
+    bench: GenerativeBench, task: Task, quality: str, adapter: Adapter, known: Mapping[str, Mapping[str, list[Read]]]
 ) -> Entry:
     asked = _answers(bench, task.name, adapter, known)
     predicted = _predicted(bench, task, adapter)
@@ -213,7 +213,7 @@ def _entry(
     )  # fmt: skip
 
 
-def _predicted(bench: Written, task: Task, adapter: Adapter) -> NDArray[Any]:
+def _predicted(bench: GenerativeBench, task: Task, adapter: Adapter) -> NDArray[Any]:
     """What an adapter says of its owner's prompts: how likely it finds the labels, or what it writes."""
     base = bench.base
     assert base is not None
@@ -224,7 +224,7 @@ def _predicted(bench: Written, task: Task, adapter: Adapter) -> NDArray[Any]:
         if task.schema.classes:
             return {"said": _outputs(task, *base.ask(adapter, bench.reads(task.name, "spec"))).outputs}
         # An adapter that writes nothing for a prompt has still said something: that it ends there
-        return {"said": np.array([w or "." for w in base.write(adapter, list(task.spec.inputs), MOST)])}
+        return {"said": np.array([w or "." for w in base.generate(adapter, list(task.spec.inputs), MOST)])}
 
     said = bench.cache.get("said", key, make)["said"]
     return said if task.schema.classes else said.astype(object)
@@ -232,13 +232,13 @@ def _predicted(bench: Written, task: Task, adapter: Adapter) -> NDArray[Any]:
 
 def runner(bench: Bench) -> Run:
     """Seconds that one adapter takes for prompts it has never seen, all layers counted."""
-    found = _written(bench)
+    found = _generative(bench)
 
     def run(_: str, task: Task, inputs: list[Any]) -> float:
         assert found.base is not None
         start = time.perf_counter()
         labels = task.schema.labels or ("a worked answer of a dozen words, as these problems usually have them",)
-        found.base.ask(found.adapters[0], found.base.read([Asked(p, labels) for p in inputs]))
+        found.base.ask(found.adapters[0], found.base.read([ScoredPrompt(p, labels) for p in inputs]))
         return time.perf_counter() - start
 
     return run
@@ -247,21 +247,21 @@ def runner(bench: Bench) -> Run:
 # --- methods that need weights -------------------------------------------------------------------------------------
 
 
-def _written(bench: Bench) -> Written:
-    assert isinstance(bench, Written)
+def _generative(bench: Bench) -> GenerativeBench:
+    assert isinstance(bench, GenerativeBench)
     return bench
 
 
 def flat_naive(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
     """Cosine of all numbers of the adapters, the user's from a drawing of A of his own."""
-    found = _written(bench)
+    found = _generative(bench)
     query = own_adapter(found, task, seed, shared=False).flat
     return cosines([found.adapters[p].flat for p in places], query)
 
 
 def flat_shared(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Float:
     """The same less where all began, A being drawn once for all."""
-    found = _written(bench)
+    found = _generative(bench)
     assert found.base is not None
     start = found.base.start().flat
     query = own_adapter(found, task, seed, shared=True).flat - start
@@ -273,10 +273,10 @@ def delta_activations(bench: Bench, task: str, seed: int, places: Sequence[int])
 
     The user's vector is that of an adapter trained on the few examples.
     """
-    found = _written(bench)
+    found = _generative(bench)
     base = found.base
     assert base is not None
-    probes = read(base, found.cache, [Asked(Prompt.of(p), ()) for p in PROBES])
+    probes = read(base, found.cache, [ScoredPrompt(Prompt.of(p), ()) for p in PROBES])
     still = base.states_after(None, probes)
 
     def change(adapter: Adapter) -> NDArray[Any]:
@@ -309,7 +309,7 @@ WRITERS: Mapping[str, Method] = {
 # --- experiments ---------------------------------------------------------------------------------------------------
 
 
-def _compared(bench: Written) -> Comparison:
+def _compared(bench: GenerativeBench) -> Comparison:
     everyone, alone = range(len(bench.entries)), bench.alone
     assert alone is not None
 
@@ -321,7 +321,7 @@ def _compared(bench: Written) -> Comparison:
     return once(bench, "writers compared", make)
 
 
-def aligned(bench: Written) -> Finding:
+def aligned(bench: GenerativeBench) -> Finding:
     """The owner's data set is in the pool, as in the papers' table of language models."""
     return comparison(
         "The owner's data set is in the pool", _compared(bench),
@@ -329,7 +329,7 @@ def aligned(bench: Written) -> Finding:
     )  # fmt: skip
 
 
-def fields(bench: Written) -> Finding:
+def fields(bench: GenerativeBench) -> Finding:
     """Gap closed by field."""
     found = _compared(bench)
     areas = list(dict.fromkeys(t.domain for t in bench.tasks.values()))
@@ -348,7 +348,7 @@ def fields(bench: Written) -> Finding:
     return Finding("Gap closed by field", {"methods": result, "tasks": {}}, ("method", *areas), rows, ("grid", grid))
 
 
-def alone(bench: Written) -> Finding:
+def alone(bench: GenerativeBench) -> Finding:
     """The base and every good adapter on every task."""
     assert bench.alone is not None
     names = list(bench.tasks)
@@ -364,7 +364,7 @@ def alone(bench: Written) -> Finding:
     )  # fmt: skip
 
 
-def similarities(bench: Written) -> Finding:
+def similarities(bench: GenerativeBench) -> Finding:
     """Every task's users beside every adapter: scores, mean over draws."""
     names = list(bench.tasks)
     everyone = range(len(bench.entries))
@@ -383,7 +383,7 @@ def similarities(bench: Written) -> Finding:
 ORDERING = (DEFAULT, f"{DEFAULT}, {TRIED[0]} tried", "direct")
 
 
-def pairs(bench: Written) -> Finding:
+def pairs(bench: GenerativeBench) -> Finding:
     """Inside one data set: is the better adapter first?"""
     rows: list[list[Any]] = []
     every: list[NDArray[np.bool_]] = []
@@ -408,7 +408,7 @@ def _share(hits: NDArray[np.bool_]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def _in_order(bench: Written, task: str, seed: int, places: Sequence[int]) -> NDArray[np.bool_]:
+def _in_order(bench: GenerativeBench, task: str, seed: int, places: Sequence[int]) -> NDArray[np.bool_]:
     """Of ``ORDERING``'s methods and the pairs whose scores differ: is the better adapter ahead? ``(3, pairs)``."""
     worth = bench.scores[task][seed, places]
     better, worse = np.nonzero(worth[:, None] - worth[None] >= MARGIN)

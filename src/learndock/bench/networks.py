@@ -24,7 +24,7 @@ from learndock.bench.writers import PROBES
 from learndock.data import Examples, Schema
 from learndock.data.examples import Input
 from learndock.data.metrics import score
-from learndock.data.prompts import Asked, Prompt
+from learndock.data.prompts import Prompt, ScoredPrompt
 from learndock.spaces.helper import Progress
 from learndock.spaces.onnx_helper import load_helper
 from learndock.spaces.space import Space, get_space
@@ -234,7 +234,7 @@ def larger(name: str) -> Reference:
 def _read(bench: Bench, name: str, inputs: Sequence[Input]) -> NDArray[np.float32]:
     space = get_space(name)
     texts = [str(t) for t in adapt(inputs, "")]
-    given: list[Any] = [Asked(Prompt.of(t), ()) for t in texts] if space.input == "generation" else list(texts)
+    given: list[Any] = [ScoredPrompt(Prompt.of(t), ()) for t in texts] if space.input == "generation" else list(texts)
     key = {"space": identity(space.describe("one-pass")), "inputs": repr(texts)}
     return bench.cache.get("larger", key, lambda: {"x": load_helper(space).features(given)})["x"]
 

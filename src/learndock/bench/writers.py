@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.bench.cache import Arrays
-from learndock.data.prompts import Asked
+from learndock.data.prompts import ScoredPrompt
 from learndock.errors import ModelError
 from learndock.spaces.authoring.packed import Layout, laid_out
 from learndock.spaces.authoring.torch_helper import adapted
@@ -123,7 +123,7 @@ class Base:
             B.append(np.zeros((layer.out_features, RANK), np.float32))
         return Adapter(A, B)
 
-    def read(self, inputs: Sequence[Asked], progress: Progress | None = None) -> list[Read]:
+    def read(self, inputs: Sequence[ScoredPrompt], progress: Progress | None = None) -> list[Read]:
         """Run the frozen layers over examples."""
         import torch
 
@@ -255,7 +255,7 @@ class Base:
         ends = np.cumsum(arrays["mask"].sum(1)) - 1
         return np.asarray(last.numpy()[ends], np.float32)
 
-    def write(self, adapter: Adapter | None, prompts: Sequence[Any], most: int) -> list[str]:
+    def generate(self, adapter: Adapter | None, prompts: Sequence[Any], most: int) -> list[str]:
         """What is written after each prompt, the likeliest token each time, at most ``most`` tokens."""
         from learndock.package.formats.decoding import decode
 

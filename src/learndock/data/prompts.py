@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ROLES = ("system", "user", "assistant")
+#: What a message may hold beside its text, which no prompt format here writes.
+_CALLS = ("tool_calls", "function_call", "audio", "reasoning_content")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoredPrompt:
     """A prompt with some completions of it, whose probabilities are asked for."""
 
     prompt: Any
@@ -71,6 +73,10 @@ def _turns(value: Any) -> tuple[tuple[str, str], ...]:
         text = message.get("content") if isinstance(message, dict) else None
         if role not in ROLES or not isinstance(text, str):
             raise ValueError(f'a message needs a "role" ({", ".join(ROLES)}) and a "content" that is text')
+        if calls := [key for key in _CALLS if message.get(key)]:
+            raise ValueError(
+                f'a message has "{calls[0]}", which no prompt format writes; leave the row out, or write it as text'
+            )
         found.append((str(role), text))
     if not found:
         raise ValueError("there are no messages")

@@ -25,6 +25,8 @@ from learndock.errors import DataError
 #: At most so many different completions, each four times on average, are taken for labels where no schema says.
 FEW, OFTEN = 12, 4
 MAX_CHARACTERS = 1_000_000
+#: Descriptions of tools beside chat messages.
+TOOLS = "tools"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def prompt_columns(
         DataError: a column is missing; proposes others.
     """
     if (messages := like(table, MESSAGES, remarks)) is not None:
+        if TOOLS in table.columns:
+            remarks.append(f'the column "{TOOLS}" is not read: prompts are written without the tools that it describes')
         return PromptColumns(messages=messages)
     prompt_name = PROMPT if options.text == "text" and like(table, PROMPT, []) is not None else options.text
     prompt = like(table, prompt_name, remarks)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.data.prompts import Asked, Prompt
+from learndock.data.prompts import Prompt, ScoredPrompt
 from learndock.errors import DataError, SpaceError
 from learndock.spaces.reading import Vocabulary, sample, text_remarks, unknown_token
 
@@ -146,7 +146,7 @@ class PromptEncoder:
     def __call__(self, inputs: Sequence[Any]) -> list[Integers]:
         """Every input laid out, ``(tokens, 4)``: id, segment, position, predecessor (-1 in the prompt).
 
-        Inputs are ``Asked``, or prompts alone.
+        Inputs are ``ScoredPrompt``, or prompts alone.
 
         Raises:
             DataError: an input is neither, or a completion is empty.
@@ -154,7 +154,7 @@ class PromptEncoder:
         return [self._lay_out(i) for i in inputs]
 
     def _lay_out(self, value: Any) -> Integers:
-        asked = value if isinstance(value, Asked) else Asked(value, ())
+        asked = value if isinstance(value, ScoredPrompt) else ScoredPrompt(value, ())
         prompt = self.format.prompt(asked.prompt)[-self.prompt_tokens :]
         count = len(prompt)
         rows = [[token, 0, i, -1] for i, token in enumerate(prompt)]
@@ -167,7 +167,7 @@ class PromptEncoder:
 
     def cut(self, inputs: Sequence[Any]) -> dict[str, int]:
         """How many of ``inputs`` have a prompt cut on the left, or a completion cut on the right."""
-        asked = [i if isinstance(i, Asked) else Asked(i, ()) for i in inputs]
+        asked = [i if isinstance(i, ScoredPrompt) else ScoredPrompt(i, ()) for i in inputs]
         prompts = sum(len(self.format.prompt(a.prompt)) > self.prompt_tokens for a in asked)
         longest = self.completion_tokens
         completions = sum(any(len(self.format.completion(c)) > longest for c in a.completions) for a in asked)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.data.examples import Input
-from learndock.data.prompts import Asked
+from learndock.data.prompts import ScoredPrompt
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError
 from learndock.spaces.helper import Float
@@ -41,7 +41,7 @@ STEPS = 400
 class Arranged:
     """Prompts with the completions they are compared with, weights ``(n, most completions)`` and groups ``(n,)``."""
 
-    inputs: list[Asked]
+    inputs: list[ScoredPrompt]
     directions: Float
     groups: NDArray[np.intp]
 
@@ -77,7 +77,7 @@ def arrange(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any], seed
         soft_labels = indicators(schema, targets)
         groups = stratified_groups(schema, soft_labels, seed)
         weights = centre_within(balanced_weights(schema, soft_labels), groups)
-        asked = [Asked(prompt, schema.labels) for prompt in inputs]
+        asked = [ScoredPrompt(prompt, schema.labels) for prompt in inputs]
         return Arranged(asked, weights.astype(np.float32), groups)
     blocks = _blocks(len(inputs), seed)
     asked, rows = [], []
@@ -89,7 +89,7 @@ def arrange(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any], seed
             weights_of[str(targets[j])] = weights_of.get(str(targets[j]), 0.0) + weight
         # Equal completions in a block cancel; what remains is what differs
         kept = {text: w for text, w in weights_of.items() if abs(w) > 1e-9}
-        asked.append(Asked(prompt, tuple(kept)))
+        asked.append(ScoredPrompt(prompt, tuple(kept)))
         rows.append(list(kept.values()))
     directions = np.zeros((len(rows), max(1, *(len(r) for r in rows))), np.float32)
     for i, row in enumerate(rows):
@@ -110,15 +110,15 @@ def _blocks(n: int, seed: int) -> NDArray[np.intp]:
     return blocks
 
 
-def chosen(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any]) -> list[Asked]:
+def chosen(schema: Schema, inputs: Sequence[Input], targets: NDArray[Any]) -> list[ScoredPrompt]:
     """Every prompt with its own completion: the label of largest share, or the text."""
     if schema.type == "generation":
-        return [Asked(prompt, (str(text),)) for prompt, text in zip(inputs, targets, strict=True)]
+        return [ScoredPrompt(prompt, (str(text),)) for prompt, text in zip(inputs, targets, strict=True)]
     labels = targets.argmax(1) if targets.ndim == 2 else targets.astype(np.int64)
-    return [Asked(prompt, (schema.labels[int(c)],)) for prompt, c in zip(inputs, labels, strict=True)]
+    return [ScoredPrompt(prompt, (schema.labels[int(c)],)) for prompt, c in zip(inputs, labels, strict=True)]
 
 
-def cut(space: Space, inputs: Sequence[Asked]) -> dict[str, int]:
+def cut(space: Space, inputs: Sequence[ScoredPrompt]) -> dict[str, int]:
     """How many prompts lost their beginning, and examples some completion's end, to the space's limits."""
     from learndock.spaces.prompts import PromptEncoder
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.data.prompts import Asked
+from learndock.data.prompts import ScoredPrompt
 from learndock.spaces.helper import Float, Progress
 from learndock.spaces.space import Space
 from learndock.spec.paper import PaperSettings, descend
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def fit_completions(
     space: Space,
-    asked: list[Asked],
+    asked: list[ScoredPrompt],
     *,
     settings: PaperSettings,
     seed: int = 0,

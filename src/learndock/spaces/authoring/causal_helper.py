@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from learndock.data.prompts import Asked, Prompt
+from learndock.data.prompts import Prompt, ScoredPrompt
 from learndock.errors import SpaceError
 from learndock.files import sha256_file
 from learndock.spaces.authoring.packed import Layout, laid_out
@@ -42,10 +42,12 @@ if TYPE_CHECKING:
 
 #: Prompts to trace and check with, each with a few completions.
 SAMPLE = (
-    Asked(Prompt.of("Why do leaves fall in autumn?"), ("Trees save water in winter.", "Because of birds.")),
-    Asked(Prompt.of("2 + 3"), ("5",)),
-    Asked(Prompt((("system", "Answer in one word."), ("user", "The colour of snow?"))), ("white", "black", "red")),
-    Asked(Prompt.of("Write the name of a river"), ("the Elbe, which is long", "no")),
+    ScoredPrompt(Prompt.of("Why do leaves fall in autumn?"), ("Trees save water in winter.", "Because of birds.")),
+    ScoredPrompt(Prompt.of("2 + 3"), ("5",)),
+    ScoredPrompt(
+        Prompt((("system", "Answer in one word."), ("user", "The colour of snow?"))), ("white", "black", "red")
+    ),
+    ScoredPrompt(Prompt.of("Write the name of a river"), ("the Elbe, which is long", "no")),
 )
 #: The public mean is that of these words and as many more of the vocabulary, each asked about.
 PUBLIC_WORDS = 512
@@ -229,14 +231,14 @@ class CausalHelper:
     # --- what authoring asks of a helper ---------------------------------------------------------------------
 
     @property
-    def sample(self) -> list[Asked]:
+    def sample(self) -> list[ScoredPrompt]:
         """Inputs to trace with: a number of them that is no size of the helper."""
         return list(SAMPLE * 3)[:11]
 
-    def trials(self) -> list[list[Asked]]:
+    def trials(self) -> list[list[ScoredPrompt]]:
         """Inputs to check a graph with, of several counts and lengths."""
         long = " ".join(SAMPLE[0].completions * 9)
-        return [list(SAMPLE), [SAMPLE[1]], [Asked(Prompt.of(long), ("yes", long[:150])), *SAMPLE[1:3]]]
+        return [list(SAMPLE), [SAMPLE[1]], [ScoredPrompt(Prompt.of(long), ("yes", long[:150])), *SAMPLE[1:3]]]
 
     def free_axes(self) -> dict[str, dict[int, Any]]:
         """Which axes of the graph's inputs are free."""
