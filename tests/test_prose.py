@@ -47,7 +47,6 @@ LEFT: dict[str, int] = {
     "package/formats/_tuning.py": 1,
     "package/skops_file.py": 1,
     "service/backup.py": 1,
-    "service/catalogue.py": 1,
     "service/database.py": 1,
     "service/people.py": 4,
     "service/receiver.py": 1,

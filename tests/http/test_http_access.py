@@ -101,8 +101,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert site.post(f"{API}/organisations", {"name": "lab"}, token=ada).status == 201
         manifest = site.get(f"{API}/learnwares/ada/mine", token=ada).body["manifest"]
         BODIES["POST", "/learnwares"] = {"manifest": {**manifest, "name": "ada/other"}}
-        site.kept = site.post(f"{API}/uploads", {"sha256": SHA, "size": 3}, token=ada).body["id"]  # type: ignore[attr-defined]
         yield site
+
+
+@pytest.fixture(scope="module")
+def upload(site: Site) -> str:
+    """The id of an upload that ada began."""
+    begun = site.post(f"{API}/uploads", {"sha256": SHA, "size": 3}, token=site.token("ada", "admin"))
+    return str(begun.body["id"])
 
 
 def routes(site: Site) -> set[tuple[str, str]]:
@@ -115,11 +121,11 @@ def routes(site: Site) -> set[tuple[str, str]]:
     }
 
 
-def ask(site: Site, route: tuple[str, str], token: str | None) -> Any:
+def ask(site: Site, upload: str, route: tuple[str, str], token: str | None) -> Any:
     method, path = route
     mine = site.service.people.tokens(site.principal("ada", "admin"))[0].id
     for name, value in {
-        "owner": "ada", "path": "config.json", "space_id": SHA, "revision": "main", "upload": site.kept,  # type: ignore[attr-defined]
+        "owner": "ada", "path": "config.json", "space_id": SHA, "revision": "main", "upload": upload,
         "number": 1, "token": mine, "member": "bob",
     }.items():  # fmt: skip
         path = path.replace("{" + name + "}", str(value))
@@ -139,8 +145,17 @@ def refused(answer: Any, status: int) -> None:
     assert all(answer.body["error"].values())
 
 
+def unchanged(site: Site, upload: str) -> None:
+    """Nothing of ada's changed."""
+    ada = site.token("ada", "admin")
+    assert site.get(f"{API}/repositories/ada/mine", token=ada).body["private"] is True
+    assert site.get(f"{API}/organisations/lab/members", token=ada).body["members"] == [{"name": "ada", "role": "admin"}]
+    assert site.get(f"{API}/uploads/{upload}", token=ada).body["offset"] == 0
+    assert [r.name for r in site.service.dock.records()] == ["ada/mine"]
+
+
 @pytest.mark.parametrize("route", NEEDS, ids=" ".join)
-def test_what_does_not_reach_is_refused(site: Site, route: tuple[str, str]) -> None:
+def test_what_does_not_reach_is_refused(site: Site, upload: str, route: tuple[str, str]) -> None:
     needs = NEEDS[route]
     bob, expired = site.token("bob", "admin"), site.token("bob", "write")
     people = site.service.people
@@ -149,28 +164,20 @@ def test_what_does_not_reach_is_refused(site: Site, route: tuple[str, str]) -> N
         connection.execute(update(tokens).where(tokens.c.hash == digest(str(gone.secret))).values(expires=time.time()))
     if needs is not None:
         for bad in ("no token at all", "ldk_" + "x" * 43, str(gone.secret)):
-            refused(ask(site, route, bad), 401)
+            refused(ask(site, upload, route, bad), 401)
     if needs:
-        refused(ask(site, route, None), 401)
+        refused(ask(site, upload, route, None), 401)
         smaller = {"write": "read", "admin": "write", "operator": "write"}.get(needs)
         if smaller:
-            refused(ask(site, route, site.token("bob", smaller)), 403)  # type: ignore[arg-type]
+            refused(ask(site, upload, route, site.token("bob", smaller)), 403)  # type: ignore[arg-type]
     if needs == "operator":
-        refused(ask(site, route, bob), 403)
+        refused(ask(site, upload, route, bob), 403)
     if route in OWNED:
         for other in (bob, expired) if needs in ("write", "") else (bob,):
-            refused(ask(site, route, other), 404)
+            refused(ask(site, upload, route, other), 404)
         if needs == "":
-            refused(ask(site, route, None), 404)
-
-
-def test_nothing_of_ada_changed(site: Site) -> None:
-    """After all that was refused (this test comes last of them)."""
-    ada = site.token("ada", "admin")
-    assert site.get(f"{API}/repositories/ada/mine", token=ada).body["private"] is True
-    assert site.get(f"{API}/organisations/lab/members", token=ada).body["members"] == [{"name": "ada", "role": "admin"}]
-    assert site.get(f"{API}/uploads/{site.kept}", token=ada).body["offset"] == 0  # type: ignore[attr-defined]
-    assert [r.name for r in site.service.dock.records()] == ["ada/mine"]
+            refused(ask(site, upload, route, None), 404)
+    unchanged(site, upload)
 
 
 def test_what_others_hide_changes_no_answer(tmp_path: Path) -> None:
