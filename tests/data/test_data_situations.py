@@ -102,11 +102,16 @@ def test_western_text_that_is_not_utf8_is_read_and_said(tmp_path: Path, encoding
     assert not any("cp1252" in w for w in named.warnings)
 
 
-@pytest.mark.parametrize("encoding", ["cp1251", "shift_jis", "gb18030"])
-def test_other_alphabets_are_not_taken_for_western_text(tmp_path: Path, encoding: str) -> None:
-    text = {"cp1251": "очень хороший фильм", "shift_jis": "とても良い映画でした", "gb18030": "这部电影非常好看"}[
-        encoding
-    ]
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1250", "to był bardzo dobry film i są lepsze"),
+        ("cp1251", "очень хороший фильм"),
+        ("shift_jis", "とても良い映画"),
+        ("gb18030", "这部电影非常好看"),
+    ],
+)
+def test_other_alphabets_are_not_taken_for_western_text(tmp_path: Path, encoding: str, text: str) -> None:
     path = write(tmp_path / "d.csv", f"text,label\n{text},1\n{text}!,2\n".encode(encoding))
     with pytest.raises(DataError, match=r"is not UTF-8; save the file as UTF-8, or name its encoding with --encoding"):
         read_examples(path)
@@ -344,7 +349,16 @@ def test_a_list_of_labels_is_refused_with_its_row(tmp_path: Path, cell: object) 
 def test_a_list_of_one_is_its_label(tmp_path: Path, make: Any) -> None:
     path = labelled(tmp_path / "d.jsonl", [make(v) for v in POS_NEG])
     assert names(path) == POS_NEG
-    assert any("4 labels are lists of one" in w for w in read_examples(path).warnings)
+    assert any("4 labels are lists of one label" in w for w in read_examples(path).warnings)
+
+
+def test_annotators_who_agree_gave_one_label(tmp_path: Path) -> None:
+    """As Argilla flattens responses: one list for each record."""
+    rows = [{"text": t, "mood.responses": [v, v]} for t, v in zip(TEXTS, POS_NEG, strict=True)]
+    path = jsonl(tmp_path / "d.jsonl", rows)
+    with pytest.raises(DataError, match=r"perhaps --label mood.responses"):
+        read_examples(path)
+    assert names(path, label="mood.responses") == POS_NEG
 
 
 def test_spans_are_not_labels(tmp_path: Path) -> None:
@@ -508,17 +522,20 @@ def test_argilla(tmp_path: Path) -> None:
     def record(text: str, *values: str, status: str = "submitted") -> dict[str, Any]:
         responses = {"mood": [{"value": v, "user_id": "u", "status": status} for v in values]} if values else {}
         suggestions = {"mood": {"value": "pos", "score": 0.9, "agent": "a model"}}
-        return {"id": "1", "fields": {"text": text}, "metadata": {}, "suggestions": suggestions, "responses": responses}
+        done = "pending" if text == "draft" else "completed"
+        return {"fields": {"text": text}, "suggestions": suggestions, "responses": responses, "status": done}
 
     records = [
         record("good", "pos"),
         record("bad", "neg", "neg"),
         record("new"),
         record("no", "pos", status="discarded"),
+        record("draft", "neg"),
     ]
     path = write(tmp_path / "d.json", json.dumps(records))
-    assert read_examples(path).inputs == ["good", "bad"]
-    assert names(path) == ["pos", "neg"]
+    assert read_examples(path).inputs == ["good", "bad", "draft"]
+    assert names(path) == ["pos", "neg", "neg"]
+    assert '1 record with responses is (the first in row 5) "pending"' in " ".join(read_examples(path).warnings)
     assert "2 tasks without an annotation (the first in row 3) left out" in " ".join(read_examples(path).warnings)
 
 

@@ -9,10 +9,10 @@ Prodigy, csv of any tool) need nothing of this.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from learndock.data.tables import skipped
+from learndock.data.tables import counted, skipped
 
 #: What Label Studio calls values that are one label, rating or number for a task.
 _VALUES = ("choices", "rating", "number", "text", "taxonomy")
@@ -37,8 +37,18 @@ def flatten(objects: Sequence[Mapping[str, Any]]) -> Flattened | None:
     if isinstance(first.get("data"), dict) and isinstance(first.get("annotations", first.get("completions")), list):
         return _collect("Label Studio", [(_task_data(o), _task_answers(o)) for o in objects])
     if isinstance(first.get("fields"), dict) and isinstance(first.get("responses"), dict):
-        return _collect("Argilla", [(_table(o.get("fields")), _responses(o)) for o in objects])
+        found = _collect("Argilla", [(_table(o.get("fields")), _responses(o)) for o in objects])
+        return replace(found, remarks={**found.remarks, **_pending(objects)})
     return None
+
+
+def _pending(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Argilla writes a draft like a submitted response; only the record's status tells that it is not completed."""
+    rows = [i for i, r in enumerate(records, start=1) if r.get("status") == "pending" and _responses(r)]
+    if not rows:
+        return {}
+    count = counted(rows, "record with responses is", "records with responses are")
+    return {"pending": f'{count} "pending": the export does not say whether such a response is a draft; check them'}
 
 
 def _collect(tool: str, tasks: Sequence[tuple[Mapping[str, Any], Mapping[str, list[Any]]]]) -> Flattened:

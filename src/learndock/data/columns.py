@@ -30,7 +30,8 @@ _TEXTS = frozenset((
 ))  # fmt: skip
 _LABELS = frozenset((
     "label", "labels", "class", "classes", "category", "categories", "target", "sentiment", "intent", "topic", "tag",
-    "rating", "score", "stars", "annotation", "gold", "answer", "choice", "verdict", "kategorie", "klasse", "categoria",
+    "rating", "responses", "score", "stars", "annotation", "gold", "answer", "choice", "verdict", "kategorie",
+    "klasse", "categoria",
 ))  # fmt: skip
 
 

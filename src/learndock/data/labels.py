@@ -318,7 +318,7 @@ def _scalars(column: Column) -> tuple[list[Scalar], list[str]]:
         single = _opened(value, column, complain)
         opened += single is not value
         found.append(_scalar(single, column.name, complain))
-    return found, [f"{opened:,} labels are lists of one; each was read as the label in it"] if opened else []
+    return found, [f"{opened:,} labels are lists of one label; each was read as the label in it"] if opened else []
 
 
 def _opened(value: object, column: Column, complain: Complain) -> object:
@@ -332,7 +332,7 @@ def _opened(value: object, column: Column, complain: Complain) -> object:
         raise complain("the label is a list of spans or objects", "learndock reads one label for each example")
     if not items:
         raise complain(f'no label in column "{column.name}" (an empty list)', "leave the row out")
-    if len(items) > 1:
+    if any(item != items[0] for item in items):
         named = column.class_names
         shown = [named[i] if isinstance(i, int) and 0 <= i < len(named) else str(i) for i in items]
         raise complain(

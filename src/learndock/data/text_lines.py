@@ -23,7 +23,7 @@ MAX_LINE = 64 << 20
 #: How much of a file is looked at to find its encoding.
 SAMPLE = 1 << 20
 #: Western text has few letters outside ASCII. Where more than this share is, another alphabet is likelier than cp1252.
-MOST_ACCENTS = 0.15
+MOST_ACCENTS = 0.2
 
 _BOM = b"\xef\xbb\xbf"
 #: Bytes that begin a file in these encodings; longer marks first.
@@ -31,6 +31,8 @@ _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+#: Signs of cp1252 that follow no letter there, and are letters in the tables of Central Europe and Turkey.
+_OTHER_TABLE = re.compile(rb"[A-Za-z][\xa1\xa3\xa5\xa6\xaf\xb1\xb3\xb9\xbc\xbe\xbf]")
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
@@ -104,7 +106,7 @@ def _accented(sample: bytes) -> str | None:
     high = sum(byte > 127 for byte in sample)
     letters = high + sum(65 <= byte | 32 <= 122 for byte in sample if byte < 128)
     # 0xFF is a rare letter in cp1252, and common in what is not text
-    if _MULTIBYTE.search(sample) or b"\xff" in sample or high > MOST_ACCENTS * letters:
+    if _MULTIBYTE.search(sample) or _OTHER_TABLE.search(sample) or b"\xff" in sample or high > MOST_ACCENTS * letters:
         return None
     try:
         text = sample.decode("cp1252")
@@ -137,7 +139,7 @@ def _utf8_lines(file: TextFile) -> Iterator[str]:
                         f"{file.path} line {number}: byte 0x{line[skip + error.start]:02x} at position {position} "
                         f"of the {'unzipped ' if file.zipped else ''}file is not UTF-8"
                     ),
-                    remedy="save the file as UTF-8, or name its encoding with --encoding",
+                    remedy="save the file as UTF-8, or name its encoding with --encoding (cp1252 in Western Europe)",
                 ) from None
             begin += len(line)
             if "\r" in text and text.find("\r") < len(text.rstrip("\r\n")):
