@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 
 from learndock.dock import Admitted, LocalDock, admit, open_dock
 from learndock.dock.storage.migrations import STEPS
+from learndock.dock.storage.records import Records
 from learndock.errors import (
     Conflict,
     Corrupt,
@@ -83,6 +85,31 @@ def shown(dock: LocalDock) -> list[tuple[str, int, bytes]]:
     assert [r.id for r in records] == list(table.ids)
     vectors = [table.domain[i].tobytes() + table.behaviour[i].tobytes() for i in range(len(table))]
     return [(r.id, r.sequence, r.manifest.to_bytes() + v) for r, v in zip(records, vectors, strict=True)]
+
+
+@pytest.mark.parametrize("verb", ["add", "remove"])
+def test_an_undo_that_fails_does_not_hide_the_first_error(
+    dock: LocalDock, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    dock.add(good)
+    other = make_learnware(tmp_path / "other", "ada/other")
+
+    def first(self: Records, *_: Any) -> None:
+        raise LearndockError("the first error")
+
+    def second(self: Records, *_: Any) -> None:
+        self._database.execute("SELECT nothing FROM nowhere")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "publish" if verb == "add" else "bury", first)
+        patch.setattr(Records, "forget" if verb == "add" else "publish", second)
+        with pytest.raises(LearndockError, match="the first error"):
+            dock.add(other) if verb == "add" else dock.remove("ada/good")
+    # What could not be undone is finished by the next writer
+    again = reopened(dock)
+    assert [r.name for r in again.records()] == ["ada/good"]
+    assert again.verify() == []
+    assert again.add(other).name == "ada/other"
 
 
 # -- opening ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from learndock.dock import BlobStore, LocalDock
 from learndock.dock.open import open_server_dock
 from learndock.dock.storage import migrations
 from learndock.dock.storage.postgres import STEPS
+from learndock.dock.storage.records import Records
 from learndock.dock.storage.s3 import ObjectBlobs, object_store
 from learndock.errors import Conflict, DockError, StorageFull, Unavailable
 from tests.dock import test_blobs, test_dock
@@ -36,6 +37,7 @@ from tests.dock.test_dock import (  # noqa: F401 - collected here once more
     test_a_spec_that_cannot_be_true_is_not_stored,
     test_added_listed_found_and_exported,
     test_adding_again_changes_nothing,
+    test_an_undo_that_fails_does_not_hide_the_first_error,
     test_collect_takes_what_nobody_refers_to,
     test_equal_files_are_kept_once,
     test_export_writes_only_where_nothing_is,
@@ -191,6 +193,28 @@ def test_one_of_many_writers_gets_a_name(dock: LocalDock, tmp_path: Path) -> Non
     assert dock.verify() == []
     for other in others:
         outgrown(other).engine.dispose()
+
+
+def test_a_connection_that_ends_while_publishing_is_told_as_what_it_is(
+    full: LocalDock,
+    tmp_path: Path,  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = test_dock.shown(full)
+    published = Records.publish
+
+    def ended(self: Records, name: str) -> None:
+        self._database.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        published(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Records, "publish", ended)
+        with pytest.raises(Unavailable, match="the database does not answer") as caught:
+            full.add(make_learnware(tmp_path / "new", "ada/new"))
+    assert "ROLLBACK" not in str(caught.value)
+    assert test_dock.shown(full) == before
+    full.add(tmp_path / "new")
+    assert [p for p in full.verify() if p.severity != "info"] == []
 
 
 def test_what_does_not_answer_is_told(s3: engines.S3, tmp_path: Path) -> None:  # noqa: F811 - the fixture

@@ -20,6 +20,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from learndock.dock import open_dock
+from learndock.dock.storage.postgres import ServerLayout
 from learndock.errors import Conflict, DockError, ModelError, NotFound, SpecError, UnsafeModel, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
@@ -46,8 +47,6 @@ def opened(folder: Path, settings: Settings = EMBEDDED) -> Iterator[Service]:
         yield service
     finally:
         service.close()
-        if settings.database:
-            service.storage.engine.dispose()  # type: ignore[attr-defined]
 
 
 #: The operator of each service that is in use: the first link works once.
@@ -149,6 +148,8 @@ def test_an_outgrown_service_is_the_same_and_moves(tmp_path: Path) -> None:
         backup(EMBEDDED, tmp_path / "small", tmp_path / "first")
         restore(grown, tmp_path / "first", tmp_path / "scratch")
         with opened(tmp_path / "scratch", grown) as service:
+            assert isinstance(service.storage, ServerLayout)
+            assert service.database.engine is service.storage.engine, "one pool of connections a process"
             assert seen(service, ada) == before
             publish(service, ada, make_learnware(tmp_path / "new", "ada/new"))
             bob = somebody_else(service, "bob")

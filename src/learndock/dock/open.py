@@ -62,13 +62,13 @@ def open_server_dock(
 ) -> LocalDock:
     """Open the dock whose records are in PostgreSQL and whose bytes are in an object store.
 
-    ``folder`` holds what is being written.
+    ``folder`` holds what is being written. A service shares the dock's pool of connections, ``storage.engine``.
 
     Raises:
         NotFound, DockError, Corrupt, Unavailable: see ``open_server_layout``.
     """
-    from learndock.dock.storage.postgres import open_server_layout
+    from learndock.dock.storage.postgres import connect, open_server_layout
 
-    storage = open_server_layout(Path(folder), database, store, create=create)
+    storage = open_server_layout(Path(folder), connect(database), store, create=create)
     finish_pending(storage)
     return LocalDock(storage, admit=admit)

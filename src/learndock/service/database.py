@@ -20,10 +20,16 @@ HEAD = "0001"
 class Database:
     """Connections to the tables of ``tables``; safe for threads."""
 
-    def __init__(self, url: str | URL) -> None:
-        self.url = driver_url(url)
-        self._readers = _engine(self.url, "BEGIN")
+    def __init__(self, where: str | URL | Engine) -> None:
+        """Use a SQLite file, by its URL, or the pool of connections of a server-backed dock."""
+        self.url = where.url if isinstance(where, Engine) else make_url(where)
+        self._readers = where if isinstance(where, Engine) else _engine(self.url, "BEGIN")
         self._writers = _engine(self.url, "BEGIN IMMEDIATE") if self.sqlite else self._readers
+
+    @property
+    def engine(self) -> Engine:
+        """The pool of connections that write; of PostgreSQL, those that read too, and the dock's."""
+        return self._writers
 
     @property
     def sqlite(self) -> bool:
@@ -112,17 +118,7 @@ class Database:
         self._writers.dispose()
 
 
-def driver_url(url: str | URL) -> URL:
-    """The URL with the driver that learndock uses."""
-    found = make_url(url)
-    if found.get_backend_name() == "postgresql":
-        return found.set(drivername="postgresql+pg8000")
-    return found
-
-
 def _engine(url: URL, begin: str, *, foreign_keys: bool = True) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=8, max_overflow=24, pool_timeout=10, pool_pre_ping=True)
     engine = create_engine(url, pool_size=8, max_overflow=32, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
@@ -156,4 +152,4 @@ def _errors() -> Iterator[None]:
         raise Unavailable("the service's database does not answer", remedy="try again in a moment") from None
 
 
-__all__ = ["HEAD", "Database", "driver_url", "metadata"]
+__all__ = ["HEAD", "Database", "metadata"]

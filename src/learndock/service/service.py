@@ -23,6 +23,7 @@ from learndock.dock.local import LocalDock
 from learndock.dock.open import open_local_dock, open_server_dock
 from learndock.dock.protocol import Record
 from learndock.dock.storage.layout import SERVED, DockLayout
+from learndock.dock.storage.postgres import ServerLayout
 from learndock.errors import (
     Conflict,
     DockError,
@@ -322,7 +323,8 @@ def open_database(settings: Settings, dock: LocalDock) -> Database:
             remedy=f"restore it with `learndock restore`, or remove {mark} to begin anew with everything public",
             about=file,
         )
-    database = Database(settings.database or f"sqlite:///{file.absolute()}")
+    storage = dock.storage
+    database = Database(storage.engine if isinstance(storage, ServerLayout) else f"sqlite:///{file.absolute()}")
     database.migrate()
     _mark(dock.storage, mark, "elsewhere" if settings.database else "here")
     return database

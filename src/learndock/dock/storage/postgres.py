@@ -206,7 +206,8 @@ class ServerLayout(DockLayout):
         try:
             with super().errors():
                 yield
-        except (exc.DBAPIError, exc.TimeoutError) as error:
+        # The last is what a connection says that ended earlier in the same block.
+        except (exc.DBAPIError, exc.TimeoutError, exc.PendingRollbackError) as error:
             raise _translated(error) from None
 
     @contextlib.contextmanager
@@ -246,20 +247,30 @@ def _translated(error: Exception) -> DockError | Unavailable:
     return Unavailable(f"the database does not answer ({message[:200]})", remedy="try again in a moment")
 
 
-def open_server_layout(folder: Path, database: str, store: ObjectStore, *, create: bool = True) -> ServerLayout:
-    """The home whose records are in ``database`` (a PostgreSQL URL) and whose bytes are in ``store``.
+def connect(url: str) -> Engine:
+    """Return a pool of connections to the PostgreSQL database ``url``; one per process serves dock and service."""
+    from sqlalchemy import create_engine, make_url
+
+    return create_engine(
+        make_url(url).set(drivername="postgresql+pg8000"),
+        pool_size=8,
+        max_overflow=32,
+        pool_timeout=30,
+        pool_pre_ping=True,
+    )
+
+
+def open_server_layout(folder: Path, engine: Engine, store: ObjectStore, *, create: bool = True) -> ServerLayout:
+    """Return the layout whose records are in the database of ``engine`` and whose bytes are in ``store``.
 
     Raises:
-        NotFound: there is no dock, and none is to be made.
+        NotFound: there is no dock, and ``create`` is False.
         DockError: the store holds a dock of a newer learndock.
         Corrupt: its mark is damaged.
         Unavailable: the database does not answer.
     """
     import obstore
-    from sqlalchemy import create_engine, make_url
 
-    url = make_url(database).set(drivername="postgresql+pg8000")
-    engine = create_engine(url, pool_size=8, max_overflow=24, pool_timeout=30, pool_pre_ping=True)
     storage = ServerLayout(folder, engine, store)
     (folder / "staging").mkdir(parents=True, exist_ok=True)
     with storage.errors():
