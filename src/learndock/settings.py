@@ -6,6 +6,7 @@ A flag wins over the environment, that over the file, that over the default. ``d
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import tomllib
@@ -27,9 +28,45 @@ class Size(int):
     """Marks a setting that is a number of bytes, written ``50GB``."""
 
 
-def _setting(default: Any, about: str, *, secret: bool = False, kind: Callable[[Any], Any] | None = None) -> Any:
+@dataclass(frozen=True)
+class Limits:
+    """What a setting may be: a number from ``least`` to ``most``, one of ``words``, or a text that ``begins`` so."""
+
+    least: float | None = None
+    most: float | None = None
+    words: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
+    why: str = ""
+
+    def broken_by(self, value: Any) -> str:
+        """What the value must be instead; empty where it is allowed."""
+        if self.words and value not in self.words:
+            return f"must be {', '.join(self.words[:-1])} or {self.words[-1]}"
+        if self.begins and value and not value.startswith(self.begins):
+            return f"must begin with {' or '.join(self.begins)}"
+        if self.least is not None and not self.least <= value <= (math.inf if self.most is None else self.most):
+            bounds = f"at least {self.least:g}" if self.most is None else f"{self.least:g} to {self.most:,g}"
+            return f"must be {bounds}" + (f" ({self.why})" if self.why else "")
+        if isinstance(value, float) and not math.isfinite(value):
+            return "must be a finite number"
+        return ""
+
+
+_ADDRESS = Limits(begins=("http://", "https://"))
+#: Numbers that count, and those that may be switched off.
+_COUNT, _NONE = Limits(least=1), Limits(least=0)
+
+
+def _setting(
+    default: Any,
+    about: str,
+    limits: Limits = Limits(),
+    *,
+    secret: bool = False,
+    kind: Callable[[Any], Any] | None = None,
+) -> Any:
     return dataclasses.field(
-        default=default, metadata={"about": about, "secret": secret, "kind": kind or type(default)}
+        default=default, metadata={"about": about, "limits": limits, "secret": secret, "kind": kind or type(default)}
     )
 
 
@@ -38,35 +75,52 @@ class Settings:
     """How a service runs."""
 
     host: str = _setting("127.0.0.1", "address to listen at; 0.0.0.0 for all")
-    port: int = _setting(7080, "port to listen at; 0 takes a free one")
-    public_url: str = _setting("", "address under which clients reach the service; default: what they asked for")
-    database: str = _setting(
-        "", "postgresql://user:password@host/name; default: SQLite files in the dock's folder", secret=True
+    port: int = _setting(7080, "port to listen at; 0 takes a free one", Limits(least=0, most=65535))
+    public_url: str = _setting(
+        "", "address (http://...) under which clients reach the service; default: the one they asked for", _ADDRESS
     )
-    objects: str = _setting("", "s3://bucket/prefix for the files' bytes; default: the dock's folder")
-    objects_endpoint: str = _setting("", "address of the S3-compatible store; default: the vendor's own")
+    database: str = _setting(
+        "",
+        "postgresql://user:password@host/name; default: SQLite files in the dock's folder",
+        Limits(begins=("postgresql://",)),
+        secret=True,
+    )
+    objects: str = _setting(
+        "", "s3://bucket/prefix for the files' bytes; default: the dock's folder", Limits(begins=("s3://",))
+    )
+    objects_endpoint: str = _setting("", "address of the S3-compatible store; default: the vendor's own", _ADDRESS)
     objects_key: str = _setting("", "access key of the S3-compatible store", secret=True)
     objects_secret: str = _setting("", "secret key of the S3-compatible store", secret=True)
-    max_file: int = _setting(50 * 10**9, "largest file", kind=Size)
-    max_request: int = _setting(16 * 10**6, "largest request that is not an upload", kind=Size)
-    max_files: int = _setting(1000, "most files of one repository")
-    quota: int = _setting(200 * 10**9, "bytes that an owner may keep, unless told otherwise", kind=Size)
+    max_file: int = _setting(50 * 10**9, "largest file", _COUNT, kind=Size)
+    max_request: int = _setting(16 * 10**6, "largest request that is not an upload", _COUNT, kind=Size)
+    max_files: int = _setting(
+        1000, "most files of one repository", Limits(least=1, most=1000, why="a learnware has at most 1,000 files")
+    )
+    quota: int = _setting(
+        200 * 10**9, "bytes that an owner may store, unless the operator sets another quota", _NONE, kind=Size
+    )
     rate: float = _setting(
-        200.0, "requests a second of one token, or of an address without (with: ten times that); 0: no limit"
+        200.0,
+        "requests per second of one token, or of an address without one (with one: ten times that); 0: no limit",
+        _NONE,
     )
-    burst: int = _setting(2000, "requests that may come at once before the rate counts")
+    burst: int = _setting(2000, "requests that may come at once before the rate counts", _COUNT)
     concurrent_requests: int = _setting(
-        256, "requests of one token, or of an address without, that are answered at once; 0: no limit"
+        256, "requests of one token, or of an address without one, that are answered at once; 0: no limit", _NONE
     )
-    concurrent_uploads: int = _setting(8, "uploads that one owner may send at once")
-    min_upload_rate: int = _setting(10_000, "bytes a second below which an upload is ended", kind=Size)
-    request_seconds: float = _setting(30.0, "longest silence while a request's body is awaited")
-    token_days: int = _setting(90, "days until a token expires, unless told otherwise")
-    upload_hours: float = _setting(24.0, "hours that an unfinished upload, or a file of no commit, is kept")
-    collect_hours: float = _setting(6.0, "hours between collections of what nobody refers to; 0 for none")
-    scrub_hours: float = _setting(168.0, "hours in which every stored byte is hashed again once; 0 for never")
-    stop_seconds: float = _setting(20.0, "seconds that running requests are given when the service stops")
-    log: str = _setting("info", "debug, info, warning or error")
+    concurrent_uploads: int = _setting(8, "uploads that one owner may send at once", _COUNT)
+    min_upload_rate: int = _setting(10_000, "bytes per second below which an upload is ended", _NONE, kind=Size)
+    request_seconds: float = _setting(
+        30.0, "longest silence while the service waits for a request's body", Limits(least=0.1)
+    )
+    token_days: int = _setting(90, "days until a token expires, unless its owner asks for another number", _COUNT)
+    upload_hours: float = _setting(
+        24.0, "hours that an unfinished upload, or a file without a commit, is kept", Limits(least=0.01)
+    )
+    collect_hours: float = _setting(6.0, "hours between two runs of `gc`; 0: none", _NONE)
+    scrub_hours: float = _setting(168.0, "hours in which every stored byte is hashed again once; 0: never", _NONE)
+    stop_seconds: float = _setting(20.0, "seconds that running requests are given when the service stops", _NONE)
+    log: str = _setting("info", "debug, info, warning or error", Limits(words=("debug", "info", "warning", "error")))
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
@@ -135,12 +189,16 @@ def _of_file(file: Path | None) -> dict[str, Any]:
 
 
 def _parsed(name: str, value: Any, *, where: str) -> Any:
-    kind = FIELDS[name].metadata["kind"]
+    kind, limits = FIELDS[name].metadata["kind"], FIELDS[name].metadata["limits"]
     try:
-        return _bytes(str(value)) if kind is Size else kind(value)
+        parsed = _bytes(str(value)) if kind is Size else kind(value)
     except ValueError:
         wanted = {Size: "a size such as 50GB", int: "a whole number", float: "a number"}.get(kind, "a text")
         raise UsageError(f'"{value}" is not {wanted}', about=where) from None
+    if wanted := limits.broken_by(parsed):
+        shown_value = "what is given" if FIELDS[name].metadata["secret"] else f'"{value}"'
+        raise UsageError(f"{shown_value} cannot be used", remedy=f"it {wanted}", about=where)
+    return parsed
 
 
 def size(value: str, *, where: str) -> int:

@@ -65,6 +65,8 @@ def identify(
         raise UsageError("--try runs models on your examples", remedy="give DATA in place of --spec")
     if mapping and not trials:
         raise UsageError("--map renames a model's labels for --try", remedy="give --try N too, or leave --map out")
+    if spec is not None:
+        _require_data_for(schema=schema, space=space, recipe=recipe != "one-pass", reading=reading != type(reading)())
     pairs = options.pairs(mapping)
     opened = open_existing(dock)
     examples: Examples | None = None
@@ -113,6 +115,20 @@ def _one_source(argument: Path | None, data: Path | None, spec: Path | None) -> 
             remedy="one of the two, as in: learndock identify my.csv",
         )
     return argument if data is None else data
+
+
+def _require_data_for(*, reading: bool, **given: object) -> None:
+    """Refuse options that say how a spec is made where one is given.
+
+    Raises:
+        UsageError: one of them is given.
+    """
+    from learndock.errors import UsageError
+
+    named = [f"--{name}" for name, value in given.items() if value]
+    if named or reading:
+        what = f"{' and '.join(named)} say" if named else "columns and file formats say"
+        raise UsageError(f"{what} how a spec is made, and --spec has one", remedy="leave them out, or give DATA")
 
 
 def _print_verdict(found: Identification, asked: Spec, filters: Filters) -> None:
