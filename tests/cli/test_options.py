@@ -21,7 +21,9 @@ import typer.main
 
 from learndock import settings
 from learndock.cli.app import app
+from learndock.errors import UsageError
 from learndock.files import sha256_file
+from learndock.spaces import get_space
 from tests.support.models import SENTIMENT, texts, write_onnx
 from tests.support.terminal import Ended, learndock
 
@@ -30,15 +32,20 @@ TESTS, SOURCE = Path(__file__).parents[1], Path(settings.__file__).parent
 
 def options() -> Iterator[tuple[str, str]]:
     """Every (command, option) of the tree; an option is named by its longest spelling."""
+    yield from ((command, max(spellings, key=len)) for command, spellings in spelled())
 
-    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+
+def spelled() -> Iterator[tuple[str, list[str]]]:
+    """Every option of the tree: its command, and how it may be spelled."""
+
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
         if hasattr(command, "commands"):
             for name, each in command.commands.items():
                 yield from walk(each, (*words, name))
             return
         for parameter in command.params:
             if parameter.param_type_name == "option":
-                yield " ".join(words), max(parameter.opts, key=len)
+                yield " ".join(words), list(parameter.opts)
 
     yield from walk(typer.main.get_command(app), ())
 
@@ -58,16 +65,17 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tiny_space: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(tiny_space: Any, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
     pytest.importorskip("onnx", reason="writes a model")
     w = World(tmp_path_factory.mktemp("world"), tiny_space.folder)
     inputs, targets = texts(40, 3)
-    rows = [(t, SENTIMENT.labels[y]) for t, y in zip(inputs, targets, strict=True)]
+    rows = [(f"{t}, and", SENTIMENT.labels[y]) for t, y in zip(inputs, targets, strict=True)]
     w.data__jsonl.write_text("".join(json.dumps({"text": t, "label": label}) + "\n" for t, label in rows))
     w.data__csv.write_text("text,label\n" + "".join(f'"{t}",{label}\n' for t, label in rows))
     w.schema__json.write_text(json.dumps(SENTIMENT.to_dict()))
     w.other__json.write_text(json.dumps({"labels": ["positive", "negative"], "descriptions": ["x", "y"]}))
     w.learndock__toml.write_text("port = 0\n")
+    w.encoder.symlink_to(tiny_encoder)
     write_onnx(w.model)
     (w.model / "notes.txt").write_text("notes")
     for name, extra in (("one", ["--license", "MIT", "--description", "first"]), ("two", ["--description", "second"])):
@@ -119,7 +127,7 @@ BASE: dict[str, Arguments] = {
     "spec show": lambda w, out: [w.task__spec],
     "spec compare": lambda w, out: [w.task__spec, w.model__spec],
     "spaces": lambda w, out: [],
-    "space build": lambda w, out: [w.model, "-o", out],
+    "space build": lambda w, out: [w.encoder, "-o", out],
     "space install": lambda w, out: [w.space],
     "tour": lambda w, out: ["-o", out],
     "bench text": lambda w, out: ["--data", w.folder, "--out", out],
@@ -168,18 +176,36 @@ class Acts(Case):
 
 
 class Refuses(Case):
-    """A value that cannot be used is refused, and the reason has ``word``."""
+    """A value that cannot be used is refused, and the reason has ``word``; ``typed`` is another spelling of it."""
 
     def __init__(
-        self, *value: Any, code: int = 2, word: str = "", base: tuple[Any, ...] = (), without: tuple[str, ...] = ()
+        self,
+        *value: Any,
+        code: int = 2,
+        word: str = "",
+        base: tuple[Any, ...] = (),
+        without: tuple[str, ...] = (),
+        typed: str = "",
     ) -> None:
         self.value, self.code, self.word, self.base, self.without = value, code, word, base, without
+        self.typed = typed
 
     def check(self, w: World, command: str, option: str, place: Path, patch: pytest.MonkeyPatch) -> None:
-        more = [m(w, place) if callable(m) else m for m in (*self.base, option, *self.value)]
+        more = [m(w, place) if callable(m) else m for m in (*self.base, self.typed or option, *self.value)]
         ended = run(w, command, place / "out", *more, without=self.without)
         assert ended.code == self.code, ended.err
         assert self.word in ended.complaint
+
+
+class Allows(Case):
+    """Without it the command is refused; with it, it works."""
+
+    def __init__(self, *value: Any, base: tuple[Any, ...] = ()) -> None:
+        self.value, self.base = value, base
+
+    def check(self, w: World, command: str, option: str, place: Path, patch: pytest.MonkeyPatch) -> None:
+        assert run(w, command, place / "out", *self.base).code not in (0, 35, 70)
+        ok(run(w, command, place / "out", *self.base, option, *self.value))
 
 
 class _Recorded(Exception):
@@ -212,12 +238,12 @@ class Arrives(Case):
 class Prints(Case):
     """The library's work takes minutes; ``--json`` prints what it returns as one document."""
 
-    def __init__(self, target: str, returns: Any) -> None:
+    def __init__(self, target: str, returns: Callable[[World], Any]) -> None:
         self.target, self.returns = target, returns
 
     def check(self, w: World, command: str, option: str, place: Path, patch: pytest.MonkeyPatch) -> None:
         module, _, name = self.target.rpartition(".")
-        patch.setattr(importlib.import_module(module), name, lambda *_, **__: self.returns)
+        patch.setattr(importlib.import_module(module), name, lambda *_, **__: self.returns(w))
         assert isinstance(run(w, command, place / "out", option).json, dict)
 
 
@@ -231,9 +257,11 @@ class Elsewhere(Case):
         file, _, name = self.test.partition("::")
         source = (TESTS / file).read_text(encoding="utf-8")
         found = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and n.name == name)
-        typed = ast.get_source_segment(source, found) or ""
-        assert f'"{option}"' in typed, f"{self.test} does not type {option}"
-        assert f'"{command.split()[-1]}"' in typed, f"{self.test} does not type {command}"
+        first = min([found.lineno, *(d.lineno for d in found.decorator_list)])
+        typed = "\n".join(source.splitlines()[first - 1 : found.end_lineno])
+        spellings = next(both for c, both in spelled() if c == command and option in both)
+        assert any(f'"{o}"' in typed for o in spellings), f"{self.test} does not type {option}"
+        assert f'"{command}"' in typed or f'"{command.split()[-1]}"' in typed, f"{self.test} does not type {command}"
 
 
 # --- options that many commands have ---------------------------------------------------------------------------
@@ -245,6 +273,7 @@ GENERATE = "cli/test_generate.py::test_the_journey"
 BUILD = "learndock.spaces.authoring.author.build_space"
 CAUSAL = "learndock.spaces.authoring.author.build_causal_space"
 SERVE = "learndock.http.run.serve"
+NAMED = "cli/test_options.py::test_a_learnware_comes_from_the_named_dock"
 TUNED = "cli/test_models.py::test_finetune_shows_scores_before_and_after"
 ADD = "cli/test_service.py::test_add_many_private_and_vouch"
 
@@ -255,7 +284,7 @@ READING: dict[str, Case] = {
     "--image": Refuses("nosuch", code=3, word="nosuch"),
     "--label": Refuses("nosuch", code=3, word="nosuch"),
     "--separator": Refuses(";", code=3, word=";"),
-    "--quotes": Elsewhere("cli/test_options.py::test_quotes"),
+    "--quotes": Refuses(code=3, word="fields", typed="--no-quotes"),
     "--encoding": Refuses("utf-16", code=3, word="utf-16"),
     "--sheet": Refuses("First", code=2, word="sheet"),
 }
@@ -283,21 +312,22 @@ CASES: dict[str, dict[str, Case]] = {
         "--seed": Elsewhere("cli/test_options.py::test_the_seed_of_identify"),
     },
     "evaluate": {"--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
-                 "--map": Refuses("nosuch=x", code=2, word="nosuch")},
-    "predict": {"--out": Acts(lambda w, p: p / "answers.csv"),
+                 "--map": Refuses("nosuch=x", code=2, word="nosuch"), "--dock": Elsewhere(NAMED)},
+    "predict": {"--dock": Elsewhere(NAMED), "--out": Acts(lambda w, p: p / "answers.csv"),
                 "--force": Elsewhere("cli/test_models.py::test_predictions_never_replace_a_file_unless_forced")},
     "finetune": {
         "--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
         **{o: Elsewhere(TUNED) for o in ("--out", "--name", "--description", "--hold-out", "--space", "--seed")},
+        "--json": Elsewhere(TUNED),
+        "--dock": Elsewhere(NAMED),
     },
     "get": {"--out": Acts(lambda w, p: p / "other", without=("-o",))},
     "list": {"--format": Acts("gguf"), "--task-type": Acts("regression"), "--license": Acts("MIT"),
              "--base": Acts("a/b"), "--owner": Acts("two"), "--text": Acts("second"), "--sort": Acts("size"),
              "--limit": Acts("1")},
     "search": {"--sort": Acts("size"), "--limit": Acts("1")},
-    "generate": {"--max-tokens": Elsewhere(GENERATE)},
-    "merge": {"--out": Elsewhere(GENERATE), "--spec": Elsewhere(GENERATE), "--top": Elsewhere(GENERATE),
-              "--weight": Elsewhere(GENERATE)},
+    "generate": {o: Elsewhere(GENERATE) for o in ("--max-tokens", "--json")},
+    "merge": {o: Elsewhere(GENERATE) for o in ("--out", "--spec", "--top", "--weight", "--json")},
     "pack": {
         "--name": Refuses("plain", code=20, word="owner/name"),
         "--data": Refuses("nosuch.csv", code=3, word="nosuch.csv"),
@@ -305,14 +335,14 @@ CASES: dict[str, dict[str, Case]] = {
         "--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
         "--description": Acts("a sentence"), "--license": Acts("MIT"),
         "--base": Refuses("a/b", code=2, word="--base"),
-        "--map": Refuses("nosuch=negative", code=22, word="nosuch"),
-        "--in-order": Acts(),
-        "--scores": Acts("sigmoids"),
-        "--ignore": Acts("config.json"),
+        "--map": Refuses("nosuch=negative", code=2, word="nosuch"),
+        "--in-order": Allows(base=("--ignore", "config.json")),
+        "--scores": Refuses("vibes", word="logits"),
+        "--ignore": Acts("tokenizer_config.json"),
         "--space": Refuses("nosuch", code=10, word="nosuch"), "--recipe": Refuses("magic", code=2, word="magic"),
         "--full": Acts(), "--seed": Acts("7"),
     },
-    "add": {"--from": Elsewhere(ADD), "--vouch": Elsewhere(ADD), "--private": Elsewhere(ADD)},
+    "add": {"--dock": Elsewhere(ADD), "--from": Elsewhere(ADD), "--vouch": Elsewhere(ADD), "--private": Elsewhere(ADD)},
     "visibility": {"--private": Elsewhere(ACCOUNT), "--dock": Elsewhere(ACCOUNT), "--json": Elsewhere(ACCOUNT)},
     "login": {o: Elsewhere(ACCOUNT) for o in ("--link", "--token", "--scope", "--days", "--json")},
     "whoami": {"--dock": Elsewhere(ACCOUNT)},
@@ -343,7 +373,7 @@ CASES: dict[str, dict[str, Case]] = {
                    "--out": Refuses(lambda w, p: w.folder, word="is a folder"),
                    "--space": Refuses("nosuch", code=10, word="nosuch"),
                    "--recipe": Refuses("magic", word="magic"), "--full": Acts(), "--seed": Acts("7"),
-                   "--dock": Elsewhere("cli/test_options.py::test_a_learnware_comes_from_the_named_dock")},
+                   "--dock": Elsewhere(NAMED)},
     "space build": {
         "--out": Arrives(BUILD, lambda w, p: p / "there"), "--input": Refuses("speech", word="speech"),
         "--name": Arrives(BUILD, "mine"), "--rank": Arrives(BUILD, "4"), "--pooling": Arrives(BUILD, "cls"),
@@ -351,17 +381,24 @@ CASES: dict[str, dict[str, Case]] = {
         "--prompt-format": Arrives(CAUSAL, "plain", base=("--input", "generation")),
         "--adapted": Arrives(CAUSAL, "0.25", base=("--input", "generation")),
         "--seed": Arrives(BUILD, "7"), "--license": Arrives(BUILD, "MIT"),
-        "--json": Arrives(BUILD),
+        "--json": Prints(BUILD, lambda w: get_space(w.space)),
     },
     "tour": {"--out": Arrives("learndock.tour.journey.take_tour", lambda w, p: p / "there"),
              "--json": Arrives("learndock.tour.journey.take_tour")},
     **{c: {"--data": Arrives(f"learndock.bench.run.{f}", "elsewhere"),
            "--out": Arrives(f"learndock.bench.run.{f}", "elsewhere"),
-           "--quick": Arrives(f"learndock.bench.run.{f}"), "--seeds": Arrives(f"learndock.bench.run.{f}", "3"),
+           "--quick": Arrives(f"learndock.bench.run.{f}"), "--seeds": Arrives(f"learndock.bench.run.{f}", "17"),
            "--only": Arrives(f"learndock.bench.run.{f}", "graded"), "--space": Arrives(f"learndock.bench.run.{f}", "x"),
            **({} if c == "bench llm" else {"--short": Arrives(f"learndock.bench.run.{f}")}),
-           "--json": Prints(f"learndock.bench.run.{f}", {"experiments": {}})} for c, f in BENCH.items()},
+           "--json": Prints(f"learndock.bench.run.{f}", lambda _: {"experiments": {}})} for c, f in BENCH.items()},
 }  # fmt: skip
+
+
+def for_data(case: Case) -> Case:
+    """The same for ``identify``, which reads DATA where no spec is given."""
+    assert isinstance(case, Refuses)
+    base = (lambda w, _: w.data__csv, "--space", lambda w, _: w.space)
+    return Refuses(*case.value, code=case.code, word=case.word, base=base, without=("--spec",), typed=case.typed)
 
 
 def case_of(command: str, option: str) -> Case | None:
@@ -369,7 +406,7 @@ def case_of(command: str, option: str) -> Case | None:
     if found := CASES.get(command, {}).get(option):
         return found
     if command in READERS and option in READING:
-        return READING[option]
+        return for_data(READING[option]) if command == "identify" else READING[option]
     if option == "--json":
         return Acts()
     if option == "--dock":
@@ -397,21 +434,6 @@ def test_each_option_acts_or_refuses(
     case.check(world, command, option, tmp_path, monkeypatch)
 
 
-def test_quotes(world: World, tmp_path: Path) -> None:
-    """``--quotes`` of every command is that of the one reader: a text in quotes keeps them without it."""
-    for command in READERS:
-        base = [str(a) for a in BASE[command](world, tmp_path / "x")]
-        helped = learndock(*command.split(), "--help").out
-        assert "--no-quotes" in helped, f"{command} {base}"
-    shown = (
-        learndock("predict", world.one, world.data__csv).out,
-        learndock(*("predict", world.one, world.data__csv, "--no-quotes")).out,
-    )
-    assert '"' not in shown[0]
-    assert shown[1].count('"') == 10
-    assert learndock("predict", world.one, world.data__csv, "--quotes").out == shown[0]
-
-
 def test_the_seed_of_identify(world: World) -> None:
     given = ("identify", world.data__csv, "--space", world.space, "--dock", world.dock, "--json")
     one, same, other = (learndock(*given, *more).json for more in ((), ("--seed", "0"), ("--seed", "7")))
@@ -419,7 +441,11 @@ def test_the_seed_of_identify(world: World) -> None:
     assert one != other
 
 
-def test_a_learnware_comes_from_the_named_dock(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["evaluate", "predict", "finetune", "spec model"])
+def test_a_learnware_comes_from_the_named_dock(command: str, world: World, tmp_path: Path) -> None:
+    base = BASE[command](world, tmp_path / "x")
+    refused = learndock(*command.split(), "one/one", *base[1:], "--dock", tmp_path / "nosuch")
+    assert (refused.code, "nosuch" in refused.complaint) == (31, True)
     made = [tmp_path / "a.spec", tmp_path / "b.spec"]
     given = ("--data", world.data__csv, "--space", world.space)
     ok(learndock("spec", "model", world.one, *given, "-o", made[0]))
@@ -459,7 +485,7 @@ def test_each_setting_is_read_from_everywhere_and_refuses_what_cannot_be(name: s
     assert len({getattr(s, name) for s in loaded}) == 1
     assert getattr(loaded[0], name) != getattr(settings.Settings(), name)
     if bad is not None:
-        with pytest.raises(settings.UsageError, match=settings.flag(name)):
+        with pytest.raises(UsageError, match=settings.flag(name)):
             settings.load({name: bad}, environment={})
 
 

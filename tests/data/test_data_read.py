@@ -144,7 +144,8 @@ def test_any_text_comes_back_unchanged(tmp_path: Path, texts: list[str], suffix:
             writer = csv.writer(stream, delimiter="," if suffix == ".csv" else "\t")
             writer.writerows([["text", "n"], *([t, "1"] for t in texts)])
     # Trusted quotes: lines inside a text may look like rows, which is otherwise refused
-    assert read_examples(path, labels=False, quotes=True).inputs == texts
+    quotes = None if suffix == ".jsonl" else True
+    assert read_examples(path, labels=False, quotes=quotes).inputs == texts
 
 
 def test_csv_stays_text_and_byte_order_mark_and_old_line_ends_are_known(tmp_path: Path) -> None:

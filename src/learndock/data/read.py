@@ -105,7 +105,9 @@ def read_examples(
     if kind_of(table, schema, options) == "generation":
         return read_prompts(table, options, schema=schema, labels=labels, source=str(path), limit=limit, places=places)
     if labels is None:
-        labels = schema is None or like(table, options.label, []) is not None
+        # A column that is named must be there; the usual one may be missing
+        named = options.label != ReadOptions.label
+        labels = schema is None or named or like(table, options.label, []) is not None
     columns = find_columns(table, options, labels=labels)
     found = _read_rows(table, columns, limit)
     labelled = None if columns.label is None else _read_labels(table, columns.label, found, schema, places)

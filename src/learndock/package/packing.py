@@ -211,6 +211,10 @@ def _fill(work: Path, model_dir: Path, files: list[Path], order: _Order) -> Pack
 def _settle(found: Format, work: Path, order: _Order) -> tuple[Base | None, dict[str, Any], Columns | None]:
     """What the manifest must say so that the model answers elsewhere as it does here: its base, settings, columns."""
     settings = found.check(work, order.schema)
+    if order.base is not None and not isinstance(found, OnBase):
+        raise UsageError(
+            "--base names the model under an adapter", remedy=f"leave it out: this model's format is {found.name}"
+        )
     base = found.bind(work, order.base) if isinstance(found, OnBase) else None
     if base is not None:
         settings = {**settings, "base": base.model_dump()}
