@@ -66,15 +66,10 @@ def test_those_that_cannot_answer_rank_behind() -> None:
 
 
 def test_many_labels_are_shown_in_part() -> None:
-    from learndock.package.manifest import Manifest
-
     labels = [f"class {i}" for i in range(SHOWN + 7)]
-    task = {"type": "classification", "labels": labels, "descriptions": labels, "metric": "accuracy"}
-    manifest = Manifest(
-        name="a/b", description="", license=None, format="onnx", base=None, task=task, specs=(), files=()
-    )
-    answers = Answers.of(manifest)
-    assert (answers.classes, len(answers.labels)) == (SHOWN + 7, SHOWN)
+    answers = Answers.of({"type": "classification", "labels": labels})
+    assert (answers.classes, answers.labels) == (SHOWN + 7, tuple(labels[:SHOWN]))
+    assert Answers.of({"type": "regression", "labels": ["0", "5"]}) == Answers("regression", 0, ("0", "5"))
 
 
 def test_a_no_never_reads_higher_than_a_yes() -> None:

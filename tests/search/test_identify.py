@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,25 @@ def test_a_removed_learnware_is_not_found(place: Path, stock: dict[str, Spec]) -
     best = identify(dock, asked).matches[0].id
     dock.remove(best.split("@")[0])
     assert best not in [m.id for m in identify(dock, asked, top=100).matches]
+
+
+def test_the_walk_is_short(dock: LocalDock) -> None:
+    """From the dock's method to the innermost product: no more than eight calls deep."""
+    depth, deepest = 0, 0
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        nonlocal depth, deepest
+        if "/learndock/" in frame.f_code.co_filename:
+            depth += {"call": 1, "return": -1}.get(event, 0)
+            deepest = max(deepest, depth)
+
+    asked = replace(task(0), p_value=0.6)
+    sys.setprofile(watch)
+    try:
+        dock.identify(asked)
+    finally:
+        sys.setprofile(None)
+    assert 3 < deepest <= 8
 
 
 # --- how sure ------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from typing import Any
 
 from learndock.errors import UsageError
 from learndock.notebook import html_table, number
-from learndock.package.manifest import Manifest
 from learndock.spec.spec import Spec
 
 #: Matches that ``answerable`` may move: so many of the best are looked at, or ``top`` if that is more.
@@ -36,10 +35,10 @@ class Answers:
     labels: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Answers:
-        """Return what the manifest's task says."""
-        labels = tuple(str(label) for label in manifest.task.get("labels", ()))
-        kind = str(manifest.task.get("type", ""))
+    def of(cls, task: Mapping[str, Any]) -> Answers:
+        """Return what the task in a learnware's manifest says."""
+        labels = tuple(str(label) for label in task.get("labels", ()))
+        kind = str(task.get("type", ""))
         return cls(kind, len(labels) if kind == "classification" else 0, labels[:SHOWN])
 
 

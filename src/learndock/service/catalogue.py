@@ -93,7 +93,7 @@ class Catalogue:
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
             self._dock.refuse_other_space(spec, self.records(who))
-        return answerable(found, spec, top, lambda m: Answers.of(picture.records[m.name.casefold()].manifest))
+        return answerable(found, spec, top, lambda m: Answers.of(picture.records[m.name.casefold()].manifest.task))
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
         """Space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
