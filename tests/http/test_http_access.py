@@ -57,8 +57,8 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("GET", "/spaces"): "",
     ("GET", "/whoami"): "",
     ("GET", "/tokens"): "read",
-    ("POST", "/tokens"): "admin",
-    ("DELETE", "/tokens/{token}"): "admin",
+    ("POST", "/tokens"): "write",
+    ("DELETE", "/tokens/{token}"): "write",
     ("GET", "/users"): "operator",
     ("POST", "/users"): "operator",
     ("POST", "/users/{name}/invite"): "operator",
@@ -266,6 +266,25 @@ def test_a_revoked_token_is_nobody_at_once(site: Site) -> None:
     assert site.get(f"{API}/whoami", token=made["token"]).body["scope"] == "write"
     assert site.ask("DELETE", f"{API}/tokens/{made['id']}", token=ada).status == 204
     refused(site.get(f"{API}/whoami", token=made["token"]), 401)
+
+
+def test_a_token_makes_others_up_to_itself_and_none_that_outlives_it(site: Site) -> None:
+    writer = site.token("eve", "write")
+    (own,) = site.get(f"{API}/tokens", token=writer).body["tokens"]
+    made = site.post(f"{API}/tokens", {"name": "hub", "scope": "write", "days": 1000}, token=writer)
+    assert (made.status, made.body["scope"]) == (201, "write")
+    assert made.body["expires"] <= own["expires"]
+    short = site.post(f"{API}/tokens", {"name": "short", "scope": "read", "days": 1}, token=writer).body
+    assert short["expires"] < own["expires"]
+    refused(site.post(f"{API}/tokens", {"name": "more", "scope": "admin"}, token=writer), 403)
+    refused(site.post(f"{API}/tokens", {"name": "any", "scope": "read"}, token=short["token"]), 403)
+    boss = site.token("eve", "admin")
+    lasting = site.post(f"{API}/tokens", {"name": "lasting", "scope": "write", "days": 1000}, token=boss).body
+    assert lasting["expires"] > own["expires"]
+    mine = {t["scope"]: t["id"] for t in site.get(f"{API}/tokens", token=boss).body["tokens"]}
+    refused(site.ask("DELETE", f"{API}/tokens/{mine['admin']}", token=writer), 404)
+    refused(site.ask("DELETE", f"{API}/tokens/{made.body['id']}", token=short["token"]), 403)
+    assert site.ask("DELETE", f"{API}/tokens/{made.body['id']}", token=writer).status == 204
 
 
 def test_organisations_share_what_is_theirs(site: Site, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ ENTRIES = (
     Entry(OPERATORS, "rebuild", "operate:rebuild", "Rebuild the database from the files of a dock."),
     Entry(OPERATORS, "backup", "operate:backup", "Copy a dock while it is served."),
     Entry(OPERATORS, "restore", "operate:restore", "Restore a backup into a folder or into configured storage."),
+    Entry(OPERATORS, "operator-link", "operate:operator_link", "Let in the operator who has lost their token."),
     Entry(OPERATORS, "user", "people:users", "List, add, invite and remove users of a service."),
     Entry(OPERATORS, "organisation", "people:organisations", "Make organisations and set their members."),
     Entry(RESEARCHERS, "spec", "specs:app", "Make, show and compare specifications."),

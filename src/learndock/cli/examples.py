@@ -55,6 +55,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rebuild": ("rebuild --dock /srv/dock",),
     "backup": ("backup /backups/today --dock /srv/dock",),
     "restore": ("restore /backups/today --dock /srv/new-dock",),
+    "operator-link": ("operator-link --dock /srv/dock",),
     "user list": ("user list",),
     "user add": ("user add ada", "user add grace --operator"),
     "user invite": ("user invite ada",),

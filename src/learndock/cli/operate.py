@@ -103,6 +103,18 @@ def restore(
         show.say(f"{folder}: restored, {show.counted(count, 'blob')}")
 
 
+def operator_link(dock: options.Dock = None, config: options.Config = None, json: options.Json = False) -> None:
+    """Make a link for the operator of a service who has lost their token. Run it on the machine of the dock."""
+    from learndock.http.run import operator_link as make
+
+    command = make(options.folder_of(dock, "make an operator's link for"), config)
+    if json:
+        show.print_json({"command": command})
+        return
+    show.say("This command logs in as the operator. It works once and within an hour:")
+    show.say(f"    {command}")
+
+
 @contextlib.contextmanager
 def _server_extra() -> Iterator[None]:
     from learndock.errors import MissingExtra

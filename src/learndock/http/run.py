@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from learndock.errors import MissingExtra, UnsafeModel
+from learndock.errors import MissingExtra, UnsafeModel, UsageError
+from learndock.http.address import EVERY_ADDRESS, reachable
 from learndock.settings import FILE, load
 
 
@@ -34,13 +35,51 @@ def serve(folder: Path, flags: Mapping[str, Any], config: Path | None, *, say: C
         say(f"serving {service.folder} at {running.url}")
         link = service.people.first_link()
         if link is not None:
+            say(f"first start: within an hour, on your machine, {login_command(running.url, link)}")
+        if settings.host in EVERY_ADDRESS and not settings.public_url:
             say(
-                f"first start: within an hour, on your machine, learndock login {running.url}#link={link} --scope admin"
+                "it listens on every address of this machine; on other machines put the machine's name in place of "
+                "127.0.0.1, or set --public-url so that links name it"
             )
         look_for_rubbish_seldom()
         running.run()
     finally:
         service.close()
+
+
+def login_command(url: str, link: str) -> str:
+    """Return the command by which an operator logs in with a link."""
+    return f"learndock login '{url}#link={link}' --scope admin"
+
+
+def operator_link(folder: Path, config: Path | None) -> str:
+    """Make a link for the operator of the dock in ``folder``, also while it is served.
+
+    Returns the command that logs in with it.
+
+    For who lost the operator's token and runs the machine: what it takes is to write to the dock's database.
+
+    Raises:
+        MissingExtra: the extra ``server`` is not installed.
+        NotFound: there is no dock.
+        UsageError: the dock was never served.
+    """
+    settings = load({}, file=config or folder / FILE)
+    try:
+        from learndock.service.people import People
+        from learndock.service.service import open_database, open_home
+    except ImportError as error:
+        raise MissingExtra("is needed for this", remedy='pip install "learndock[server]"', about=error.name) from None
+    dock = open_home(settings, folder, create=False)
+    if not settings.database and not dock.storage.served:
+        raise UsageError("was never served, so it has no operator", remedy="start `learndock serve`", about=folder)
+    database = open_database(settings, dock)
+    try:
+        link = People(database, token_days=settings.token_days).first_link(again=True)
+    finally:
+        database.close()
+    assert link is not None
+    return login_command(settings.public_url.rstrip("/") or f"http://{reachable(settings.host)}:{settings.port}", link)
 
 
 def look_for_rubbish_seldom() -> None:

@@ -8,6 +8,7 @@ import time
 import uvicorn
 
 from learndock.errors import UsageError
+from learndock.http.address import reachable
 from learndock.http.app import create_app, with_middleware
 from learndock.http.protocol import protocol_with
 from learndock.service.service import Service
@@ -44,7 +45,7 @@ def start(service: Service) -> RunningServer:
     """Bind to the address of the settings.
 
     Raises:
-        UsageError: the address cannot be listened at.
+        UsageError: it is taken, or not an address of this machine.
     """
     settings = service.settings
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -56,11 +57,11 @@ def start(service: Service) -> RunningServer:
     except OSError as error:
         listening.close()
         raise UsageError(
-            f"{settings.host}:{settings.port}: cannot be listened at ({error.strerror})",
-            remedy="name another with --port",
+            f"cannot bind to this address ({error.strerror})",
+            remedy="name another with --port or --host",
+            about=f"{settings.host}:{settings.port}",
         ) from None
-    host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
-    url = settings.public_url.rstrip("/") or f"http://{host}:{listening.getsockname()[1]}"
+    url = settings.public_url.rstrip("/") or f"http://{reachable(settings.host)}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
         with_middleware(create_app(service)),
         log_config=None,

@@ -131,14 +131,22 @@ class People:
     # -- tokens -------------------------------------------------------------------------------------------
 
     def make_token(self, who: Principal, *, name: str, scope: Scope, days: float | None = None) -> Token:
-        """A new token of the same user; no token makes one that reaches further than itself.
+        """Make a token of the same user; no token makes one that reaches further than itself.
+
+        One whose scope is write makes tokens for other tools, which expire with it at the latest: a token that was
+        stolen cannot be prolonged. One whose scope is read makes none.
 
         Raises:
-            Forbidden: ``scope`` is more than that of the token that asks.
+            Forbidden: ``scope`` is more than that of the token that asks, which may be too little for any.
         """
+        who.need("write")
         who.need(scope)
         with self._database.write() as connection:
-            made = self._insert_token(connection, who.id, name, scope, self._days(days))
+            until = self._until(days)
+            if who.scope != "admin":
+                own = connection.execute(select(tokens.c.expires).where(tokens.c.id == who.token)).scalar_one()
+                until = min(until, own)
+            made = self._insert_token(connection, who.id, name, scope, until)
             note(connection, who, "token.make", f"{made.id} {scope}")
         return made
 
@@ -151,19 +159,26 @@ class People:
             return [Token(t.id, t.name, t.scope, t.created, t.expires) for t in found]
 
     def revoke_token(self, who: Principal, token: int) -> None:
-        """End a token of the same user, at once.
+        """Revoke a token of the same user, at once; it may reach no further than the one that asks.
 
         Raises:
+            Forbidden: the token that asks may only read.
             NotFound: the user has no such token.
         """
+        who.need("write")
+        within = SCOPES[: SCOPES.index(who.scope or "read") + 1]
+        mine = (tokens.c.id == token, tokens.c.owner == who.id, tokens.c.scope.in_(within))
         with self._database.write() as connection:
-            gone = connection.execute(delete(tokens).where(tokens.c.id == token, tokens.c.owner == who.id)).rowcount
+            gone = connection.execute(delete(tokens).where(*mine)).rowcount
             if not gone:
                 raise NotFound(f"you have no token {token}", remedy="`learndock token list` shows them")
             note(connection, who, "token.revoke", str(token))
 
-    def first_link(self) -> str | None:
-        """A secret that lets the operator in; None where one has a token. A new one ends those before."""
+    def first_link(self, *, again: bool = False) -> str | None:
+        """Make the secret that lets the operator in; None where one has a token, unless ``again``.
+
+        A new secret ends those before. ``again`` is for who runs the dock's machine and lost the token.
+        """
         with self._database.write() as connection:
             there = connection.execute(select(owners.c.id).where(owners.c.operator).order_by(owners.c.id)).scalars()
             operators = list(there)
@@ -172,12 +187,12 @@ class People:
                 .select_from(tokens)
                 .where(tokens.c.owner.in_(operators), tokens.c.once.is_(False), tokens.c.expires > time.time())
             ).scalar_one()
-            if known:
+            if known and not again:
                 return None
             operator = operators[0] if operators else self._insert_owner(connection, "admin", "user", operator=True)
             connection.execute(delete(tokens).where(tokens.c.owner == operator, tokens.c.once))
             return self._insert_token(
-                connection, operator, "first start", "admin", LINK_SECONDS / DAY, once=True
+                connection, operator, "first start", "admin", time.time() + LINK_SECONDS, once=True
             ).secret
 
     def invite(self, who: Principal, name: str) -> str:
@@ -190,7 +205,7 @@ class People:
         self._need_operator(who)
         with self._database.write() as connection:
             user = self._owner(connection, name, kind="user")
-            made = self._insert_token(connection, user.id, "invitation", "admin", LINK_SECONDS / DAY, once=True)
+            made = self._insert_token(connection, user.id, "invitation", "admin", time.time() + LINK_SECONDS, once=True)
             note(connection, who, "user.invite", user.name)
             assert made.secret is not None
             return made.secret
@@ -209,7 +224,7 @@ class People:
             ).scalar_one_or_none()
             if found is None:
                 raise Unauthorized("the link is unknown, used or older than an hour", remedy="ask for another")
-            made = self._insert_token(connection, found, name, scope, self._days(days))
+            made = self._insert_token(connection, found, name, scope, self._until(days))
             owner = connection.execute(select(owners.c.name).where(owners.c.id == found)).scalar_one()
             note(connection, Principal(name=owner, token=made.id), "token.exchange", str(made.id))
             return made
@@ -337,12 +352,13 @@ class People:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _days(self, days: float | None) -> float:
+    def _until(self, days: float | None) -> float:
+        """Return the time at which a token of so many days expires, by default of as many as the setting says."""
         if days is None:
-            return self._token_days
-        if not 0 < days <= 3650:
-            raise UsageError(f"{days} days: a token is good for more than 0 and at most 3650")
-        return days
+            days = self._token_days
+        elif not 0 < days <= 3650:
+            raise UsageError(f"a token cannot expire in {days} days", remedy="give a number above 0 and at most 3650")
+        return time.time() + days * DAY
 
     def _need_operator(self, who: Principal) -> None:
         who.need("admin")
@@ -378,12 +394,11 @@ class People:
         return int(made.scalar_one())
 
     def _insert_token(
-        self, connection: Connection, owner: int, name: str, scope: Scope, days: float, *, once: bool = False
+        self, connection: Connection, owner: int, name: str, scope: Scope, expires: float, *, once: bool = False
     ) -> Token:
         if scope not in SCOPES:
             raise UsageError(f'"{scope}" is no scope', remedy="a token may read, write or admin")
         secret, now = MARK + secrets.token_urlsafe(32), time.time()
-        expires = now + days * DAY
         made = connection.execute(
             insert(tokens)
             .values(owner=owner, hash=digest(secret), name=name, scope=scope, created=now, expires=expires, once=once)

@@ -23,7 +23,7 @@ from learndock.dock.storage import lookup as meant
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.export import Found, exported, missing_bytes
 from learndock.dock.storage.specs import checked_spec
-from learndock.errors import Corrupt, NotFound, PackageError, ServiceError
+from learndock.errors import Corrupt, Forbidden, NotFound, PackageError, ServiceError, Unauthorized
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest
 from learndock.search.answer import CANDIDATES, Identification, answerable, check_question
@@ -71,6 +71,7 @@ class RemoteDock:
             if progress is not None:
                 progress(min(done, total), total)
 
+        self._need_owner(manifest.name)
         for file in manifest.files:
             upload(self.session, admitted.folder / file.path, file, count)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
@@ -78,6 +79,31 @@ class RemoteDock:
         if not isinstance(found, dict) or found.get("id") != manifest.id:
             raise ServiceError("says that it published something else", remedy="do not trust this dock", about=self.url)
         return Record(manifest.name, manifest.digest, manifest, _number(found.get("sequence"), self.url))
+
+    def _need_owner(self, name: str) -> None:
+        """Check that you may publish under ``name``, before its bytes are sent.
+
+        Raises:
+            Unauthorized: you are not logged in.
+            Forbidden: the owner is neither you nor an organisation of yours, or your token may only read.
+        """
+        who = self.session.json("GET", "/whoami")
+        try:
+            known, scope = who["known"], who["scope"]
+            owners = [str(who["name"]), *(str(o["name"]) for o in who["organisations"])]
+        except (KeyError, TypeError):
+            raise self._strange() from None
+        if not known:
+            raise Unauthorized("publishing needs a token", remedy="get one with `learndock login`", about=self.url)
+        if scope == "read":
+            raise Forbidden("this token may read, publishing needs write", remedy="log in with --scope write")
+        owner = name.partition("/")[0]
+        if owner.casefold() not in [o.casefold() for o in owners]:
+            raise Forbidden(
+                f"its owner is {owner}, and you are {owners[0]}",
+                remedy=f"pack it as {owners[0]}/{name.partition('/')[2]}, or as one of your organisations",
+                about=name,
+            )
 
     def records(self) -> list[Record]:
         """See ``Dock.records``."""

@@ -82,11 +82,14 @@ def object_errors(what: str) -> Iterator[None]:
     except (BaseError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        text = " ".join(str(error).split())
+        # What follows is the library's own structures, for those who debug it.
+        text = " ".join(str(error).partition("Debug source:")[0].split())
         if re.search(r"\b507\b|QuotaExceeded|InsufficientStorage|no space|EntityTooLarge", text, re.IGNORECASE):
             raise StorageFull("the object store has no room", remedy="free some and try again", about=what) from None
         raise DockError(
-            f"the object store did not do this ({text[:200]})", remedy="try again in a moment", about=what
+            f"the object store did not answer as it should ({text[:400]})",
+            remedy="check the settings objects, objects_endpoint, objects_key and objects_secret, or try again",
+            about=what,
         ) from None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from learndock.http.principal import Admin, Anyone, Reader, ServiceOf
+from learndock.http.principal import Admin, Anyone, Reader, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Owner
 from learndock.http.schemas import FAILURES, BaseSchema, TokenSchema
@@ -163,14 +163,14 @@ def list_tokens(who: Reader, service: ServiceOf) -> Tokens:
 
 
 @router.post("/tokens", status_code=201)
-def make_token(asked: TokenRequest, who: Admin, service: ServiceOf) -> TokenSchema:
-    """A new token of yours."""
+def make_token(asked: TokenRequest, who: Writer, service: ServiceOf) -> TokenSchema:
+    """Make a token of yours, up to the scope of the one that asks; with scope write, until that one expires."""
     return TokenSchema.of(service.people.make_token(who, name=asked.name, scope=asked.scope, days=asked.days))
 
 
 @router.delete("/tokens/{token}", status_code=204)
-def revoke_token(token: Annotated[int, Path(ge=1, le=1 << 62)], who: Admin, service: ServiceOf) -> None:
-    """End a token of yours, at once."""
+def revoke_token(token: Annotated[int, Path(ge=1, le=1 << 62)], who: Writer, service: ServiceOf) -> None:
+    """Revoke a token of yours, at once; its scope is at most that of the one that asks."""
     service.people.revoke_token(who, token)
 
 
