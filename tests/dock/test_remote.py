@@ -23,6 +23,7 @@ from learndock.dock.remote.dock import RemoteDock
 from learndock.errors import (
     Conflict,
     Corrupt,
+    Forbidden,
     LearndockError,
     NotFound,
     QuotaExceeded,
@@ -127,9 +128,15 @@ def test_added_shown_and_removed(site: Site, tmp_path: Path) -> None:
     assert bob.get_record("bob/mine") == record == bob.add(folder)
     with pytest.raises(Conflict):
         bob.add(make_learnware(tmp_path / "other", "bob/mine", seed=1))
-    for token, kind in ((None, Unauthorized), (site.token("eve"), NotFound)):
+    sent = str(sorted(site.service.uploads.folder.rglob("*"))), len(list(site.service.storage.blobs.digests()))
+    for user, kind in (("", Unauthorized), ("eve", Forbidden)):
+        token = site.token(user) if user else None
         with pytest.raises(kind):
-            opened(site.url, token).add(make_learnware(tmp_path / str(token)[:8], "bob/theirs"))
+            opened(site.url, token).add(make_learnware(tmp_path / f"{user}-theirs", "bob/theirs"))
+    with pytest.raises(Forbidden, match="write"):
+        opened(site.url, site.token("bob", "read")).add(make_learnware(tmp_path / "read", "bob/read"))
+    after = str(sorted(site.service.uploads.folder.rglob("*"))), len(list(site.service.storage.blobs.digests()))
+    assert after == sent, "the owner is checked before any byte is sent"
     assert bob.remove("bob/mine").id == record.id
     with pytest.raises(NotFound):
         bob.get_record("bob/mine")

@@ -11,16 +11,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from learndock.cli.app import app
+from learndock.dock import open_dock
 from learndock.dock.remote import credentials
 from learndock.dock.remote.session import Session
-from learndock.errors import Forbidden, Unauthorized, Unavailable, UsageError
+from learndock.errors import Forbidden, NotFound, Unauthorized, Unavailable, UsageError
 from tests.support.docking import make_learnware
 
 #: What could run a stranger's code, or is too heavy for a server.
@@ -101,7 +103,7 @@ def test_it_starts_quickly_lets_the_operator_in_and_stops_in_order(
     run = CliRunner().invoke
     with running(tmp_path / "dock") as server:
         assert server.process.stderr is not None
-        link = re.search(r"http://\S+#link=\S+", server.process.stderr.readline())
+        link = re.search(r"http://[^\s']+#link=[^\s']+", server.process.stderr.readline())
         assert link
         assert json.loads(server.answer("/api/v1/health"))["status"] == "ok"
         work = [server.seconds()]
@@ -120,20 +122,20 @@ def test_it_starts_quickly_lets_the_operator_in_and_stops_in_order(
         assert [u["name"] for u in session.json("GET", "/users")["owners"]] == ["admin"]
         monkeypatch.setenv("LEARNDOCK_DOCK", server.url)
 
-        def command(*words: str) -> object:
+        def command(*words: str) -> Any:
             done = run(app, [*words, "--json"], catch_exceptions=False, standalone_mode=False)
             return json.loads(done.output)
 
         invited = command("user", "add", "ada")
         assert isinstance(invited, dict)
-        assert command("user", "quota", "ada", "5000000")["quota"] == 5_000_000  # type: ignore[index]
+        assert command("user", "quota", "ada", "5000000")["quota"] == 5_000_000
         assert command("organisation", "make", "lab")["kind"] == "organisation"  # type: ignore[index]
         command("organisation", "member", "lab", "ada")
-        assert [m["role"] for m in command("organisation", "members", "lab")] == ["member", "admin"]  # type: ignore[attr-defined]
-        assert [u["name"] for u in command("user", "list")] == ["ada", "admin", "lab"]  # type: ignore[attr-defined]
+        assert [m["role"] for m in command("organisation", "members", "lab")["members"]] == ["member", "admin"]
+        assert [u["name"] for u in command("user", "list")["users"]] == ["ada", "admin", "lab"]
         made = command("token", "make", "short", "--scope", "read", "--days", "1")
         command("token", "revoke", str(made["id"]))  # type: ignore[index]
-        assert len(command("token", "list")) == 1  # type: ignore[arg-type]
+        assert len(command("token", "list")["tokens"]) == 1
         assert command("user", "invite", "ada")["user"] == "ada"  # type: ignore[index]
         command("organisation", "member", "lab", "ada", "--role", "none")
         command("user", "remove", "ada")
@@ -156,6 +158,77 @@ def test_it_starts_quickly_lets_the_operator_in_and_stops_in_order(
         assert least < 2.0 or least < 4 * yardstick(), "seconds of this machine's work until it answers"
         again.process.send_signal(signal.SIGTERM)
         assert "link=" not in again.process.communicate(timeout=30)[1], "there is an operator already"
+
+
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, who: str) -> Callable[..., Any]:
+    """What a person types on a machine of their own: words in, JSON out."""
+
+    def command(*words: str) -> Any:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / who))
+        done = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False, standalone_mode=False)
+        return json.loads(done.output)
+
+    return command
+
+
+def test_the_commands_of_the_service_page_lead_to_a_token_for_the_hubs_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/service.md: an invitation, a login without options, and a token that `hf` may write with."""
+    monkeypatch.delenv("LEARNDOCK_TOKEN", raising=False)
+    admin, ada = (commands(monkeypatch, tmp_path, who) for who in ("admin", "ada"))
+    with running(tmp_path / "dock") as server:
+        assert server.process.stderr is not None
+        link = re.search(r"http://[^\s']+#link=[^\s']+", server.process.stderr.readline())
+        assert link
+        server.answer("/api/v1/health")
+        monkeypatch.setenv("LEARNDOCK_DOCK", server.url)
+        admin("login", link[0], "--scope", "admin")
+        invited = admin("user", "add", "ada")["link"]
+        assert ada("login", invited)["scope"] == "write"
+        token = ada("token", "make", "hub", "--scope", "write")["token"]
+        request = urllib.request.Request(
+            f"{server.url}/api/repos/create",
+            data=json.dumps({"name": "tumours", "private": True}).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.loads(answer.read())["name"] == "ada/tumours"
+
+
+def test_an_operator_who_lost_the_token_is_let_in_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By who may write to the dock's folder, while the service runs; the links before are worth nothing then."""
+    monkeypatch.delenv("LEARNDOCK_TOKEN", raising=False)
+    admin = commands(monkeypatch, tmp_path, "admin")
+    with pytest.raises(NotFound):
+        admin("operator-link", "--dock", str(tmp_path / "dock"))
+    with running(tmp_path / "dock") as server:
+        assert server.process.stderr is not None
+        first = re.search(r"http://[^\s']+#link=[^\s']+", server.process.stderr.readline())
+        assert first
+        server.answer("/api/v1/health")
+        admin("login", first[0], "--scope", "admin")
+        unused, used = (admin("operator-link", "--dock", str(tmp_path / "dock"))["command"] for _ in range(2))
+        secrets = [re.search(r"#link=([^']+)'", c)[1] for c in (unused, used)]  # type: ignore[index]
+        with pytest.raises(Unauthorized):
+            admin("login", server.url, "--link", secrets[0])
+        assert admin("login", server.url, "--link", secrets[1], "--scope", "admin")["name"] == "admin"
+    (tmp_path / "plain").mkdir()
+    open_dock(tmp_path / "plain" / "dock")
+    with pytest.raises(UsageError, match="never served"):
+        admin("operator-link", "--dock", str(tmp_path / "plain" / "dock"))
+    with pytest.raises(UsageError, match="machine that has the dock"):
+        admin("operator-link", "--dock", "http://127.0.0.1:7080")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_links_name_an_address_that_can_be_reached(tmp_path: Path, host: str) -> None:
+    with running(tmp_path / "dock", "--host", host) as server:
+        assert server.process.stderr is not None
+        assert re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]):\d+", server.url)
+        assert json.loads(server.answer("/api/v1/health"))["status"] == "ok"
+        assert f"'{server.url}#link=" in server.process.stderr.readline()
+        assert "--public-url" in server.process.stderr.readline()
 
 
 def test_the_server_loads_nothing_that_could_run_code(tmp_path: Path) -> None:
