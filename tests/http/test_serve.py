@@ -129,17 +129,17 @@ def test_it_starts_quickly_lets_the_operator_in_and_stops_in_order(
         invited = command("user", "add", "ada")
         assert isinstance(invited, dict)
         assert command("user", "quota", "ada", "5000000")["quota"] == 5_000_000
-        assert command("organisation", "make", "lab")["kind"] == "organisation"  # type: ignore[index]
+        assert command("organisation", "make", "lab")["kind"] == "organisation"
         command("organisation", "member", "lab", "ada")
         assert [m["role"] for m in command("organisation", "members", "lab")["members"]] == ["member", "admin"]
         assert [u["name"] for u in command("user", "list")["users"]] == ["ada", "admin", "lab"]
         made = command("token", "make", "short", "--scope", "read", "--days", "1")
-        command("token", "revoke", str(made["id"]))  # type: ignore[index]
+        command("token", "revoke", str(made["id"]))
         assert len(command("token", "list")["tokens"]) == 1
-        assert command("user", "invite", "ada")["user"] == "ada"  # type: ignore[index]
+        assert command("user", "invite", "ada")["user"] == "ada"
         command("organisation", "member", "lab", "ada", "--role", "none")
         command("user", "remove", "ada")
-        with pytest.raises(UsageError, match="a folder has no people"):
+        with pytest.raises(UsageError, match="a dock in a folder has no users"):
             run(app, ["user", "list", "--dock", str(tmp_path)], catch_exceptions=False, standalone_mode=False)
         weak = session.json("POST", "/tokens", {"name": "weak", "scope": "read"})["token"]
         with pytest.raises(Forbidden):
