@@ -204,6 +204,11 @@ MODELS: dict[str, tuple[str, Tokens, dict[str, Any]]] = {
                             "n_head": 2, "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0}),
     "gpt2, no padding": ("gpt2", bytes_(name="GPT2Tokenizer", roberta=False), {"n_embd": 16, "n_layer": 1,
                          "n_head": 2, "pad_token_id": None, "eos_token_id": 0, "bos_token_id": 0}),
+    "gpt2, types by name": (
+        "gpt2",
+        bytes_(name="GPT2Tokenizer", roberta=False, model_input_names=["input_ids", "token_type_ids"]),
+        {"n_embd": 16, "n_layer": 1, "n_head": 2, "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0},
+    ),
     "gpt2, space before": ("gpt2", bytes_(name="GPT2Tokenizer", roberta=False, add_prefix_space=True), {"n_embd": 16,
                            "n_layer": 1, "n_head": 2, "pad_token_id": None, "eos_token_id": 0, "bos_token_id": 0}),
     "llama": ("llama", bert(), {"num_key_value_heads": 2, "pad_token_id": None, "eos_token_id": 3, "bos_token_id": 2}),

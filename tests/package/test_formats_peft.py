@@ -18,6 +18,7 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
 from learndock.files import sha256_file
 from learndock.package.formats import peft as module
+from learndock.package.formats._loading import quiet
 from learndock.package.formats.peft import PeftFormat
 from learndock.package.formats.registry import OnBase, detect
 from learndock.package.safety import check_files
@@ -254,3 +255,98 @@ def test_a_tuned_adapter_names_its_base_and_no_path(folder: Path, tmp_path: Path
     ]  # fmt: skip
     assert str(tmp_path) not in (tmp_path / "a" / "adapter_config.json").read_text()
     assert FORMAT.bind(tmp_path / "a", None).model_dump() == settings["base"]
+
+
+# --- adapters as trainers save them --------------------------------------------------------------------------
+
+
+def answers_of_peft(base: Path, adapter: Path, inputs: Any) -> np.ndarray:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    network = PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base), adapter).eval()
+    with torch.inference_mode():
+        logits = torch.cat([network(**tokenizer(text, return_tensors="pt")).logits for text in inputs])
+    return torch.softmax(logits.double(), -1).numpy()
+
+
+def say(folder: Path, **said: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+
+
+NUMBERS = "|".join(str(n) for n in range(100))
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "query and value": {},
+    "embeddings": {"target_modules": ["word_embeddings", "query"]},
+    "embeddings alone": {"target_modules": ["word_embeddings"]},
+    "all biases": {"bias": "all"},
+    "biases of the adapted": {"bias": "lora_only"},
+    "all linear": {"target_modules": "all-linear"},
+    "a pattern": {"target_modules": r".*layer\.[01]\.attention\.self\.(query|key)"},
+    "a long pattern": {"target_modules": rf"bert\.encoder\.layer\.(?:{NUMBERS})\.attention\.self\.(?:query|value)"},
+    "some layers": {"target_modules": ["query"], "layers_to_transform": [1], "layers_pattern": "layer"},
+    "without some": {"target_modules": ["query", "value"], "exclude_modules": ["value"]},
+    "rank by layer": {"rank_pattern": {"query": 2}, "alpha_pattern": {"query": 3}},
+    "rank-stabilised": {"use_rslora": True},
+    "magnitudes": {"use_dora": True},
+    "more layers saved": {"modules_to_save": ["pooler"]},
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapters_as_peft_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEARNDOCK_BASES", str(tmp_path / "bases"))
+    base = models.write_bert(tmp_path / "bases" / "bert")
+    adapter = models.write_adapter(tmp_path / "adapter", base, **ADAPTERS[name])
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    random = np.random.default_rng(0)
+    for key, value in tensors.items():
+        if "lora_embedding_A" in key:  # which begins with zeros, as B elsewhere
+            tensors[key] = random.normal(size=value.shape).astype(np.float32)
+    save_file(tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    inputs = models.texts(8)[0]
+    expected = answers_of_peft(base, adapter, inputs)
+    settings = {**FORMAT.check(adapter, models.SENTIMENT), "base": FORMAT.bind(adapter, str(base)).model_dump()}
+    settings = FORMAT.settle(adapter, models.SENTIMENT, settings, inputs)
+    np.testing.assert_allclose(FORMAT.load(adapter, models.SENTIMENT, settings).predict(inputs), expected, atol=1e-5)
+
+
+def test_marks_of_a_trainer(folder: Path) -> None:
+    library = "transformers.models.bert.modeling_bert"
+    named = {"base_model_class": "BertForSequenceClassification", "parent_library": library}
+    say(folder, auto_mapping={**named, "unsloth_fixed": True})
+    FORMAT.check(folder, models.SENTIMENT)
+    for wrong in ({"parent_library": "os"}, {"more": "os.path"}, {"more": ["x"]}, {"base_model_class": "a.b"}):
+        say(folder, auto_mapping={**named, **wrong})
+        with pytest.raises(UnsafeModel, match="auto_mapping"):
+            FORMAT.check(folder, models.SENTIMENT)
+
+
+@pytest.mark.parametrize("way", ["pissa", "pissa_niter_4", "olora", "loftq", "corda"])
+def test_an_adapter_of_a_base_that_was_changed(way: str, folder: Path) -> None:
+    say(folder, init_lora_weights=way)
+    with pytest.raises(ModelError, match=r"a base that was changed.*path_initial_model_for_weight_conversion"):
+        FORMAT.check(folder, models.SENTIMENT)
+
+
+def test_an_adapter_on_layers_stored_the_other_way_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPT-2's ``Conv1D`` keeps its weights as (in, out)."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    monkeypatch.setenv("LEARNDOCK_BASES", str(tmp_path / "bases"))
+    base = tmp_path / "bases" / "gpt2"
+    words = models.write_tokenizer(base)
+    config = GPT2Config(
+        vocab_size=words, n_embd=16, n_layer=1, n_head=2, pad_token_id=0, id2label={0: "negative", 1: "positive"},
+        label2id={"negative": 0, "positive": 1}, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    with quiet():
+        GPT2ForSequenceClassification(config).save_pretrained(base)
+    adapter = models.write_adapter(tmp_path / "a", base, target_modules=["c_attn"])
+    inputs = models.texts(6)[0]
+    expected = answers_of_peft(base, adapter, inputs)
+    settings = {"base": FORMAT.bind(adapter, str(base)).model_dump()}
+    found = FORMAT.load(adapter, models.SENTIMENT, settings).predict(inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -21,6 +21,7 @@ from skops.io import dump, get_untrusted_types
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import MissingExtra, ModelError, UnsafeModel
+from learndock.package.columns import label_key
 from learndock.package.formats.registry import detect
 from learndock.package.formats.sklearn import SklearnFormat
 from learndock.package.skops_file import TRUSTED
@@ -202,3 +203,49 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert FORMAT.check(tmp_path, models.SENTIMENT) == {}
     with pytest.raises(MissingExtra, match=r"pip install \"learndock\[sklearn\]\""):
         FORMAT.load(tmp_path, models.SENTIMENT, {})
+
+
+# --- models as people save them ------------------------------------------------------------------------------
+
+
+def test_a_vocabulary_of_numpy_integers(tmp_path: Path) -> None:
+    """With ``max_features`` scikit-learn keeps one NumPy integer per word, and skops one member per integer."""
+    rows = [f"{t} w{i} v{i}" for i, t in enumerate(models.texts(1_200)[0])]
+    labels = np.array(models.SENTIMENT.labels)[np.arange(1_200) % 2]
+    pipeline = make_pipeline(TfidfVectorizer(max_features=2_000), LogisticRegression()).fit(rows, labels)
+    assert isinstance(next(iter(pipeline[0].vocabulary_.values())), np.integer)
+    models.write_sklearn(tmp_path, pipeline)
+    found = load(tmp_path).predict(rows[:50])
+    np.testing.assert_allclose(found, pipeline.predict_proba(rows[:50]), atol=1e-9)
+
+
+def test_a_search_is_refused_for_what_it_found(tmp_path: Path) -> None:
+    from sklearn.model_selection import GridSearchCV
+
+    inputs, targets = models.texts(40)
+    search = GridSearchCV(make_pipeline(TfidfVectorizer(), LogisticRegression()), {"logisticregression__C": [1, 10]})
+    search.fit(inputs, np.array(models.SENTIMENT.labels)[targets])
+    models.write_sklearn(tmp_path / "s", search)
+    with pytest.raises(UnsafeModel, match=r"search\.best_estimator_, and not the search"):
+        load(tmp_path / "s")
+    models.write_sklearn(tmp_path / "b", search.best_estimator_)
+    np.testing.assert_allclose(load(tmp_path / "b").predict(inputs), search.predict_proba(inputs), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        ([False, True], ["true", "false"]),
+        ([0.0, 1.0], ["1", "0"]),
+        ([-1, 1], ["1", "-1"]),
+        (["Pos ", "neg"], ["NEG", "pos"]),
+    ],
+)
+def test_classes_of_any_type_go_by_name(classes: list[Any], labels: list[str], tmp_path: Path) -> None:
+    inputs, targets = models.texts(60)
+    wanted = np.array(classes)[targets]
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(inputs, wanted)
+    models.write_sklearn(tmp_path, pipeline)
+    found = load(tmp_path, Schema("classification", tuple(labels), tuple(labels), "accuracy")).predict(inputs)
+    order = [[label_key(str(c)) for c in pipeline.classes_.tolist()].index(label_key(label)) for label in labels]
+    np.testing.assert_allclose(found, pipeline.predict_proba(inputs)[:, order], atol=1e-9)

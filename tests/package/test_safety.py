@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from learndock.errors import LearndockError, ModelError, PackageError, UnsafeModel
+from learndock.package import skops_file
 from learndock.package.onnx_file import read_onnx
 from learndock.package.safety import REFUSED_KEYS, check_files
 from learndock.package.skops_file import check_skops
@@ -337,7 +338,7 @@ def test_letters_that_do_not_exist(skops: Path) -> None:
         ([("../../evil.npy", b"x")], "evil.npy"),
         ([("payload.pkl", b"x")], "payload.pkl"),
         ([("1.npz", b"x")], "sparse matrix"),
-        ([(f"{i}0.npy", b"x") for i in range(1_001)], "members"),
+        ([(f"{i}0.npy", b"x") for i in range(100_001)], "members, at most 100,000 are allowed; make the numbers"),
         ([("77.npy", b"\x00" * (64 << 20))], "unpacks to"),
     ],
 )
@@ -477,3 +478,41 @@ def test_mutants_end_in_our_errors_or_pass(seed: int, sound: Path, tmp_path: Pat
         path.write_bytes(_mutant(source.read_bytes(), seed))
         with contextlib.suppress(UnsafeModel, ModelError):
             check(path)
+
+
+def test_a_skops_file_that_passed_is_not_walked_again(skops: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its content: another file of the same name and size is looked at."""
+    check_skops(skops)
+    walked: list[str] = []
+    monkeypatch.setattr(skops_file, "_check_archive", lambda _, where, size: walked.append(where))
+    check_skops(skops)
+    check_skops(Path(shutil.copy(skops, skops.with_name("again.skops"))))
+    assert walked == []
+    skops.write_bytes(skops.read_bytes() + b"x")
+    check_skops(skops)
+    assert walked == [skops.name]
+
+
+def test_all_unfit_files_are_named_at_once(tmp_path: Path) -> None:
+    """The folder of a Trainer: six files beside the model."""
+    models.write_onnx(tmp_path / "m")
+    unfit = (
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "training_args.bin",
+        ".gitattributes",
+        "checkpoint-5/x.py",
+    )
+    for name in unfit:
+        (tmp_path / "m" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "m" / name).write_bytes(b"x")
+    with pytest.raises(UnsafeModel) as caught:
+        check_files(tmp_path / "m")
+    for words in (*unfit, "6 files cannot be part of a learnware", "--ignore"):
+        assert words in str(caught.value)
+    ignore = ("*.pt", "*.pth", "training_args.bin", ".git*", "checkpoint-*/")
+    found = check_files(tmp_path / "m", ignore=ignore)
+    assert [p.as_posix() for p in found] == ["config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json"]
+    with pytest.raises(UnsafeModel, match=r"rng_state\.pth: "):
+        check_files(tmp_path / "m", ignore=[i for i in ignore if i != "*.pth"])

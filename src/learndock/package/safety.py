@@ -75,6 +75,9 @@ REFUSED_KEYS: dict[str, str] = {
 _REFUSED_NAMES = {
     "chat_template.json": "a chat template is code and is never rendered; remove it",
     "adapter_model.bin": _PICKLE,
+    "model_head.pkl": "the head of a SetFit model is a pickle; export body and head together to ONNX as model.onnx, "
+    "or, where the body is the helper of a space, save the head with skops.io.dump(model.model_head, 'model.skops') "
+    "and the name of the space in features.json",
 }
 #: Keys whose dotted value sentence-transformers imports -> what it may begin with.
 _IMPORTED = {"type": "sentence_transformers.", "activation_function": "torch.nn."}
@@ -306,10 +309,15 @@ def check_settings(value: Any, *, where: str) -> None:
 
 def _of_transformers(found: Any) -> bool:
     """Whether PEFT's ``auto_mapping`` names a model of transformers itself: so it says where there is no task type."""
-    if not isinstance(found, dict) or set(found) != {"base_model_class", "parent_library"}:
+    if not isinstance(found, dict) or not {"base_model_class", "parent_library"} <= set(found):
         return False
-    library = found["parent_library"]
-    return isinstance(library, str) and _LIBRARY_MODEL.fullmatch(library) is not None
+    # Trainers add marks of their own: flags and numbers name nothing
+    rest = [v for k, v in found.items() if k not in ("base_model_class", "parent_library")]
+    if not all(v is None or isinstance(v, bool | int | float) for v in rest):
+        return False
+    library, name = found["parent_library"], found["base_model_class"]
+    named = isinstance(name, str) and name.isidentifier()
+    return named and isinstance(library, str) and _LIBRARY_MODEL.fullmatch(library) is not None
 
 
 def _check_shards(folder: Path, path: Path, *, complete: bool) -> None:

@@ -12,6 +12,9 @@ not needed to turn texts into predictions.
 
 from __future__ import annotations
 
+import collections
+import hashlib
+import io
 import re
 import sys
 import zipfile
@@ -25,7 +28,8 @@ from learndock.errors import ModelError, UnsafeModel
 from learndock.package.json_file import MIB, parse_json
 
 SCHEMA = "schema.json"
-MAX_MEMBERS = 1_000
+#: Vocabularies of NumPy integers are one small member per word; what they unpack to is limited below.
+MAX_MEMBERS = 100_000
 MAX_TOTAL = 512 * MIB
 MAX_SCHEMA = 64 * MIB
 MAX_RATIO = 200
@@ -157,27 +161,59 @@ def check_skops(path: Path) -> None:
         UnsafeModel: it holds what could run code or exhaust the machine; names member or class.
         ModelError: it is damaged.
     """
-    where = path.name
     try:
         with path.open("rb") as stream:
-            if stream.read(4) != b"PK\x03\x04":
-                raise ModelError("not a skops file", remedy="save the pipeline with skops.io.dump", about=where)
-            stream.seek(0)
-            with zipfile.ZipFile(stream) as archive:
-                _check_archive(archive, path)
+            _check_once(stream, path.name)
+    except OSError as error:
+        raise _damaged(path.name, error) from None
+
+
+def check_source(source: bytes, *, where: str) -> None:
+    """Check the bytes of a skops file, as ``check_skops`` does."""
+    _check_once(io.BytesIO(source), where)
+
+
+#: SHA-256 of the contents that passed last: one pack and one load look at the same file several times.
+_passed: collections.OrderedDict[str, None] = collections.OrderedDict()
+_REMEMBERED = 16
+
+
+def _check_once(stream: IO[bytes], where: str) -> None:
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    if digest in _passed:
+        return
+    stream.seek(0)
+    if stream.read(4) != b"PK\x03\x04":
+        raise ModelError("not a skops file", remedy="save the pipeline with skops.io.dump", about=where)
+    size = stream.seek(0, io.SEEK_END)
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            _check_archive(archive, where, size)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-        raise ModelError(f"a damaged skops file ({error})", remedy="save it again", about=where) from None
+        raise _damaged(where, error) from None
+    _passed[digest] = None
+    while len(_passed) > _REMEMBERED:
+        _passed.popitem(last=False)
 
 
-def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
-    where, members = path.name, archive.infolist()
+def _damaged(where: str, error: Exception) -> ModelError:
+    return ModelError(f"a damaged skops file ({error})", remedy="save it again", about=where)
+
+
+def _check_archive(archive: zipfile.ZipFile, where: str, size: int) -> None:
+    members = archive.infolist()
     names = [m.filename for m in members]
     if len(members) > MAX_MEMBERS:
-        raise UnsafeModel(f"{len(members)} members, at most {MAX_MEMBERS} are allowed", about=where)
+        raise UnsafeModel(
+            f"{len(members):,} members, at most {MAX_MEMBERS:,} are allowed",
+            remedy="make the numbers of its vocabulary Python's own: "
+            "v.vocabulary_ = {k: int(n) for k, n in v.vocabulary_.items()}",
+            about=where,
+        )
     if len(set(names)) != len(names):
         raise UnsafeModel("two members have the same name", remedy="save it again with skops.io.dump", about=where)
     total = sum(m.file_size for m in members)
-    if total > MAX_TOTAL or total > MAX_RATIO * max(path.stat().st_size, 1):
+    if total > MAX_TOTAL or total > MAX_RATIO * max(size, 1):
         raise UnsafeModel(f"unpacks to {total} bytes, more than a model of this size may", about=where)
     for member in members:
         _check_member(member, where)
@@ -268,8 +304,14 @@ def _check_tree(tree: Any, where: str, names: frozenset[str]) -> None:
     if refused:
         some = ", ".join(sorted(refused)[:5])
         raise UnsafeModel(
-            f"holds types that are not on the list of safe ones: {some}", remedy=f"{_REMEDY}", about=where
+            f"holds types that are not on the list of safe ones: {some}", remedy=_remedy(refused), about=where
         )
+
+
+def _remedy(refused: set[str]) -> str:
+    if any(".model_selection._search" in name for name in refused):
+        return "save what the search found, search.best_estimator_, and not the search"
+    return _REMEDY
 
 
 def _check_node(node: dict[str, Any], where: str, names: frozenset[str], refused: set[str]) -> None:

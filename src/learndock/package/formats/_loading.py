@@ -266,7 +266,7 @@ def forward(network: Any, batch: Batch | PixelBatch) -> torch.Tensor:
     arguments = {"input_ids": torch.from_numpy(batch.ids)}
     if _takes(base, "attention_mask"):
         arguments["attention_mask"] = torch.from_numpy(batch.mask)
-    if batch.types.any() and _takes(base, "token_type_ids"):
+    if batch.typed and _takes(base, "token_type_ids"):  # zeros too: GPT-2 adds the vector of the token 0 for them
         arguments["token_type_ids"] = torch.from_numpy(batch.types)
     outputs: torch.Tensor = network(**arguments).logits
     return outputs

@@ -41,16 +41,21 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs that run together: ``rows`` (b,) are their positions; the others are ``(b, length)``."""
+    """Inputs that run together: ``rows`` (b,) are their positions; the others are ``(b, length)``.
+
+    ``typed`` is whether the model is given ``types``.
+    """
 
     rows: Integers
     ids: Integers
     mask: Integers
     types: Integers
+    typed: bool = True
 
     def row(self, i: int) -> Batch:
         """The input ``i`` of this batch by itself."""
-        return Batch(*(values[i : i + 1] for values in (self.rows, self.ids, self.mask, self.types)))
+        only = slice(i, i + 1)
+        return Batch(self.rows[only], self.ids[only], self.mask[only], self.types[only], self.typed)
 
 
 def is_pair(value: Input) -> TypeGuard[tuple[str, str]]:
@@ -160,7 +165,7 @@ class TextTokens:
             mask[line, :length] = 1
             if self.types:
                 types[line, :length] = encodings[row].type_ids
-        return Batch(np.asarray(rows, dtype=np.int64), ids, mask, types)
+        return Batch(np.asarray(rows, dtype=np.int64), ids, mask, types, self.types)
 
     def batches(self, inputs: Sequence[Input], size: int = BATCH) -> Iterator[Batch]:
         """All inputs in batches of one length each, at most ``size`` of them and fewer where texts are long."""

@@ -61,6 +61,7 @@ _KNOWN = frozenset(
 _IGNORED = frozenset(
     {
         "auto_mapping",
+        "eva_config",
         "init_lora_weights",
         "megatron_core",
         "peft_version",
@@ -70,6 +71,13 @@ _IGNORED = frozenset(
     }
 )
 LORA = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<part>[AB])\.weight")
+#: Of an embedding A is ``(rank, words)`` and B ``(width, rank)``.
+EMBEDDING = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_embedding_(?P<part>[AB])")
+#: Ways to begin that leave the base as it is. With the others (pissa, olora, corda, loftq) A and B belong to a base
+#: that was changed when training began, and mean nothing on the published one.
+_BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
+#: Copies of the output layer's bias that PEFT saves with ``bias="all"``, and passes over when it loads.
+_COPIES = re.compile(r".*\.(?:modules_to_save|original_module)\.bias")
 
 
 class PeftFormat:
@@ -202,8 +210,13 @@ def read_config(folder: Path, task: str = "SEQ_CLS") -> dict[str, Any]:
     rank = config.get("r")
     if type(rank) is not int or not 1 <= rank <= 4096:
         raise ModelError(f"r is {rank!r}, expected a rank of 1 to 4096", about=CONFIG)
-    if isinstance(config.get("target_modules"), str) and len(config["target_modules"]) > 200:
-        raise ModelError("target_modules is a pattern of more than 200 characters", about=CONFIG)
+    if config.get("init_lora_weights", True) not in _BEGINNINGS:
+        raise ModelError(
+            f"init_lora_weights is {str(config['init_lora_weights'])[:60]!r}: the adapter fits a base that was changed "
+            "when its training began",
+            remedy="save it with save_pretrained(..., path_initial_model_for_weight_conversion=...)",
+            about=CONFIG,
+        )
     return config
 
 
@@ -223,7 +236,7 @@ def check_ranks(config: Mapping[str, Any], header: SafetensorsHeader) -> None:
     patterns = config.get("rank_pattern") or {}
     allowed = {config["r"], *(v for v in patterns.values() if type(v) is int)}
     for name, entry in header.tensors.items():
-        match = LORA.fullmatch(name)
+        match = LORA.fullmatch(name) or EMBEDDING.fullmatch(name)
         if match is None:
             continue
         if len(entry.shape) != 2:
@@ -264,7 +277,8 @@ def check_values(path: Path, header: SafetensorsHeader, head: list[str]) -> None
         values = read_tensor(path, entry, name=name)
         if not np.isfinite(values).all():
             raise ModelError(f"{name} holds values that are not finite", remedy="training diverged", about=WEIGHTS)
-        moved = moved or (("lora_B" in name or name in head) and bool(values.any()))
+        moves = "lora_B" in name or "lora_embedding_A" in name or name in head
+        moved = moved or (moves and bool(values.any()))
     if not moved:
         raise ModelError(
             "every B matrix and the output layer are zero", remedy="the adapter changes nothing", about=WEIGHTS
@@ -321,18 +335,32 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
             result = peft.set_peft_model_state_dict(adapted, state)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"the adapter does not fit its base {base.name} ({text})", about=folder.name) from None
+        raise ModelError(f"the adapter does not fit its base {base.name} ({text})", about=WEIGHTS) from None
     lacking = [n for n in result.missing_keys if "lora_" in n or "modules_to_save" in n]
-    if result.unexpected_keys or lacking:
-        some = ", ".join([*result.unexpected_keys, *lacking][:3])
-        raise ModelError(f"the adapter does not fit its base {base.name}: {some}", about=folder.name)
+    strange = [n for n in result.unexpected_keys if _COPIES.fullmatch(n) is None]
+    if strange or lacking:
+        some = ", ".join([*strange, *lacking][:3])
+        raise ModelError(
+            f"the adapter does not fit its base {base.name}: {some}",
+            remedy="name the base that it was trained on with --base",
+            about=WEIGHTS,
+        )
     return adapted, spread
 
 
 def known_settings(folder: Path, task: str, *, inference_mode: bool) -> dict[str, Any]:
-    """The settings of an adapter that say which numbers go where, for ``peft.LoraConfig``."""
+    """The settings of an adapter that say which numbers go where, for ``peft.LoraConfig``.
+
+    Where the adapted layers are said by a pattern, they are taken from the names of the adapter's weights: a pattern
+    from a file is never run.
+    """
     config = {k: v for k, v in read_config(folder, task).items() if k in _KNOWN}
     config.update(inference_mode=inference_mode, lora_dropout=config.get("lora_dropout") or 0.0)
+    if isinstance(config.get("target_modules"), str) or config.get("exclude_modules"):
+        names = [LORA.fullmatch(n) or EMBEDDING.fullmatch(n) for n in read_header(folder).tensors]
+        config["target_modules"] = sorted({match["module"] for match in names if match is not None})
+        for key in ("exclude_modules", "layers_pattern", "layers_to_transform"):
+            config.pop(key, None)
     return config
 
 

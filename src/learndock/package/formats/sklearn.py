@@ -29,7 +29,7 @@ from learndock.package.formats._features import FILE as FEATURES_FILE
 from learndock.package.formats._features import Features, load_features, read_features, settle_features
 from learndock.package.formats._outputs import Floats, check_count, checked, softmax
 from learndock.package.formats._tokens import check_texts
-from learndock.package.skops_file import TRUSTED, check_skops
+from learndock.package.skops_file import TRUSTED, check_skops, check_source
 
 FILE = "model.skops"
 BATCH = 1_024
@@ -222,10 +222,13 @@ def _estimator(last: Any, schema: Schema, target: Schema, seed: int) -> Any:
 
 def _read(folder: Path) -> Any:
     """Build the pipeline, after our own review of the file and then skops' one."""
-    check_skops(folder / FILE)
+    try:
+        source = (folder / FILE).read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror})", about=FILE) from None
+    check_source(source, where=FILE)
     skops = need("skops.io", extra="sklearn", why=_WHY)
     need("sklearn", extra="sklearn", why=_WHY)
-    source = (folder / FILE).read_bytes()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

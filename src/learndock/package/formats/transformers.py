@@ -9,6 +9,7 @@ preprocessor_config.json    how images are prepared, for images
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ CONFIG = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", PIXELS)
 #: Model types of transformers that let timm build what the configuration says, from a hub too.
 TIMM = ("timm_backbone", "timm_wrapper")
+#: What classes of transformers that this format runs are called.
+_CLASSIFIER = re.compile(r"For(?:Sequence|Image)Classification")
 #: Tuning all weights. A rough comparison, 16 examples a class and one or two seeds, on a MiniLM-L6 classifier of
 #: reviews: on other reviews .79 untuned, .78 at 2e-5, .76 at 5e-5; on six kinds of question, a new layer,
 #: .84 at 5e-5 and .80 at 1e-4 (the layer at 1e-3), .55 with everything at 2e-5.
@@ -152,6 +155,14 @@ def check_config(config: dict[str, Any]) -> None:
         )
     if config.get("problem_type") == "multi_label_classification":
         raise ModelError("several labels for one input (multi_label_classification) are not supported", about=CONFIG)
+    built = config.get("architectures")
+    if isinstance(built, list) and built and not any(_CLASSIFIER.search(str(name)) for name in built):
+        raise ModelError(
+            f"architectures is {', '.join(map(str, built))[:80]}, which is not a classifier of texts or images",
+            remedy="save the tuned classifier (AutoModelForSequenceClassification), not the model that it started "
+            "from, or export an encoder with a head of its own to ONNX",
+            about=CONFIG,
+        )
     for key in ("quantization_config", "transformers_weights"):
         if config.get(key):
             raise ModelError(f"{key} is not supported", remedy=f"save the plain weights as {WEIGHTS}", about=CONFIG)
