@@ -58,7 +58,7 @@ def storage_errors(what: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """A stream whose bytes appear at ``path`` whole and durable when the block ends, or not at all.
+    """Open a stream whose bytes appear at ``path`` completely and durably when the block ends, or not at all.
 
     Raises:
         StorageFull: the disk is full; ``path`` is what it was before.

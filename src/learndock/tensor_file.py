@@ -26,7 +26,7 @@ _ITEM_BITS = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One line of a safetensors header; ``begin`` and ``end`` are offsets into the whole file."""
+    """One line of a safetensors header; ``begin`` and ``end`` are byte offsets in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -81,10 +81,10 @@ def safetensors_header(stream: IO[bytes], size: int, *, where: str, error: type[
             raise refuse(f"tensor name {name[:80]!r} is not plain")
         try:
             dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-            whole = isinstance(dtype, str) and all(type(v) is int and 0 <= v < 1 << 48 for v in (*shape, begin, end))
+            sound = isinstance(dtype, str) and all(type(v) is int and 0 <= v < 1 << 48 for v in (*shape, begin, end))
         except (TypeError, KeyError, ValueError):
             raise refuse(f"the entry of tensor {name} is damaged") from None
-        if not whole or dtype not in _ITEM_BITS or len(shape) > 8:
+        if not sound or dtype not in _ITEM_BITS or len(shape) > 8:
             raise refuse(f"the entry of tensor {name} is damaged")
         count = 1
         for extent in shape:

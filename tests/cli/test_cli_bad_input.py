@@ -179,7 +179,8 @@ def test_a_very_long_text_is_a_warning(tmp_path: Path, tiny_space: Any) -> None:
         more.write(json.dumps({"text": "good day " * 12_000, "label": "positive"}) + "\n")
     done = learndock("spec", "task", path, "--space", tiny_space.folder, "-o", out)
     assert done.code == 0
-    (warning,) = done.warnings
+    # The other remark is that the tiny vocabulary hardly reads English
+    (warning,) = [w for w in done.warnings if str(path) in w]
     assert warning == (
         f"warning: {path}: 1 text (the first in row 17) of more than 20,000 characters; "
         "only the beginning is read by the helper"
@@ -194,8 +195,8 @@ def test_conflicting_labels_are_a_warning_with_their_count(tmp_path: Path, tiny_
         more.write(first.replace("negative", "positive") + "\n" + second.replace('"positive"', '"negative"') + "\n")
     done = learndock("spec", "task", path, "--space", tiny_space.folder, "-o", out, "--json")
     assert done.json["n"] == 18
-    assert len(done.warnings) == 1
-    assert "2 texts with conflicting labels (the first in rows 1 and 17)" in done.warnings[0]
+    (warning,) = [w for w in done.warnings if str(path) in w]
+    assert "2 texts with conflicting labels (the first in rows 1 and 17)" in warning
 
 
 # --- schemas, options, places --------------------------------------------------------------------------------

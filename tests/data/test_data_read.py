@@ -542,7 +542,7 @@ def test_require_classes() -> None:
     (warning,) = require_classes(given_targets(COLOURS, 0, 0, 2, 2), COLOURS)
     assert "mine.csv" in warning
     assert '"green"' in warning
-    with pytest.raises(DataError, match=r'mine.csv: all 3 examples are of the class "blue"; one class only'):
+    with pytest.raises(DataError, match=r'mine.csv: all 3 examples are of the class "blue"; a task needs at least two'):
         require_classes(given_targets(COLOURS, 2, 2, 2), COLOURS)
     with pytest.raises(DataError, match=r'mine.csv: class "green" has 1 example, at least 2 .*add more'):
         require_classes(given_targets(COLOURS, 0, 0, 1), COLOURS)

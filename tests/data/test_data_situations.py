@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from learndock.data import Schema, read_examples
-from learndock.errors import DataError
+from learndock.errors import DataError, UsageError
 
 GOOD, BAD = ["good film", "fine, really"], ["bad film", "so so"]
 TEXTS = [GOOD[0], BAD[0], GOOD[1], BAD[1]]
@@ -192,6 +192,17 @@ def test_missing_columns_are_proposed_at_once(tmp_path: Path) -> None:
     assert read_examples(path, text="patient comment", label="category").inputs == ["a", "b"]
 
 
+def test_a_file_without_a_header_is_asked_for_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "this is the first text of the file,1\nand this is another,0\n")
+    with pytest.raises(DataError, match=r"the first row must hold the names of the columns"):
+        read_examples(path)
+
+
+def test_one_column_is_not_input_and_label(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'the column "text" is both input and label'):
+        read_examples(write(tmp_path / "d.csv", PLAIN), label="text")
+
+
 def test_a_misspelt_column_is_proposed(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", "text,verdict\na,x\nb,y\n")
     with pytest.raises(DataError, match=r'no column "verdikt".*perhaps --label verdict'):
@@ -213,6 +224,33 @@ def test_numbers_are_not_texts(tmp_path: Path) -> None:
     numbers = jsonl(tmp_path / "lab.jsonl", [{"text": 3.2, "label": 1}])
     with pytest.raises(DataError, match=r"the number 3.2, not a text; learndock reads texts, images and prompts"):
         read_examples(numbers)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("d.jsonl", {"separator": ";"}),
+        ("d.jsonl", {"quotes": False}),
+        ("d.csv", {"sheet": "Data"}),
+        ("p.jsonl", {"text_pair": "other"}),
+        ("p.jsonl", {"image": "picture", "schema": Schema("generation", (), (), "exact_match")}),
+        ("i.jsonl", {"text_pair": "label"}),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    write(tmp_path / "d.csv", PLAIN)
+    labelled(tmp_path / "d.jsonl", POS_NEG)
+    jsonl(tmp_path / "p.jsonl", [{"prompt": "q", "completion": "a", "picture": "x"}] * 4)
+    jsonl(tmp_path / "i.jsonl", [{"image": "a.png", "label": "x"}])
+    flag = "--" + next(iter(options)).replace("_", "-")
+    with pytest.raises(UsageError, match=flag):
+        read_examples(tmp_path / name, **options)
+
+
+def test_a_named_column_of_texts_is_not_replaced_by_images_or_prompts(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "d.jsonl", [{"image": "a.png", "prompt": "q", "label": "x"}])
+    with pytest.raises(DataError, match=r'no column "words"'):
+        read_examples(path, text="words")
 
 
 # --- one label in several spellings ------------------------------------------------------------------------------
@@ -503,7 +541,7 @@ def test_label_studio(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"row 1: several labels"):
         read_examples(write(tmp_path / "m.json", json.dumps([label_studio("a", ["x", "y"])])))
     spans = {"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"value": {"start": 0, "labels": ["PER"]}}]}]}
-    with pytest.raises(DataError, match=r"nobody chose a label for a whole example"):
+    with pytest.raises(DataError, match=r"without a label of an example"):
         read_examples(write(tmp_path / "s.json", json.dumps([spans])))
 
 

@@ -55,7 +55,7 @@ def _collect(tool: str, tasks: Sequence[tuple[Mapping[str, Any], Mapping[str, li
     questions = list(dict.fromkeys(name for _, answers in tasks for name in answers))
     if not questions:
         raise ValueError(
-            f"an export of {tool} in which nobody chose a label for a whole example; export tasks after they were "
+            f"an export of {tool} without a label of an example; export tasks after they were "
             "annotated, with choices (spans, boxes and suggestions are not labels)"
         )
     # With one question its answer is the label, whatever the question is called

@@ -137,7 +137,7 @@ def _check_columns(pa: Any, path: Path, batch: Any, wanted: Sequence[str], befor
 
 
 def _values(path: Path, column: Any, name: str, before: int) -> list[Any]:
-    """A column's values as Python's own; ``before`` rows stand before it."""
+    """Return a column's values as Python objects; ``before`` rows precede it."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
@@ -163,7 +163,7 @@ def _data_files(state: Path) -> list[Path]:
     names = [e.get("filename") for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     if not names or len(names) != len(entries or ()):
         raise DataError("lists no data files", remedy="save the dataset again with save_to_disk", about=state)
-    # A name from a file is no path: it must not lead out of the folder.
+    # A name from a file must not lead out of the folder.
     odd = [n for n in names if not isinstance(n, str) or not n or n in (".", "..") or Path(n).name != n]
     if odd:
         raise DataError(f"{odd[0]!r} is not a plain file name", about=state)

@@ -1,6 +1,6 @@
-"""Between reading and specifying: are the examples enough, and which few of them stand for a user's.
+"""Between reading and specifying: check that there are enough examples, and choose a few of each class.
 
-Knows targets and schemas; never looks at an input.
+Works on targets and schemas alone; inputs are never looked at.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _require_completions(examples: Examples) -> None:
     if len(set(found)) < 2:
         raise DataError(
             f"all {len(found)} completions are the same",
-            remedy="that is no task: add examples with others",
+            remedy="a task needs different ones: add examples with others",
             about=examples.source,
         )
 
@@ -56,7 +56,7 @@ def require_classes(examples: Examples, schema: Schema, *, least: int = 2) -> tu
         name = f' "{schema.labels[occurring[0]]}"' if len(occurring) else ""
         raise DataError(
             f"all {len(targets)} examples are of the class{name}",
-            remedy="one class only is no task: add examples of another class",
+            remedy="a task needs at least two classes: add examples of another class",
             about=examples.source,
         )
     for index in occurring:

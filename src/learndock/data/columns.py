@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from learndock.data.options import ReadOptions
 from learndock.data.schema import Schema
-from learndock.data.spelling import fold
+from learndock.data.spelling import fold, number_in
 from learndock.data.tables import Table
-from learndock.errors import DataError
+from learndock.errors import DataError, UsageError
 
-#: What a column of images is called where nobody says; ``img`` is what some public data sets write, ``file_name`` is
-#: what ``datasets`` wants in the metadata of a folder of images.
+#: What a column of images is called where no option names one; ``img`` is what some public data sets write, and
+#: ``file_name`` what ``datasets`` wants in the metadata of a folder of images.
 IMAGE_COLUMNS = ("image", "img", "file_name")
 PROMPT, COMPLETION, MESSAGES = "prompt", "completion", "messages"
 #: Words in the names of columns that often hold texts, or labels.
@@ -56,8 +56,7 @@ class Columns:
 def kind_of(table: Table, schema: Schema | None, options: ReadOptions) -> str:
     """What the inputs are, by the names of the columns: ``text``, ``image`` or ``generation``.
 
-    Columns of images count only where there is no column of texts, and of prompts only where the schema is not of
-    another mind.
+    Columns of prompts and of images count only where there is no column of texts.
     """
     if schema is not None and schema.type == "generation":
         return "generation"
@@ -67,6 +66,8 @@ def kind_of(table: Table, schema: Schema | None, options: ReadOptions) -> str:
         return "text"
     if options.text == "text" and any(like(table, name, []) is not None for name in (PROMPT, MESSAGES)):
         return "generation"
+    if options.text != "text":
+        return "text"  # a column that was asked for is reported as missing
     return "image" if any(like(table, name, []) is not None for name in IMAGE_COLUMNS) else "text"
 
 
@@ -75,6 +76,7 @@ def find_columns(table: Table, options: ReadOptions, *, labels: bool) -> Columns
 
     Raises:
         DataError: a column is missing, or several answer to its name; proposes names and options.
+        UsageError: a second text for images, or one column for inputs and labels.
     """
     remarks: list[str] = []
     text = like(table, options.text, remarks)
@@ -82,7 +84,7 @@ def find_columns(table: Table, options: ReadOptions, *, labels: bool) -> Columns
     image = None
     if options.image is not None:
         image = like(table, options.image, remarks)
-    elif text is None:
+    elif text is None and options.text == "text":
         image = next((found for name in IMAGE_COLUMNS if (found := like(table, name, remarks)) is not None), None)
     label = like(table, options.label, remarks) if labels else None
     if labels and label is None and options.label == "label" and {"accept", "options"} <= set(table.columns):
@@ -99,6 +101,14 @@ def find_columns(table: Table, options: ReadOptions, *, labels: bool) -> Columns
         missing.append(("--text-pair", options.text_pair))
     if missing:
         raise missing_columns(table, missing)
+    if label is not None and label in (text, image):
+        raise UsageError(
+            f'the column "{label}" is both input and label', remedy="name another with --label", about=table.path
+        )
+    if image is not None and options.text_pair != "text_pair":
+        raise UsageError(
+            "--text-pair names a second text, but images are read", remedy="leave it out", about=table.path
+        )
     verdict = "answer" if label is not None and label != "answer" and "answer" in table.columns else None
     # Keys of JSON rows are their own: a pair may be missing from the first row and occur in a later one
     return Columns(text or options.text, pair or options.text_pair, label, image, verdict, tuple(remarks))
@@ -139,6 +149,8 @@ def missing_columns(table: Table, missing: Sequence[tuple[str, str]], also: str 
         remedy = f"name the column{'s' if len(missing) > 1 else ''} with {flags}, perhaps {' '.join(proposals)}"
     else:
         remedy = f"name the column{'s' if len(missing) > 1 else ''} with {flags}"
+    if any(number_in(c) is not None or len(c.split()) > 5 for c in table.columns):
+        remedy = "the first row must hold the names of the columns; if it does, " + remedy
     if len(table.columns) == 1 and re.search(r"[;,\t|]", table.columns[0]):
         remedy = "the header was read as one column: name the separator with --separator, or " + remedy
     return DataError(f"no column {names}; found {listed}", remedy=remedy, about=table.path)

@@ -65,7 +65,7 @@ def decode(image: Image) -> NDArray[np.uint8]:
 
 
 def pillow_image(image: Image) -> Any:
-    """The same as an RGB image of Pillow, for whoever resizes."""
+    """Return the same as an RGB image of Pillow, for callers that resize."""
     opened = _open(image)
     with _complaints(image):
         from PIL import ImageOps
@@ -209,9 +209,9 @@ def _to_rgb(opened: Any) -> Any:
         wide = np.clip(np.asarray(opened).astype(np.int64), 0, 65_535)
         return pil.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
     if opened.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in opened.info:
-        whole = opened.convert("RGBA")
-        ground = pil.new("RGBA", whole.size, (255, 255, 255, 255))
-        return pil.alpha_composite(ground, whole).convert("RGB")
+        layers = opened.convert("RGBA")
+        ground = pil.new("RGBA", layers.size, (255, 255, 255, 255))
+        return pil.alpha_composite(ground, layers).convert("RGB")
     return opened.convert("RGB")
 
 

@@ -55,8 +55,8 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0+)?")
 class Column:
     """The labels of a file: raw ``values``, their ``rows``, and for each a way to complain about it.
 
-    ``class_names`` are the names behind the column's integers, where the file knows them; ``places`` is whether whole
-    numbers may stand for classes of a schema by their order.
+    ``class_names`` are the names behind the column's integers, where the file knows them; ``places`` says
+    whether integers may mean classes of a schema by their order.
     """
 
     name: str
@@ -308,7 +308,7 @@ def is_missing(value: object) -> bool:
 
 
 def _scalars(column: Column) -> tuple[list[Scalar], list[str]]:
-    """Each label as a name or a number: lists of one are opened, and what is no label is refused with its row."""
+    """Return each label as a name or a number; lists of one label are opened, others refused with their row."""
     missing = [row for row, v in zip(column.rows, column.values, strict=True) if is_missing(v)]
     more = f" ({len(missing):,} of {len(column.rows):,} rows have none)" if len(missing) > 1 else ""
     found, opened = [], 0
@@ -420,7 +420,7 @@ def _comma(values: Sequence[Scalar]) -> str | None:
 
 
 def _mixed(values: Sequence[Scalar], ways: set[str]) -> bool:
-    """Whether plain numbers stand beside numbers with a sign, or a decimal point beside decimal commas."""
+    """Return whether a column mixes plain numbers with signed ones, or decimal points with decimal commas."""
     plain = [v for v in values if not (isinstance(v, str) and written_number(v))]
     if ways & {"percent sign", "currency sign"}:
         return bool(plain)

@@ -36,7 +36,9 @@ def score(schema: Schema, predictions: ArrayLike, targets: ArrayLike) -> float:
     if len(wanted) == 0:
         raise DataError("no examples to score", remedy="give at least one with its label")
     if not (np.isfinite(given).all() and np.isfinite(wanted).all()):
-        raise DataError("predictions or targets hold NaN or infinity", remedy="there is no score for them")
+        raise DataError(
+            "predictions or targets hold NaN or infinity", remedy="correct them; a score needs finite numbers"
+        )
     if schema.type == "regression":
         if given.ndim == 2 and given.shape[1] != 1:
             raise DataError(f"a regression predicts one value an example, found the shape {given.shape}")
@@ -113,7 +115,7 @@ def mean_squared_error(predicted: Values, wanted: Values) -> float:
 
 
 def exact_match(written: str, wanted: str) -> float:
-    """1 where two texts are the same but for case, outer blanks and how much white space stands between words."""
+    """Return 1 where two texts are equal without regard to case, outer blanks and the amount of white space."""
     return float(_words(written) == _words(wanted))
 
 

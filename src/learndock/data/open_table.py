@@ -17,6 +17,7 @@ def open_table(path: str | Path, options: ReadOptions | None = None) -> Table:
     """Open the table at ``path``; reads no more than its beginning.
 
     Raises:
+        UsageError: an option that does not act on such a file.
         DataError: no such file, an unknown suffix, an empty or damaged file, a folder of something else.
         MissingExtra: the file is parquet or arrow and pyarrow is not installed.
     """

@@ -15,7 +15,7 @@ _CALLS = ("tool_calls", "function_call", "audio", "reasoning_content")
 class Prompt:
     """A conversation up to the answer that is asked for: ``turns`` of ``(role, text)``, the last not the assistant's.
 
-    How it is written for a model is no matter of the prompt: a space fixes it for the helper, a learnware for
+    How it is written for a model is not part of the prompt: a space fixes it for the helper, a learnware for
     its model. A chat template that came with a model is never rendered.
     """
 

@@ -20,7 +20,7 @@ from learndock.data.prompts import Prompt, open_messages, split_messages
 from learndock.data.remarks import remarks_on
 from learndock.data.schema import Schema
 from learndock.data.tables import Row, Table, Unusable
-from learndock.errors import DataError
+from learndock.errors import DataError, UsageError
 
 #: At most so many different completions, each four times on average, are taken for labels where no schema says.
 FEW, OFTEN = 12, 4
@@ -78,7 +78,11 @@ def read_prompts(
 
     Raises:
         DataError: a row without a prompt or a completion, or messages that are none; names file and row.
+        UsageError: options for texts or images.
     """
+    for flag, asked in (("--text-pair", options.text_pair != "text_pair"), ("--image", options.image is not None)):
+        if asked:
+            raise UsageError(f"{flag} does not act on prompts", remedy="leave it out", about=table.path)
     remarks: list[str] = []
     columns = prompt_columns(table, schema, options, labels, remarks)
     labels = labels is not False and (columns.messages is not None or columns.completion is not None)

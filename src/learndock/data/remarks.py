@@ -89,7 +89,7 @@ def _off_scale(targets: Sequence[float], rows: Sequence[int], schema: Schema) ->
     try:
         low, high = sorted(float(v) for v in schema.labels)
     except ValueError:
-        return  # ends in words are no bounds
+        return  # ends in words are not bounds
     outside = [row for row, v in zip(rows, targets, strict=True) if not low <= v <= high]
     if outside:
         yield f"{counted(outside, 'label')} outside the schema's scale {low:g} to {high:g}; kept as they are"

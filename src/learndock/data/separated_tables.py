@@ -138,7 +138,7 @@ def separated(path: Path, usual: str, options: ReadOptions, *, zipped: bool) -> 
         records = layout.records()
         next(records)
         empty: list[int] = []
-        told = 0
+        counted_before = 0
         for number, (line, cells) in enumerate(records, start=1):
             if len(cells) > 1 and not any(c.strip() for c in cells):
                 empty.append(
@@ -150,8 +150,8 @@ def separated(path: Path, usual: str, options: ReadOptions, *, zipped: bool) -> 
                     (f"{path} row {number} (line {line}): {len(cells)} fields where the header has {len(columns)}"),
                     remedy="put fields that hold separators or line ends in quotes",
                 )
-            if len(empty) > told:
-                told = len(empty)
+            if len(empty) > counted_before:
+                counted_before = len(empty)
                 remarks["empty"] = skipped(empty, "row without any value", "rows without any value")
             yield Row(number, line, {c: cells[i] for c, i in places})
 

@@ -5,8 +5,8 @@
     1, 1.0, "1", "1.0"                           one label (tables of numbers write one number in several ways)
     "01" and "1"                                 two labels (codes keep their zeros)
 
-A label that stands for "no label" in exports, several labels in one cell, and numbers as people write them are found
-here too; what is done about them, ``labels`` decides.
+Words for "no label" in exports, several labels in one cell, and numbers as people write them are found here too;
+``labels`` decides what is done about them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def visible(label: str) -> str:
 
 
 def merge_spellings(labels: Sequence[str]) -> tuple[dict[str, str], list[Sequence[str]]]:
-    """For every spelling the one that stands for it (the most frequent, then the first), and the groups of several."""
+    """Return for each spelling the label that it is read as (its most frequent spelling), and the groups of several."""
     groups: dict[str, Counter[str]] = {}
     for label, count in Counter(labels).items():
         groups.setdefault(label_key(label), Counter())[label] = count

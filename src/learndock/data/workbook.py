@@ -58,7 +58,7 @@ def workbook(path: Path, options: ReadOptions) -> Table:
         places = {c: columns.index(c) for c in wanted if c in columns}
         formulas: set[tuple[int, int]] | None = None
         empty: list[int] = []
-        told = 0
+        counted_before = 0
         for line, cells in _rows(_sheet(path, _open(openpyxl, path, values=True), sheet.title)):
             number = line - top
             if number < 1:
@@ -66,8 +66,8 @@ def workbook(path: Path, options: ReadOptions) -> Table:
             if all(c is None for c in cells):
                 empty.append(number)
                 continue
-            if len(empty) > told:
-                told = len(empty)
+            if len(empty) > counted_before:
+                counted_before = len(empty)
                 remarks["empty"] = skipped(empty, "row without any value", "rows without any value")
             found: dict[str, object] = {}
             for name, place in places.items():

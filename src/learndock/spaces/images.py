@@ -36,7 +36,7 @@ class ImageEncoder:
         """Pixels of every input; as long as its rows, which is its cost.
 
         Raises:
-            DataError: an input is no image, or cannot be read.
+            DataError: an input is not an image, or cannot be read.
         """
         return [self._pixels(i) for i in inputs]
 

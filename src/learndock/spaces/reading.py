@@ -17,7 +17,7 @@ from typing import Any
 from learndock.data.images import Image, image_size
 from learndock.spaces.languages import WORDS, language, script
 
-#: Inputs that are looked at; their shares stand for all.
+#: At most so many inputs are looked at; their shares are taken for those of all.
 SAMPLE = 512
 #: A share below this is not worth a remark.
 LEAST = 0.1

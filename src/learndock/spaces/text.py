@@ -36,7 +36,7 @@ class TextEncoder:
         """Ids of every input, unpadded.
 
         Raises:
-            DataError: an input is no text.
+            DataError: an input is not a text.
         """
         prepared = [self._prepare(i) for i in inputs]
         return [np.array(e.ids, np.int64) for e in self.tokenizer.encode_batch(prepared)]
@@ -52,8 +52,8 @@ class TextEncoder:
         ]
         if self.template is not None:  # texts were shortened before they were encoded
             frame = len(self.tokenizer.encode(self.template.replace("{text}", "")).ids)
-            whole = self.tokenizer.encode_batch(texts, add_special_tokens=False)
-            cut = [bool(e.overflowing) or len(e.ids) > self.max_tokens - frame - 1 for e in whole]
+            bare = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+            cut = [bool(e.overflowing) or len(e.ids) > self.max_tokens - frame - 1 for e in bare]
         vocabulary = Vocabulary(self.tokenizer, unknown_token(self.tokenizer))
         return text_remarks(vocabulary, [t[:MAX_CHARACTERS] for t in texts], cut, f"{self.max_tokens} tokens")
 
@@ -83,8 +83,8 @@ class TextEncoder:
     def pad_batch(self, ids: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
         """The graph's inputs: ``ids`` and ``places`` ``(tokens,)``, ``mask`` and ``slots`` ``(n, length)``.
 
-        ``slots`` says for each place of each example which token stands there (the first, where ``mask`` says that
-        none does), ``places`` for each token where it stands in the flattened ``slots`` (see ``compact``).
+        ``slots`` says for each place of each example which token is there (the first token where ``mask``
+        is 0), ``places`` for each token its position in the flattened ``slots``.
         """
         lengths = np.array([len(i) for i in ids])
         mask = np.arange(int(lengths.max())) < lengths[:, None]
