@@ -230,7 +230,7 @@ def test_numbers_are_not_texts(tmp_path: Path) -> None:
     ("name", "options"),
     [
         ("d.jsonl", {"separator": ";"}),
-        ("d.jsonl", {"quotes": False}),
+        ("d.jsonl", {"quotes": True}),
         ("d.csv", {"sheet": "Data"}),
         ("p.jsonl", {"text_pair": "other"}),
         ("p.jsonl", {"image": "picture", "schema": Schema("generation", (), (), "exact_match")}),
