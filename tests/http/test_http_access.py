@@ -268,6 +268,23 @@ def test_a_revoked_token_is_nobody_at_once(site: Site) -> None:
     refused(site.get(f"{API}/whoami", token=made["token"]), 401)
 
 
+def test_publishing_again_with_private_hides_what_was_public(site: Site, tmp_path: Path) -> None:
+    token, folder = site.token("max"), make_learnware(tmp_path / "mine", "max/mine")
+    shown = [
+        (answer.status, answer.body["private"], site.get(f"{API}/learnwares/max/mine").status)
+        for answer in (site.publish(folder, token, private=private) for private in (False, True, False))
+    ]
+    # What is private stays so when it is sent again: only PATCH shows it to all.
+    assert shown == [(201, False, 200), (200, True, 404), (200, True, 404)]
+    assert [r["private"] for r in site.get(f"{API}/learnwares?owner=max", token=token).body["learnwares"]] == [True]
+    other = site.publish(make_learnware(tmp_path / "other", "max/mine", seed=1), token)
+    refused(other, 409)
+    public = make_learnware(tmp_path / "public", "max/public")
+    assert site.publish(public, token).status == 201
+    refused(site.publish(make_learnware(tmp_path / "new", "max/public", seed=1), token, private=True), 409)
+    assert site.get(f"{API}/learnwares/max/public").status == 200, "a publication that is refused hides nothing"
+
+
 def test_a_token_makes_others_up_to_itself_and_none_that_outlives_it(site: Site) -> None:
     writer = site.token("eve", "write")
     (own,) = site.get(f"{API}/tokens", token=writer).body["tokens"]

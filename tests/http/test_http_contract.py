@@ -112,7 +112,7 @@ class Shop(RuleBasedStateMachine):
             self.service.uploads.put(self.ada, (folder / file.path).read_bytes())
         may = self.stood.get(name, manifest.digest) == manifest.digest and name not in self.plain
         try:
-            record, _ = self.service.add(self.ada, manifest.to_bytes())
+            record = self.service.add(self.ada, manifest.to_bytes()).record
         except Conflict:
             assert not may
             return

@@ -36,7 +36,7 @@ class ErrorSchema(BaseSchema):
 
 
 class LearnwareSchema(BaseSchema):
-    """A published learnware; ``sequence`` grows in the order of addition."""
+    """A published learnware; ``sequence`` grows in the order of addition, ``private`` ones only their owner sees."""
 
     id: str
     name: str
@@ -49,10 +49,11 @@ class LearnwareSchema(BaseSchema):
     description: str
     spaces: list[str]
     bytes: int
+    private: bool
 
     @classmethod
-    def of(cls, record: Record) -> LearnwareSchema:
-        """The JSON of a record."""
+    def of(cls, record: Record, *, private: bool) -> LearnwareSchema:
+        """Return the JSON of a record; ``private`` is whether only its owner may see it."""
         manifest = record.manifest
         return cls(
             id=record.id,
@@ -66,6 +67,7 @@ class LearnwareSchema(BaseSchema):
             description=manifest.description,
             spaces=[s.space for s in manifest.specs],
             bytes=sum(f.size for f in manifest.files),
+            private=private,
         )
 
 

@@ -104,6 +104,10 @@ class Catalogue:
                 found[entry.space_id] = (name, count + 1)
         return found
 
+    def is_private(self, name: str) -> bool:
+        """Return whether only its owner may see the learnware ``name``."""
+        return name.casefold() in self._now().hidden
+
     def hides(self, name: str, owner: str) -> bool:
         """Return whether ``name`` is a private learnware of another than ``owner``."""
         whose = self._now().hidden.get(name.casefold())

@@ -61,6 +61,15 @@ class Committed:
     record: Record | None
 
 
+@dataclass(frozen=True)
+class Published:
+    """What the dock has of a learnware, whether it is new there, and whether only its owner may see it."""
+
+    record: Record
+    new: bool
+    private: bool
+
+
 class Service:
     """A dock with people; get one from ``open_service``. Safe for threads."""
 
@@ -143,11 +152,11 @@ class Service:
         digest = None if record is None else record.digest
         return record, self.repositories.publication(repository, commit, digest, None if digest else reason)
 
-    def add(self, who: Principal, source: bytes, *, private: bool = False) -> tuple[Record, bool]:
+    def add(self, who: Principal, source: bytes, *, private: bool = False) -> Published:
         """Publish the learnware whose manifest is ``source`` and whose files are uploaded: all of it, or nothing.
 
         Its repository is made where there is none. With ``private`` only its owner may see it, also where it was
-        public before. Returns the record, and whether it is new.
+        public before.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored.
@@ -169,7 +178,7 @@ class Service:
                 self._forget_empty(who, repository)
             raise
         self.repositories.commit_published(who, repository.name, files, record.digest)
-        return record, new
+        return Published(record, new, repository.private)
 
     def _begin(
         self, who: Principal, manifest: Manifest, content: bytes, *, private: bool

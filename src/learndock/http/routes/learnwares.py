@@ -92,9 +92,9 @@ async def list_learnwares(
     page = found[start : start + limit]
     more = page[-1].sequence if start + limit < len(found) else None
     if include_manifest:
-        body = ",".join(_with_manifest(r) for r in page)
+        body = ",".join(_with_manifest(service, r) for r in page)
         return Response(f'{{"learnwares":[{body}],"next":{"null" if more is None else more}}}', media_type=JSON)
-    return json_response(Page(learnwares=[LearnwareSchema.of(r) for r in page], next=more))
+    return json_response(Page(learnwares=[_schema(service, r) for r in page], next=more))
 
 
 @router.post("/learnwares", status_code=201)
@@ -102,16 +102,16 @@ def publish(asked: Submission, who: Writer, service: ServiceOf, response: Respon
     """Publish a learnware: all of it, or nothing. 200 where this very content was there already."""
     from learndock.spec.spec import canonical
 
-    record, new = service.add(who, canonical(asked.manifest), private=asked.private)
-    response.status_code = 201 if new else 200
-    return LearnwareSchema.of(record)
+    done = service.add(who, canonical(asked.manifest), private=asked.private)
+    response.status_code = 201 if done.new else 200
+    return LearnwareSchema.of(done.record, private=done.private)
 
 
 @router.get("/learnwares/{owner}/{name}", response_model=LearnwareWithManifest)
 async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, digest: Digest = None) -> Response:
     """One learnware with its manifest."""
     record = await asked(service, service.catalogue.record, who, _which(owner, name, digest))
-    return Response(_with_manifest(record), media_type=JSON)
+    return Response(_with_manifest(service, record), media_type=JSON)
 
 
 @router.get("/learnwares/{owner}/{name}/versions")
@@ -177,9 +177,13 @@ def json_response(answer: BaseSchema) -> Response:
     return Response(answer.model_dump_json(), media_type=JSON)
 
 
-def _with_manifest(record: Record) -> str:
+def _schema(service: Service, record: Record) -> LearnwareSchema:
+    return LearnwareSchema.of(record, private=service.catalogue.is_private(record.name))
+
+
+def _with_manifest(service: Service, record: Record) -> str:
     """Return the JSON of a ``LearnwareWithManifest``; validating the manifest again would take five times as long."""
-    return f'{LearnwareSchema.of(record).model_dump_json()[:-1]},"manifest":{record.manifest.model_dump_json()}}}'
+    return f'{_schema(service, record).model_dump_json()[:-1]},"manifest":{record.manifest.model_dump_json()}}}'
 
 
 def _which(owner: str, name: str, digest: str | None) -> str:
