@@ -222,7 +222,13 @@ def test_what_does_not_answer_is_told(s3: engines.S3, tmp_path: Path) -> None:  
     with pytest.raises(Unavailable, match="does not answer"):
         open_server_dock(tmp_path / "a", nowhere, a_store(s3))
     wrong = object_store("s3://tests/x", endpoint=s3.endpoint, key=engines.KEY, secret="no such secret")
-    with pytest.raises(DockError, match="object store did not do this"):
+    with pytest.raises(DockError, match=r"object store did not answer as it should \(.*403.*objects_secret"):
         open_server_dock(tmp_path / "b", nowhere, wrong)
+    gone = f"http://127.0.0.1:{engines.free_port()}"
+    unreachable = object_store("s3://tests/x", endpoint=gone, key=engines.KEY, secret=engines.SECRET)
+    with pytest.raises(DockError, match="objects_endpoint") as found:
+        open_server_dock(tmp_path / "b", nowhere, unreachable)
+    assert gone in str(found.value)
+    assert "Debug source" not in str(found.value)
     shutil.rmtree(tmp_path / "b")
     assert issubclass(StorageFull, DockError)
