@@ -9,22 +9,6 @@ from pathlib import Path
 
 import coverage
 
-ROOMS = (
-    "data",
-    "spaces",
-    "spec",
-    "package",
-    "dock",
-    "index",
-    "search",
-    "reuse",
-    "tour",
-    "bench",
-    "service",
-    "http",
-    "cli",
-)
-
 
 def main() -> None:
     """Sum covered and all lines and branches of every room."""
@@ -35,20 +19,19 @@ def main() -> None:
         measured.json_report(outfile=str(path), pretty_print=False)
         files = json.loads(path.read_text())["files"]
     out = io.StringIO()
-    whole = [0, 0]
-    for room in ("(root)", *ROOMS):
-        counts = [0, 0]
-        for name, entry in files.items():
-            parts = Path(name).parts
-            inside = parts[parts.index("learndock") + 1 :]
-            if (inside[0] if len(inside) > 1 else "(root)") == room:
-                s = entry["summary"]
-                counts[0] += s["covered_lines"] + s.get("covered_branches", 0)
-                counts[1] += s["num_statements"] + s.get("num_branches", 0)
-        whole = [a + b for a, b in zip(whole, counts, strict=True)]
-        if counts[1]:
-            out.write(f"  {room:10s} {100 * counts[0] / counts[1]:5.1f} %   of {counts[1]} lines and branches\n")
-    print(f"coverage by room\n{out.getvalue()}  {'all':10s} {100 * whole[0] / whole[1]:5.1f} %")
+    rooms: dict[str, list[int]] = {}
+    for name, entry in files.items():
+        parts = Path(name).parts
+        inside = parts[parts.index("learndock") + 1 :]
+        counts = rooms.setdefault(inside[0] if len(inside) > 1 else "(root)", [0, 0])
+        found = entry["summary"]
+        counts[0] += found["covered_lines"] + found.get("covered_branches", 0)
+        counts[1] += found["num_statements"] + found.get("num_branches", 0)
+    for room, (covered, count) in sorted(rooms.items()):
+        if count:
+            out.write(f"  {room:10s} {100 * covered / count:5.1f} %   of {count} lines and branches\n")
+    covered, count = (sum(counts[i] for counts in rooms.values()) for i in (0, 1))
+    print(f"coverage by room\n{out.getvalue()}  {'all':10s} {100 * covered / count:5.1f} %")
 
 
 if __name__ == "__main__":

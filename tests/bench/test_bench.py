@@ -1,6 +1,6 @@
 """The bench: its shortcut gives the numbers of ``make_spec``, nobody's examples overlap, and a real run is in order.
 
-The real runs take the folder of tasks that LEARNDOCK_TASKS names (``make test`` makes one of the tour's data).
+The real runs take the folder of tasks that LEARNDOCK_TASKS names (``make soak-tests`` makes one of the tour's data).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def test_gap_closed_is_between_random_and_oracle() -> None:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = os.environ.get("LEARNDOCK_TASKS")
     if not folder or not Path(folder, "tasks.json").is_file():
-        pytest.skip("LEARNDOCK_TASKS names no folder of tasks; `make test` makes one of the tour's data")
+        pytest.skip("LEARNDOCK_TASKS names no folder of tasks; `make soak-tests` makes one of the tour's data")
     pytest.importorskip("statsmodels")
     from learndock.bench.run import bench_text
 
