@@ -420,7 +420,7 @@ def test_every_option_has_its_line_and_no_line_is_left_over() -> None:
     assert not {(c, o) for c, lines in CASES.items() for o in lines} - every
 
 
-@pytest.mark.parametrize(("command", "option"), options(), ids=str)
+@pytest.mark.parametrize(("command", "option"), list(options()), ids=str)
 def test_each_option_acts_or_refuses(
     command: str, option: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
