@@ -409,7 +409,19 @@ def _numbers(column: Column, values: Sequence[Scalar]) -> tuple[list[float], lis
     if len(ways) > 1 or (ways and _mixed(values, set(ways))):
         shown = " and ".join(f'"{text}"' for text, _ in ways.values())
         raise column.refuse(f"labels write numbers in several ways ({shown}, and others)", "write all of them one way")
-    return found, [f'numbers with a {kind} were read: "{text}" as {digits}' for kind, (text, digits) in ways.items()]
+    read = [f'numbers with a {kind} were read: "{text}" as {digits}' for kind, (text, digits) in ways.items()]
+    return found, [*_dots(values), *read]
+        f'numbers with a {kind} were read: "{text}" as {digits}' for kind, (text, digits) in ways.items()
+    ]
+
+
+def _dots(values: Sequence[Scalar]) -> list[str]:
+    """A remark where every number has a point before its last three digits, which may be thousands."""
+    texts = [v.strip() for v in values if isinstance(v, str)]
+    if len(texts) < len(values) or not all(re.fullmatch(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}", t) for t in texts):
+        return []
+    bare = texts[0].replace(".", "")
+    return [f'the point in "{texts[0]}" was read as a decimal point; if it separates thousands, write {bare}']
 
 
 def _comma(values: Sequence[Scalar]) -> str | None:
