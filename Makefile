@@ -22,7 +22,7 @@ SPREAD   := -n $(WORKERS) --dist worksteal
 TIMM     := tests/package/test_formats_timm.py
 PYTEST   := $(BIN)/python -m pytest -q
 
-.PHONY: help tour test lint check coverage dist format docs bench-spec bench-identify bench-serve bench-hub \
+.PHONY: help tour test lint check coverage dist format docs site bench-spec bench-identify bench-serve bench-hub \
         bench-poison soak soak-tests soak-service soak-hub space clean
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make check           format, lint and types alone"
 	@echo "make coverage        the tests, counting the lines that they reach, room by room"
 	@echo "make dist            wheel and sdist in dist/, checked"
+	@echo "make site            the documentation as a site in site/"
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
@@ -96,6 +97,14 @@ dist: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python docs/make_reference.py
+	@$(BIN)/python docs/make_pages.py
+
+# Every page must be in the navigation, every link must lead somewhere, and no page may load from another host.
+site: docs
+	@$(PIP) -e ".[docs]"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/python docs/check_site.py site
+	@echo "site/index.html"
 
 bench-spec: $(READY)
 	@$(BIN)/python -m benchmarks.bench_spec
@@ -140,4 +149,4 @@ space: $(READY)
 	@$(BIN)/python -m learndock.spaces.authoring.build_smollm2_135m
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) out site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

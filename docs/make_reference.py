@@ -110,7 +110,7 @@ def variables_text() -> str:
 
 def codes_text() -> str:
     """The exit codes."""
-    ours = [(code, f"`{kind.__name__}`", (kind.__doc__ or "").split("\n")[0]) for kind, (code, _) in STATUS.items()]
+    ours = [(code, f"`{kind.__name__}`", (kind.__doc__ or "").split("\n\n")[0]) for kind, (code, _) in STATUS.items()]
     others = [(code, name and f"`{name}`", means) for code, name, means in OTHER_CODES]
     return "## Exit codes\n\n" + table(("code", "error", "means"), sorted([*ours, *others]))
 

@@ -67,7 +67,7 @@ def test_the_example_does_what_it_says(
     name: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shutil.copytree(prepared, tmp_path / "here"))
-    names = {"learndock": learndock, "np": np, "pathlib": pathlib}
+    names = {"learndock": learndock, "np": np, "pathlib": pathlib, "DataError": learndock.DataError}
     # Only the public name's own docstring: the methods of a class are looked for under its name
     tests = doctest.DocTestFinder(recurse=False).find(getattr(learndock, name), name, globs=names)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

