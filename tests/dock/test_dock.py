@@ -611,7 +611,7 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(full: LocalDock, damage: s
         path = "learnwares/ada/not a name.json"
         put_behind_its_back(full, path, source)
     blobs, name = stored(full, "blobs/"), Path(path).name
-    with pytest.raises(Corrupt, match=rf"{name}: not a sound record.*back-?up"):
+    with pytest.raises(Corrupt, match=rf"{name}: is damaged: .*back-?up"):
         full.rebuild()
     with pytest.raises(Corrupt, match=name):
         full.gc()
@@ -622,7 +622,7 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(full: LocalDock, damage: s
     else:
         ((about, message),) = errors(full)
         assert about == "ada/a"
-        assert "not a sound record" in message
+        assert ": is damaged: " in message
         put_behind_its_back(full, path, source)
     assert full.rebuild() == 3
     assert shown(full) == before

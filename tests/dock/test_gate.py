@@ -161,13 +161,13 @@ def test_scaled_and_denormal_specs_are_refused(part: str, factor: float, filled:
 
 def test_a_mean_of_everything_is_refused(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
-    refused(dock, world.learnware("mallory/hub", *middle(dock)), "near to everything", "--vouch")
+    refused(dock, world.learnware("mallory/hub", *middle(dock)), "similar to everything", "--vouch")
 
 
 def test_a_mean_of_some_topics_is_refused(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
     domain, behaviour = canonical(np.mean(world.topics[:6], 0)), canonical(np.mean(world.tasks[:6], 0))
-    refused(dock, world.learnware("mallory/hub", domain, behaviour), "near to everything")
+    refused(dock, world.learnware("mallory/hub", domain, behaviour), "similar to everything")
 
 
 def test_a_hub_that_came_early_is_found_later(tmp_path: Path) -> None:
@@ -180,9 +180,9 @@ def test_a_hub_that_came_early_is_found_later(tmp_path: Path) -> None:
         dock.add(world.learnware(f"ada{topic}/model", *world.honest(topic)))
     (problem,) = dock.verify()
     assert (problem.severity, problem.about) == ("warning", "mallory/hub")
-    assert "near to everything" in problem.message
+    assert "similar to everything" in problem.message
     # It does not open the door for the next one
-    refused(dock, world.learnware("trudy/hub", *middle(dock)), "near to everything")
+    refused(dock, world.learnware("trudy/hub", *middle(dock)), "similar to everything")
     dock.remove(hub.id)
     dock.gc()
     assert dock.verify() == []
@@ -248,7 +248,7 @@ def test_a_dock_of_an_older_learndock_gets_its_outlines(filled: tuple[LocalDock,
     database.execute("PRAGMA user_version = 1")
     database.close()
     again = open_dock(dock.folder)
-    refused(again, world.learnware("mallory/hub", *middle(dock)), "near to everything")
+    refused(again, world.learnware("mallory/hub", *middle(dock)), "similar to everything")
     database = sqlite3.connect(dock.folder / "records.sqlite")
     assert database.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     plan = database.execute(

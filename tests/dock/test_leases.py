@@ -129,7 +129,10 @@ def test_a_reader_that_hangs_too_long_ends_cleanly(dock: LocalDock, tmp_path: Pa
         os.utime(lease, (long_ago, long_ago))
         dock.remove("ada/gone")
         assert dock.gc().leased == 0
-        assert reader.go_on() == f"{NotFound.__name__}: ada/gone: was removed from this dock"
+        assert (
+            reader.go_on()
+            == f"{NotFound.__name__}: ada/gone: was removed from this dock; `learndock list` shows what is there"
+        )
     assert not (tmp_path / "out").exists()
     assert leftovers(tmp_path) == []
 

@@ -1,4 +1,4 @@
-"""What the dock keeps: records, blobs, and the checks at its door."""
+"""Docks: what every dock can do (``Dock``), the local and the remote one, and what they check and store."""
 
 from learndock.dock.admission import Admitted, admit
 from learndock.dock.local import LocalDock

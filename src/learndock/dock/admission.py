@@ -1,8 +1,7 @@
-"""What must hold before a dock stores anything of a learnware.
+"""The checks that a learnware folder must pass before a dock stores anything of it.
 
-The folder is checked for safety (nothing that could run when loaded), as a package (complete, hashes right, what
-its format asks for), and each of its specs for being one of a model, in the space that the manifest names.
-Nothing is loaded.
+They cover safety (no file can run code when loaded), the package (complete, hashes right, what its format requires)
+and each spec (made from a model, in the space that the manifest names). No model is loaded.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from learndock.spec.spec import Spec
 
 @dataclass(frozen=True)
 class Admitted:
-    """A learnware folder that may be stored."""
+    """A learnware folder that passed the checks."""
 
     folder: Path
     manifest: Manifest
 
 
-#: Checks a folder; raises what is wrong with it.
+#: Checks a folder; raises an error that says what is wrong with it.
 Admit = Callable[[Path], Admitted]
 
 
@@ -44,7 +43,7 @@ def admit(folder: Path) -> Admitted:
     check_files(folder)
     try:
         manifest = open_learnware(folder, verify=True).manifest
-    except Corrupt as error:  # the sender's damage, not the dock's
+    except Corrupt as error:  # the folder is damaged, not the dock
         raise PackageError(str(error)) from None
     get_format(manifest.format).check(folder, manifest.task_schema)
     _check_manifest(manifest, where=str(folder))
@@ -59,14 +58,16 @@ def admit(folder: Path) -> Admitted:
 
 
 def check_spec(spec: Spec, entry: SpecFile, *, where: str) -> Spec:
-    """Check that ``spec`` is what ``entry`` of the manifest says; returns it. ``where`` names it in messages.
+    """Check that ``spec`` is what ``entry`` of the manifest says, and return it. ``where`` names it in messages.
 
     Raises:
-        SpecError: it is not.
+        SpecError: it is of another kind or space.
     """
     if spec.kind != "model":
         raise SpecError(
-            f"a {spec.kind} spec", remedy="a learnware needs one made by `learndock spec model`", about=where
+            f"a {spec.kind} spec; a learnware needs one of its model",
+            remedy="make it with `learndock spec model`",
+            about=where,
         )
     if spec.space_id != entry.space_id:
         raise SpecError(
@@ -74,7 +75,7 @@ def check_spec(spec: Spec, entry: SpecFile, *, where: str) -> Spec:
             remedy="pack the learnware again",
             about=where,
         )
-    # Two names of one space would make it look like two, or like somebody else's
+    # With two names one space would look like two, or like a space of another author
     if spec.space.get("name", entry.space) != entry.space:
         raise SpecError(
             f"made in the space {str(spec.space['name'])[:80]!r}, the manifest calls it {entry.space[:80]!r}",
@@ -94,7 +95,7 @@ def _same_task(spec: Spec, manifest: Manifest) -> bool:
 def _check_manifest(manifest: Manifest, *, where: str) -> None:
     if not manifest.specs:
         raise PackageError(
-            "no specification, so nobody could find it",
+            "no specification, so no user could find it",
             remedy="make one with `learndock spec model` or `learndock pack --data`",
             about=where,
         )

@@ -1,19 +1,18 @@
-"""Against poisoned specs: whether a newcomer's numbers would stand in the way of the learnwares that are there.
+"""Refuse poisoned specs: those whose numbers would crowd out the learnwares that a dock already has.
 
-A spec is what its owner says it is; nobody can see from its numbers whether a model behaves like that. But three kinds
-of numbers harm a dock whatever the model, and can be told:
+An owner can put any numbers into a spec, and the numbers do not show whether a model behaves like that. Three kinds
+of numbers harm a dock whatever the model is, and can be detected:
 
-not canonical   domain and behaviour have unit root mean square, as every recipe makes them (so that no length, large
-                or tiny, counts for anything)
-copies          the behaviour of another owner's learnware again, or its mirror image: it would stand beside the
-                original in every answer
-hubs            near to everything, as an average over many learnwares is: first or close to it for users whose task it
-                knows nothing about
+not canonical   every recipe gives domain and behaviour unit root mean square, so that no spec gains by its length
+copies          the behaviour of another owner's learnware, or its mirror image, would appear beside the original in
+                every answer
+hubs            a spec that is similar to everything, such as an average of many, would rank first or near it for
+                tasks that its model knows nothing about
 
-Hubs are told by *sentinels*: learnwares of other owners that are apart from each other, so that an honest newcomer
-is near to a few of them at most. A newcomer's mean similarity to all of them is compared with the sentinels' own to
-each other. Where the dock has too few learnwares that are apart, nothing is a hub yet; ``Dock.verify`` looks at all of
-them again. The numbers below are those of ``benchmarks/poison.py``; a newcomer near to a few other tasks passes.
+A hub is detected by *sentinels*: learnwares of other owners with little in common, so that an honest newcomer is
+similar to a few of them at most. Its mean similarity to all of them is compared with theirs to each other. A dock with
+too few such learnwares has no hubs yet; ``LocalDock.verify`` checks all learnwares again. The thresholds below were
+chosen with ``benchmarks/poison.py``; a newcomer that is similar to a few other tasks passes.
 """
 
 from __future__ import annotations
@@ -31,32 +30,32 @@ from learndock.errors import SuspectSpec
 from learndock.search.score import unit_rows
 from learndock.spec.spec import Array
 
-#: Cosine of two behaviours from which on, in either direction, one is a copy of the other.
+#: Absolute cosine of two behaviours from which one counts as a copy of the other.
 SAME = 0.999
 #: How far a root mean square may be from 1 (float16 keeps three digits).
 TOLERANCE = 0.02
-#: Numbers of a behaviour that are compared first: a part of a sketch is a smaller sketch.
+#: Numbers of each behaviour that are compared first; a part of a sketch is a smaller sketch.
 OUTLINE = 64
 _CLOSE = 0.99
 
-#: Learnwares that sentinels are chosen among, at most so many of one owner.
+#: Learnwares that sentinels are chosen from, and how many of them may be one owner's.
 SAMPLE = 256
 SAMPLE_OF_OWNER = 32
-#: Similarity (mean of both cosines) above which two learnwares are not apart.
+#: Similarity (mean of both cosines) above which two learnwares have much in common.
 APART = 0.55
 LEAST_SENTINELS = 12
-#: A hub's mean similarity to the sentinels is this many times the median of theirs to each other, ...
+#: A hub's mean similarity to the sentinels is at least this many times the median of theirs to each other, ...
 HUB = 1.35
-#: ... and at least this; similarities by chance stay below.
+#: ... and at least this; chance similarities are smaller.
 HUB_FLOOR = 0.25
-#: The same of the domains alone, which decide for users whose few examples say nothing (``search.consensus``).
+#: The same for the domains alone, which rank for tasks without evidence (``search.consensus``).
 HUB_DOMAIN = 1.28
 HUB_DOMAIN_FLOOR = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Newcomer:
-    """What the gate looks at: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)`` of a spec in the space ``space_id``."""
+    """A spec that is to be added: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)`` in the space ``space_id``."""
 
     name: str
     space_id: str
@@ -70,20 +69,20 @@ class Newcomer:
 
 
 class Neighbours(Protocol):
-    """What the gate asks of the place where the dock's specs are."""
+    """What the gate needs to know of a dock's specs."""
 
     def outlines(self, space_id: str, length: int) -> tuple[Sequence[str], Array]:
-        """Names of all learnwares with a spec in the space, by name, and the first ``length`` numbers of each
-        behaviour, ``(N, length)`` (fewer where a behaviour has fewer)."""
+        """Return the names of all learnwares with a spec in the space, sorted, and the first ``length`` numbers of each
+        behaviour: ``(N, length)``, or fewer columns where behaviours are shorter."""
         ...
 
     def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
-        """Domains ``(n, D)`` and behaviours ``(n, k)`` of some of them, in that order."""
+        """Return the domains ``(n, D)`` and behaviours ``(n, k)`` of ``names``, in that order."""
         ...
 
 
 def check_newcomer(newcomer: Newcomer, neighbours: Neighbours) -> None:
-    """Let a spec in, or say why not.
+    """Check a spec that is to be added.
 
     Raises:
         SuspectSpec: not canonical, a copy of another owner's, or a hub.
@@ -102,17 +101,18 @@ def check_newcomer(newcomer: Newcomer, neighbours: Neighbours) -> None:
         found = sentinels.ask(newcomer.domain[None], newcomer.behaviour[None])[0]
         if found.hub:
             raise SuspectSpec(
-                f"{found.describe()}, so it would come up for tasks it knows nothing about. Make the "
-                "spec on inputs of one task, or ask who keeps the dock to vouch for it (`learndock add --vouch`)",
+                f"{found.describe()}, so it would match tasks that its model knows nothing about",
+                remedy="make the spec on inputs of one task, or ask the operator of the dock to vouch for it "
+                "(`learndock add --vouch`)",
                 about=newcomer.name,
             )
 
 
 def check_canonical(newcomer: Newcomer) -> None:
-    """Check the lengths of both parts.
+    """Check that both parts have unit root mean square, as every recipe makes them.
 
     Raises:
-        SuspectSpec: one has not the unit root mean square that every recipe gives it.
+        SuspectSpec: one has not.
     """
     for what, part in (("domain", newcomer.domain), ("behaviour", newcomer.behaviour)):
         found = float(np.sqrt(np.mean(np.square(part, dtype=np.float64))))
@@ -145,7 +145,7 @@ def _refuse_copy(newcomer: Newcomer, names: Sequence[str], outlines: Array, neig
 
 @dataclass(frozen=True)
 class Centrality:
-    """Mean similarity to sentinels, of the whole and of the domains alone; ``usual`` is theirs to each other."""
+    """Mean similarity to the sentinels, of both parts and of the domain alone; ``usual`` is theirs to each other."""
 
     own: float
     usual: float
@@ -155,14 +155,14 @@ class Centrality:
 
     @property
     def hub(self) -> bool:
-        """Whether it is near to everything."""
-        whole = self.own > max(HUB_FLOOR, HUB * self.usual)
-        return whole or self.own_domain > max(HUB_DOMAIN_FLOOR, HUB_DOMAIN * self.usual_domain)
+        """Whether it is similar to everything."""
+        overall = self.own > max(HUB_FLOOR, HUB * self.usual)
+        return overall or self.own_domain > max(HUB_DOMAIN_FLOOR, HUB_DOMAIN * self.usual_domain)
 
     def describe(self) -> str:
-        """The same in words."""
+        """Return the same in words."""
         return (
-            f"its spec is near to everything: {self.own:.2f} on average to {self.sentinels} learnwares that have "
+            f"its spec is similar to everything: {self.own:.2f} on average to {self.sentinels} learnwares that have "
             f"little in common (theirs to each other is {self.usual:.2f}), {self.own_domain:.2f} in the domain alone "
             f"({self.usual_domain:.2f})"
         )
@@ -170,7 +170,7 @@ class Centrality:
 
 @dataclass(frozen=True, eq=False)
 class Sentinels:
-    """Learnwares apart from each other: their names, domains ``(s, D)`` and behaviours ``(s, k)``, rows of length 1."""
+    """Learnwares with little in common: names, domains ``(s, D)`` and behaviours ``(s, k)``, rows of length 1."""
 
     names: tuple[str, ...]
     domains: Array
@@ -178,21 +178,21 @@ class Sentinels:
 
     @cached_property
     def usual(self) -> tuple[float, float]:
-        """Medians of each one's mean similarity to the others: of the whole, and of the domains."""
+        """Medians of each one's mean similarity to the others: of both parts, and of the domains."""
         domains, behaviours = self.domains @ self.domains.T, self.behaviours @ self.behaviours.T
         return _median_apart((domains + behaviours) / 2), _median_apart(domains)
 
     def ask(self, domains: Array, behaviours: Array) -> list[Centrality]:
-        """How near each of ``domains`` ``(n, D)`` and ``behaviours`` ``(n, k)`` is to everything."""
+        """Return how similar each of ``domains`` ``(n, D)`` and ``behaviours`` ``(n, k)`` is to all sentinels."""
         domain = (unit_rows(domains) @ self.domains.T).mean(1)
-        whole = (domain + (unit_rows(behaviours) @ self.behaviours.T).mean(1)) / 2
+        overall = (domain + (unit_rows(behaviours) @ self.behaviours.T).mean(1)) / 2
         return [
             Centrality(w, self.usual[0], d, self.usual[1], len(self.names))
-            for w, d in zip(whole.tolist(), domain.tolist(), strict=True)
+            for w, d in zip(overall.tolist(), domain.tolist(), strict=True)
         ]
 
     def of_others(self, owner: str) -> Sentinels | None:
-        """Without those of ``owner``; None where too few are left."""
+        """Return the sentinels of other owners than ``owner``; None where too few are left."""
         kept = [i for i, name in enumerate(self.names) if _owner(name) != owner]
         if len(kept) < LEAST_SENTINELS:
             return None
@@ -204,9 +204,9 @@ def _median_apart(alike: NDArray[np.floating]) -> float:
 
 
 def choose_sentinels(space_id: str, names: Sequence[str], neighbours: Neighbours) -> Sentinels | None:
-    """Sentinels among the learnwares ``names``; None where fewer than ``LEAST_SENTINELS`` are apart.
+    """Choose sentinels among the learnwares ``names``; None where fewer than ``LEAST_SENTINELS`` qualify.
 
-    The choice depends on the names alone, not on who came first.
+    The choice depends on the names alone, not on the order of addition.
     """
     sample = _sample(names)
     if len(sample) < LEAST_SENTINELS:
@@ -223,7 +223,7 @@ def choose_sentinels(space_id: str, names: Sequence[str], neighbours: Neighbours
 
 
 def hubs(space_id: str, neighbours: Neighbours) -> Iterator[tuple[str, Centrality]]:
-    """Learnwares of the space that are hubs by what is in the dock now, which came before anybody could tell."""
+    """Yield the learnwares of a space that are hubs now, although they were none when they were added."""
     names, _ = neighbours.outlines(space_id, OUTLINE)
     sentinels = choose_sentinels(space_id, names, neighbours)
     if sentinels is None:

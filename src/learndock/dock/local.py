@@ -29,7 +29,8 @@ from learndock.spec.spec import Spec, difference
 
 
 class LocalDock:
-    """A ``Dock`` on this machine; get one from ``open_dock``. Safe for threads and processes: one writes, all read.
+    """A ``Dock`` on this machine; get one from ``open_dock``. Safe for threads and processes: one writes
+    at a time, all read.
 
     ``storage`` is where it keeps its records and bytes. ``admit`` checks each folder that is added; a service replaces
     it by one that does the same in another process.

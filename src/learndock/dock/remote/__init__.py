@@ -1,1 +1,1 @@
-"""A dock that a service holds, over HTTP."""
+"""The dock of a service, over HTTP."""

@@ -1,4 +1,4 @@
-"""Tokens of docks behind an address, as ``learndock login`` keeps them: a file that only its owner may read.
+"""Tokens for services, as ``learndock login`` stores them, in a file that only its owner can read.
 
 ``LEARNDOCK_TOKEN`` wins over the file.
 """
@@ -17,36 +17,36 @@ VARIABLE = "LEARNDOCK_TOKEN"
 
 
 def file() -> Path:
-    """Where tokens are kept."""
+    """Return the file of the tokens."""
     import platformdirs
 
     return Path(platformdirs.user_config_dir("learndock")) / "tokens.json"
 
 
 def base_url(url: str) -> str:
-    """The address of a service without what may stand behind it: scheme, host, port, path.
+    """Return the address of a service without credentials, query and fragment: scheme, host, port, path.
 
     Raises:
-        UsageError: it is no http or https address.
+        UsageError: it is not an http or https address.
     """
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
-    # What urlsplit passes over or takes away: spaces and control characters.
+    # urlsplit ignores or removes spaces and control characters.
     if not sound or not all("!" <= c <= "~" for c in url):
-        raise UsageError(f"{url[:200]!r}: is no address of a dock", remedy="write http://host:port")
+        raise UsageError("is not the address of a service", remedy="write http://host:port", about=repr(url[:200]))
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
 
 def token_for(url: str) -> str | None:
-    """The token that is known for a service."""
+    """Return the token for a service, if there is one."""
     return os.environ.get(VARIABLE) or _read().get(base_url(url))
 
 
 def keep(url: str, token: str | None) -> None:
-    """Keep a token for a service, or (None) forget it."""
+    """Store a token for a service, or delete it (None)."""
     known = _read()
     known.pop(base_url(url), None)
     if token is not None:
@@ -54,7 +54,7 @@ def keep(url: str, token: str | None) -> None:
     place = file()
     place.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(place) as out:
-        # The file is made for its owner alone; it gets wider rights only when it gets its name.
+        # The temporary file is readable by its owner alone; its mode is widened when it gets its name.
         out.write(json.dumps(known, indent=1).encode() + b"\n")
     place.chmod(0o600)
 

@@ -148,12 +148,11 @@ class RemoteDock:
         record = self.get_record(which)
         total, done = sum(f.size for f in record.manifest.files), 0
         problems = []
-        nowhere: Any = _Nowhere()
         for file in record.manifest.files:
             where = f"{record.name}: {file.path}"
             try:
                 with self._open(record.manifest, file) as stream:
-                    copy_checked(stream, nowhere, sha256=file.sha256, size=file.size, where=where)
+                    copy_checked(stream, None, sha256=file.sha256, size=file.size, where=where)
             except (Corrupt, NotFound) as error:
                 problems.append(Problem("error", where, f"{error.message}; tell the operator of the dock"))
             done += file.size
@@ -162,7 +161,7 @@ class RemoteDock:
         return problems
 
     def spaces(self) -> dict[str, tuple[str, int]]:
-        """See ``Dock.spaces``, for what one may see."""
+        """See ``Dock.spaces``."""
         found = self.session.json("GET", "/spaces")
         try:
             return {str(s["id"]): (str(s["name"]), int(s["learnwares"])) for s in found["spaces"]}
@@ -230,15 +229,12 @@ class RemoteDock:
         return Record(manifest.name, digest, manifest, _number(sequence, self.url))
 
     def _strange(self) -> ServiceError:
-        return ServiceError("answers not as a learndock does", remedy="check the address", about=self.url)
-
-
-class _Nowhere(io.RawIOBase):
-    def write(self, piece: Any, /) -> int:
-        return len(piece)
+        return ServiceError(
+            "unexpected response", remedy="check that a learndock service is at this address", about=self.url
+        )
 
 
 def _number(value: Any, url: str) -> int:
     if type(value) is not int:
-        raise ServiceError("answers not as a learndock does", remedy="check the address", about=url)
+        raise ServiceError("unexpected response", remedy="check that a learndock service is at this address", about=url)
     return value

@@ -1,6 +1,6 @@
-"""Talking to a dock behind an address: requests under ``/api/v1``, and its errors as ours.
+"""HTTP requests to a service under ``/api/v1``; its errors are raised as ours.
 
-A connection is kept between requests, and made anew where the service has closed it. Not safe for threads.
+A connection is kept between requests, and opened again if the service closed it. Not safe for threads.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from learndock.errors import KINDS, LearndockError, ServiceError, Unavailable, U
 
 API = "/api/v1"
 SECONDS = 60.0
-#: Bytes of a file that are sent at once.
+#: Bytes of a file that are sent per call.
 PIECE = 1 << 18
-#: JSON answers are small; whoever sends more is no dock.
+#: Most bytes of a JSON answer.
 MAX_JSON = 256 << 20
 
 
 class Session:
-    """Requests to one service, with the token of who asks."""
+    """Requests to one service, with the user's token."""
 
     def __init__(self, url: str, *, token: str | None) -> None:
         self.url = base_url(url)
         self._token = token = token.strip() if token else None
         if token and not all("!" <= c <= "~" for c in token):
             raise UsageError(
-                "the token holds characters that no token has", remedy="copy it again, or `learndock login`"
+                "the token contains characters that are not part of any token",
+                remedy="copy it again, or `learndock login`",
             )
         parts = urlsplit(self.url)
         self._prefix = parts.path + API
@@ -48,11 +49,11 @@ class Session:
         )
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._connection.close()
 
     def json(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:
-        """The JSON answer to a request whose body is JSON, bytes, a stream, or nothing; None where the answer is empty.
+        """Send JSON, bytes, a stream or nothing, and return the JSON of the answer; None if it is empty.
 
         Raises:
             Unavailable: the service cannot be reached.
@@ -70,14 +71,14 @@ class Session:
             return json.loads(source)
         except ValueError:
             raise ServiceError(
-                "its answer is not JSON", remedy="is there a learndock behind this address?", about=self.url
+                "its answer is not JSON", remedy="check that a learndock service is at this address", about=self.url
             ) from None
 
     @contextlib.contextmanager
     def answer(
         self, method: str, path: str, body: bytes | IO[bytes] | None = None, *, headers: Mapping[str, str] | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a request, to be read; what is left of it is thrown away with the connection.
+        """Send a request and yield the answer to be read; if some of it is left, the connection is closed.
 
         Raises:
             Unavailable: the service cannot be reached, or went away.
@@ -94,7 +95,7 @@ class Session:
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise Unavailable(
-                f"cannot be reached ({_why(error)})", remedy="see that the service runs", about=self.url
+                f"cannot be reached ({_why(error)})", remedy="check that the service runs", about=self.url
             ) from None
         finally:
             if self._connection.sock is not None and not _read_up(locals().get("found")):
@@ -111,19 +112,19 @@ class Session:
             self._connection.close()
             if not kept or not (body is None or isinstance(body, bytes)):
                 raise
-        # A connection that was kept had been closed meanwhile: once more, on a new one.
+        # The service had closed the connection that was kept: try once more on a new one.
         self._connection.request(method, path, body=body, headers=headers)
         return self._connection.getresponse()
 
     def _error(self, answer: http.client.HTTPResponse) -> LearndockError:
         source = answer.read(1 << 20)
         try:
-            told = json.loads(source)["error"]
-            kind, message, remedy = KINDS[told["code"]], str(told["message"]), str(told["remedy"])
-            seconds = None if told.get("retry_after") is None else float(told["retry_after"])
+            said = json.loads(source)["error"]
+            kind, message, remedy = KINDS[said["code"]], str(said["message"]), str(said["remedy"])
+            seconds = None if said.get("retry_after") is None else float(said["retry_after"])
         except (ValueError, KeyError, TypeError):
             return ServiceError(
-                f"answered with status {answer.status}, not as a learndock does",
+                f"unexpected response with status {answer.status}",
                 remedy="check the address",
                 about=self.url,
             )

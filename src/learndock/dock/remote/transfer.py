@@ -1,4 +1,4 @@
-"""Bytes between a client and a service, over connections that break: each goes on where it stopped."""
+"""Uploads and downloads that resume after a connection breaks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from learndock.dock.remote.session import Session
 from learndock.errors import Conflict, Corrupt, LearndockError, TooManyRequests, TooSlow, Unavailable
 from learndock.package.manifest import File
 
-#: Attempts without a byte of progress, and the seconds before the second one; each later one waits twice as long.
+#: Attempts without progress, and the seconds before the second one; each later one waits twice as long.
 ATTEMPTS, PAUSE = 5, 0.2
-#: Attempts at one file in all: whoever gives a byte at a time is no dock.
+#: Attempts per file in all.
 BREAKS = 1000
-#: Times that somebody else may be found sending the same bytes.
+#: How often another process may be found sending the same bytes.
 BUSY = 3
 Count = Callable[[int], None]
 
 
 class Download(io.RawIOBase):
-    """The bytes of a file of ``size`` bytes at ``path``; where the connection breaks, the rest is asked for.
+    """A stream of a file of ``size`` bytes at ``path``; if the connection breaks, the rest is requested.
 
     Nothing is checked here: what comes may be anything, see ``blobs.copy_checked``.
     """
@@ -37,15 +37,15 @@ class Download(io.RawIOBase):
         self._answer: http.client.HTTPResponse | None = None
 
     def readable(self) -> bool:
-        """It is for reading."""
+        """Return True."""
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes; none at the end.
+        """Return at most ``size`` bytes; none at the end.
 
         Raises:
-            Unavailable: the service is gone, and stays so.
-            NotFound: the file is.
+            Unavailable: the service does not answer any more.
+            NotFound: the file is gone.
         """
         while True:
             try:
@@ -60,10 +60,10 @@ class Download(io.RawIOBase):
                 return piece
             if self._at >= self._size:
                 return b""
-            self._broken(Unavailable("broke off", remedy="see that the service runs", about=self._session.url))
+            self._broken(Unavailable("broke off", remedy="check that the service runs", about=self._session.url))
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._open.close()
         super().close()
 
@@ -72,11 +72,15 @@ class Download(io.RawIOBase):
         self._answer = self._open.enter_context(self._session.answer("GET", self._path, headers=headers))
         if self._at and self._answer.status != 206:
             raise Corrupt(
-                "the service does not go on where it broke off", remedy="get the learnware again", about=self._path
+                "the service did not resume an interrupted download", remedy="get the learnware again", about=self._path
             )
         left = self._size - self._at
         if self._answer.length not in (None, left):
-            raise Corrupt(f"{self._answer.length} bytes are announced, its manifest says {left}", about=self._path)
+            raise Corrupt(
+                f"the service announces {self._answer.length} bytes, the manifest says {left}",
+                remedy="tell the operator of the dock",
+                about=self._path,
+            )
         return self._answer
 
     def _broken(self, error: Exception) -> None:
@@ -88,7 +92,7 @@ class Download(io.RawIOBase):
 
 
 class _Rest(io.RawIOBase):
-    """What an upload still lacks of a file; ``count`` is told of bytes as they go out."""
+    """The rest of a file that is uploaded; ``count`` is called with the number of bytes that are sent."""
 
     def __init__(self, stream: Any, count: Count) -> None:
         self._stream, self._count = stream, count
@@ -103,12 +107,13 @@ class _Rest(io.RawIOBase):
 
 
 def upload(session: Session, place: Path, file: File, count: Count) -> None:
-    """Send a file, unless the service has it of us already; what a broken connection, or an earlier run, brought there
-    is not sent again. ``count`` is told how many more bytes are there (fewer, where some were lost).
+    """Upload a file, unless the service has it from this user; bytes that arrived earlier are not sent again.
+
+    ``count`` is called with the number of further bytes that have arrived; it is negative if some were lost.
 
     Raises:
-        QuotaExceeded, TooLarge, Unauthorized, Forbidden: the service does not take it.
-        Unavailable: the service is gone, and stays so.
+        QuotaExceeded, TooLarge, Unauthorized, Forbidden: the service refuses it.
+        Unavailable: the service does not answer any more.
     """
     asked = urlencode({"sha256": file.sha256, "size": file.size})
     begun = _patient(lambda: session.json("GET", f"/uploads?{asked}"))["uploads"]
@@ -130,17 +135,17 @@ def upload(session: Session, place: Path, file: File, count: Count) -> None:
             broken, busy = error, busy + 1
         failed += 1
         pause(failed, broken)
-        # Bytes that somebody else sends, another process of the same user, are not waited for.
+        # Another process of the same user sends the same bytes: start an upload of our own.
         now = _begin(session, file) if busy == BUSY else _look(session, now["id"], broken)
     count(file.size - there)
 
 
 def _send(session: Session, place: Path, file: File, upload_id: str, at: int, count: Count) -> Any:
-    told = 0
+    passed = 0
 
     def sent(size: int) -> None:
-        nonlocal told
-        told += size
+        nonlocal passed
+        passed += size
         count(size)
 
     headers = {
@@ -153,7 +158,7 @@ def _send(session: Session, place: Path, file: File, upload_id: str, at: int, co
             stream.seek(at)
             return session.json("PATCH", f"/uploads/{upload_id}", _Rest(stream, sent), headers=headers)
     except LearndockError:
-        count(-told)  # what of it arrived, the service will say
+        count(-passed)  # the service will say how much of it arrived
         raise
 
 
@@ -167,7 +172,7 @@ def pause(failed: int, error: Exception) -> None:
         if isinstance(error, LearndockError):
             raise error
         raise Unavailable(
-            f"the connection broke off ({type(error).__name__})", remedy="see that the service runs"
+            f"the connection broke off ({type(error).__name__})", remedy="check that the service runs"
         ) from None
     time.sleep(PAUSE * 2 ** (failed - 1))
 
@@ -180,12 +185,12 @@ def _look(session: Session, upload_id: str, error: LearndockError) -> Any:
     return _patient(lambda: session.json("GET", f"/uploads/{upload_id}"), error)
 
 
-def _patient(ask: Callable[[], Any], told: LearndockError | None = None) -> Any:
-    """The answer to a question that may be asked again; what is ``told``, or was said last, where none comes."""
+def _patient(ask: Callable[[], Any], first: LearndockError | None = None) -> Any:
+    """Ask again until there is an answer; if there is none, raise ``first`` or the last error."""
     failed = 0
     while True:
         try:
             return ask()
         except (Unavailable, TooManyRequests) as error:
             failed += 1
-            pause(failed, told or error)
+            pause(failed, first or error)

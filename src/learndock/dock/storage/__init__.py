@@ -1,1 +1,1 @@
-"""What a dock keeps: records, blobs, publications; in a folder, or in PostgreSQL and an object store."""
+"""Where a dock keeps its records and files: in a folder, or in PostgreSQL and an object store."""

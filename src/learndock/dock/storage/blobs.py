@@ -1,7 +1,7 @@
-"""First thing a dock keeps: the files' bytes, each under the name of its own SHA-256.
+"""Blobs: the bytes of files, each under the name of its own SHA-256.
 
-A blob never changes. Equal files of many learnwares (a tokenizer, a license) are kept once. What holds the
-bytes stands behind ``BlobStore``; here it is a folder.
+A blob never changes. Equal files of many learnwares (a tokenizer, a license) are kept once. ``BlobStore`` is the
+protocol; ``DiskBlobs`` keeps them in a folder, ``s3.ObjectBlobs`` in an object store.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore(Protocol):
-    """What a dock asks of the place where bytes are kept."""
+    """Where a dock keeps the bytes of files."""
 
     def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
-        """Keep the stream's bytes durably; when this returns, the blob is there and its bytes are right.
+        """Store the bytes of a stream durably, and return whether the blob is new.
 
-        Bytes that are there already stay; a damaged blob of this name is replaced. Returns whether the blob
-        is new.
+        An intact blob of this name stays; a damaged one is replaced.
 
         Raises:
-            Corrupt: the stream does not hold ``size`` bytes with this SHA-256; nothing was kept.
-            StorageFull: no room; nothing was kept.
+            Corrupt: the stream is not ``size`` bytes with this SHA-256; nothing was stored.
+            StorageFull: no room; nothing was stored.
         """
         ...
 
@@ -41,15 +40,15 @@ class BlobStore(Protocol):
         ...
 
     def adopt(self, path: Path, *, sha256: str, size: int) -> None:
-        """Keep the file ``path`` durably as a blob; the caller has hashed it, and it is gone afterwards.
+        """Move the file ``path``, which the caller has hashed, durably into the store.
 
         Raises:
-            StorageFull: no room; nothing was kept, and the file is still there.
+            StorageFull: no room; nothing was stored, and the file is still there.
         """
         ...
 
     def open(self, sha256: str) -> IO[bytes]:
-        """A stream of the blob's bytes, as they are stored, that can seek; who trusts them hashes them.
+        """Return a seekable stream of the blob's bytes as they are stored; they are not checked.
 
         Raises:
             NotFound: there is no such blob.
@@ -57,7 +56,7 @@ class BlobStore(Protocol):
         ...
 
     def link(self, sha256: str, path: Path) -> None:
-        """Make the file ``path`` of the blob's bytes, sharing them where the place allows; nobody may write to it.
+        """Make ``path`` a file with the blob's bytes, shared where the store allows; it must not be written to.
 
         Raises:
             NotFound: there is no such blob.
@@ -70,29 +69,29 @@ class BlobStore(Protocol):
         ...
 
     def delete(self, sha256: str) -> None:
-        """Forget the blob; nothing happens where there is none."""
+        """Delete the blob, if there is one."""
         ...
 
     def digests(self) -> Iterator[str]:
-        """SHA-256 of every blob that is there, in order."""
+        """Yield the SHA-256 of every blob, sorted."""
         ...
 
 
 def copy_checked(
     stream: IO[bytes],
-    out: IO[bytes],
+    out: IO[bytes] | None,
     *,
     sha256: str,
     size: int,
     where: str,
     each: Callable[[], None] | None = None,
 ) -> None:
-    """Copy ``stream`` to ``out`` in pieces and compare what passed with what was promised.
+    """Copy ``stream`` to ``out``, or only read it, and check its length and hash.
 
-    Stops one piece after ``size``, however long the stream is. ``each`` is called for every piece.
+    Stops one piece after ``size``, however long the stream is. ``each`` is called after every piece.
 
     Raises:
-        Corrupt: other bytes passed; ``out`` must be thrown away.
+        Corrupt: the bytes are others; ``out`` must be thrown away.
     """
     hasher = hashlib.sha256()
     passed = 0
@@ -101,7 +100,8 @@ def copy_checked(
         passed += len(piece)
         if passed > size:
             raise Corrupt(f"more bytes than the {size} of its manifest", about=where)
-        out.write(piece)
+        if out is not None:
+            out.write(piece)
         if each is not None:
             each()
     if passed != size:
@@ -111,10 +111,10 @@ def copy_checked(
 
 
 class DiskBlobs:
-    """Blobs as files ``root/ab/abcd...``; ``staging``, on the same file system, is for unfinished ones.
+    """Blobs as files ``root/ab/abcd...``; unfinished ones are in ``staging``, on the same file system.
 
-    The bytes are synced before they get their name and the folder after, so that a name that survives a
-    power cut stands for all of its bytes.
+    The bytes are synced before the file gets its name and the folder after, so that a blob that survives a power cut
+    has all of its bytes.
     """
 
     def __init__(self, root: Path, staging: Path) -> None:
@@ -163,7 +163,7 @@ class DiskBlobs:
             sync_folder(self._root)
 
     def adopt(self, path: Path, *, sha256: str, size: int) -> None:
-        """See ``BlobStore.adopt``. The file must lie on the same file system."""
+        """See ``BlobStore.adopt``. The file must be on the same file system."""
         file = self._file(sha256)
         with storage_errors(file):
             with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Out of the dock: a learnware as a folder, verified on the way and visible only once it is whole."""
+"""Write a learnware of a dock as a folder: every file is verified, and the folder appears once it is complete."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from learndock.package.formats import Progress
 from learndock.package.manifest import MANIFEST, File, Manifest
 from learndock.package.unfinished import unfinished
 
-#: How the system says that there is no room.
+#: The system's errors for a full disk, a quota and a size limit.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A learnware that is being read: its manifest, how its files are opened, and ``alive``, called piece by piece."""
+    """A learnware that is being read: its manifest, what opens its files, and ``alive``, called for every piece."""
 
     manifest: Manifest
     opened: Callable[[Manifest, File], IO[bytes]]
     alive: Callable[[], None] | None = None
 
 
-#: Finds a learnware and keeps it readable until the block ends.
+#: Looks up a learnware and keeps it readable until the block ends.
 Reading = Callable[[], contextlib.AbstractContextManager[Found]]
 
 
 def export(storage: DockLayout, which: str, out: Path, *, progress: Progress | None = None) -> Path:
-    """Write the learnware as the folder ``out``, which must be empty or not exist; returns ``out``.
+    """Write the learnware as the folder ``out``, which must be empty or absent, and return ``out``.
 
     Raises:
         NotFound: there is no such learnware.
@@ -65,11 +65,11 @@ def export(storage: DockLayout, which: str, out: Path, *, progress: Progress | N
 
 
 def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -> Path:
-    """Write the learnware that ``reading`` finds as the folder ``out``; returns ``out``.
+    """Write the learnware that ``reading`` looks up as the folder ``out``, and return ``out``.
 
     Raises:
         UsageError: ``out`` is taken, or cannot be made.
-        Corrupt: other bytes came than the manifest says; ``out`` was not made.
+        Corrupt: the bytes are not those of the manifest; ``out`` was not made.
         DockError: the disk fails; ``out`` was not made.
         StorageFull: no room at ``out``, which was not made.
     """
@@ -92,13 +92,13 @@ def exported(out: Path, reading: Reading, *, progress: Progress | None = None) -
             placed = True
             sync_folder(place.parent)
         except OSError as error:
-            if placed:  # an fsync that failed is a failure, even where all bytes seem to be there
+            if placed:  # if fsync fails the bytes may be lost, although they can be read now
                 shutil.rmtree(place, ignore_errors=True)
             if error.errno in _FULL:
                 raise
             raise DockError(
-                f"{found.manifest.name} cannot be copied there ({error.strerror or error})",
-                remedy="nothing was left. See to the disk, or name another folder",
+                f"{found.manifest.name} cannot be copied there ({error.strerror or error}); nothing was written",
+                remedy="check the disk, or name another folder",
                 about=out,
             ) from None
     return out
@@ -129,12 +129,12 @@ def _stored(storage: DockLayout, name: str, file: File) -> IO[bytes]:
     except NotFound:
         with storage.read() as records:
             if records.row(name) is None:
-                raise NotFound("was removed from this dock", about=name) from None
+                raise NotFound("was removed from this dock", remedy=lookup.SEE_LIST, about=name) from None
         raise missing_bytes(f"{name}: {file.path}") from None
 
 
 def missing_bytes(about: str) -> Corrupt:
-    """The error of a published file whose bytes the dock has lost."""
+    """Return the error of a published file whose bytes the dock has lost."""
     return Corrupt("its bytes are missing from the dock", remedy="`learndock add` it again", about=about)
 
 
@@ -146,7 +146,7 @@ def _copy(found: Found, file: File, target: Path) -> None:
             copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where, each=found.alive)
         except Corrupt as error:
             raise Corrupt(
-                f"{error}", remedy="nothing was written. `learndock add` the learnware again to mend it"
+                f"{error}; nothing was written", remedy="`learndock add` the learnware again, which repairs it"
             ) from None
         out.flush()
         os.fsync(out.fileno())

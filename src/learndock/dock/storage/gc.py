@@ -1,4 +1,4 @@
-"""Clearing away what nobody refers to: blobs of removed learnwares, and what killed writers left."""
+"""Delete what is not referenced: blobs of removed learnwares, and what killed writers left."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from learndock.dock.storage.publish import reconcile
 
 
 def referenced(storage: DockLayout) -> set[str]:
-    """SHA-256 of every blob that a published learnware has, by what the disk says.
+    """Return the SHA-256 of every blob that a published learnware has, according to the files on disk.
 
     Raises:
-        Corrupt: a record is damaged, so that its blobs cannot be known.
+        Corrupt: a record is damaged, so that its blobs are unknown.
     """
     found: set[str] = set()
     for name in storage.publications.names():
@@ -26,17 +26,17 @@ def referenced(storage: DockLayout) -> set[str]:
 
 
 def gc(storage: DockLayout) -> GcResult:
-    """Delete unreferenced blobs that nobody is reading, unfinished files and replaced databases.
+    """Delete unreferenced blobs that are not being read, unfinished files and replaced databases.
 
-    Needs no room on the disk: it goes by the files alone, and looks after the database once there is room.
+    Needs no room on the disk: the files alone decide, and the database is opened last.
 
     Raises:
         Corrupt: a record is damaged; nothing was deleted.
-        DockError: who refers to blobs cannot be known from here; nothing was deleted.
+        DockError: a service needs blobs, and cannot be asked which; nothing was deleted.
     """
     with storage.locked():
         with storage.collection_lock():
-            # The list of blobs first: one that comes meanwhile is not on it, whoever refers to it.
+            # The list of blobs comes first, so that blobs that are added now are not on it.
             there = list(storage.blobs.digests())
             needed = referenced(storage) | storage.referred()
             held, dead = leases(storage.leases)
@@ -49,7 +49,7 @@ def gc(storage: DockLayout) -> GcResult:
         unfinished += storage.abandoned()
         for path in unfinished:
             if path.is_dir() and not path.is_symlink():
-                with contextlib.suppress(FileNotFoundError):  # a backup that ended just now was first
+                with contextlib.suppress(FileNotFoundError):  # a backup that ended just now deleted it
                     shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)

@@ -1,16 +1,17 @@
-"""The dock's folder: what lies where, and how it is opened, read, and written by one at a time.
+"""The dock's folder: which file is where, and how it is opened, read, and written by one writer at a time.
 
 dock.json            {"format": 1}; its presence makes a folder a dock
-learnwares/          what was published and removed: the truth (see ``shelf``)
+learnwares/          what was published and removed: the truth (see ``publications``)
 blobs/               the files' bytes (see ``blobs``)
-records.sqlite       what readers ask (see ``records``); a link, so that a new one is put in place at once
-service.json         there where the dock is served: the service refers to blobs too (see ``DockLayout.referred``)
-leases/              notes of those who are reading (see ``leases``)
-staging/             unfinished things; whatever lies here without a writer is rubbish
-backup-RANDOM/       hard links to blobs while a backup copies them; rubbish once its lock is free
-adding-RANDOM/       a learnware's files before they get their names; rubbish once its lock is free
-restoring.json       there until a restore into the folder has ended; nobody opens the dock meanwhile
-lock, collecting     held by the one who writes; by the one who collects, or refers to blobs anew
+records.sqlite       what readers query (see ``records``); a symbolic link, so that a rebuild replaces it at once
+service.json         marks a dock that is served: the service needs blobs too (see ``DockLayout.referred``)
+leases/              what is being read (see ``leases``)
+staging/             unfinished files; without a writer they are garbage
+backup-RANDOM/       hard links to blobs while a backup copies them; garbage once its lock is free
+adding-RANDOM/       a learnware's files before they get their names; garbage once its lock is free
+restoring.json       present until a restore into the folder has finished; the dock cannot be opened until then
+lock                 locked by the writer
+collecting           locked by gc, and by a service while it adds references to blobs
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ RESTORING = "restoring.json"
 #: In the folder of a dock that a service serves; the service writes it.
 SERVED = "service.json"
 FORMAT = 1
-#: The lock in a folder that something is going on in.
+#: The lock file in a folder that a process is using.
 HELD = "held"
-#: Seconds after which a mark that was not finished has nobody who is writing it.
+#: Seconds after which no process is still writing an unfinished mark.
 _OLD = 3600.0
 
 
 class DockLayout:
-    """The folder of a dock that exists; made by ``open_layout``."""
+    """The folder of an existing dock; get one from ``open_layout``."""
 
     def __init__(self, folder: Path, blobs: BlobStore | None = None) -> None:
         self.folder = folder
@@ -54,12 +55,12 @@ class DockLayout:
         self.database = folder / "records.sqlite"
         self.publications = Publications(folder / "learnwares")
         self.blobs: BlobStore = blobs or DiskBlobs(folder / "blobs", self.staging)
-        #: Returns the SHA-256 of blobs that others than learnwares need; a service that shares the dock sets it.
+        #: Returns the SHA-256 of blobs that something other than a learnware needs; a service sets it.
         self.referrers: Callable[[], set[str]] | None = None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Records]:
-        """The records for reading; sees one state of the dock at each question."""
+        """Open the records for reading; each query sees one state of the dock."""
         with self.errors():
             self._look_for_database()
             with sqlite.opened_to_read(self.database) as connection:
@@ -73,17 +74,17 @@ class DockLayout:
 
     @contextlib.contextmanager
     def collection_lock(self) -> Iterator[None]:
-        """Hold collections off, or who refers to blobs anew; inside of ``locked`` where both are held.
+        """Hold the lock between ``gc`` and new references to blobs; take it after ``locked`` where both are needed.
 
-        A blob that nobody refers to may be on a collection's list already; who is about to refer to it says so in
-        here, before or after that collection and not in its midst.
+        An unreferenced blob may already be on the list of a running ``gc``. Whatever adds a reference to it does so
+        under this lock, so before or after that ``gc``, not during it.
         """
         with self.errors(), write_lock(self.folder / "collecting"):
             yield
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Records]:
-        """The records for writing; the caller holds the lock."""
+        """Open the records for writing; the caller holds the lock."""
         with self.errors():
             self._look_for_database()
             with sqlite.opened_to_write(self.database) as connection:
@@ -91,9 +92,9 @@ class DockLayout:
 
     @contextlib.contextmanager
     def replace_database(self) -> Iterator[Records]:
-        """New records that take the place of the present ones when the block ends; the caller holds the lock.
+        """Yield new records that replace the present ones when the block ends; the caller holds the lock.
 
-        The file before stays, for readers that are in the middle of it, until ``old_databases`` are deleted.
+        The previous file stays for its readers until ``old_databases`` are deleted.
         """
         new = self.folder / f"records-{secrets.token_hex(4)}.sqlite"
         try:
@@ -102,7 +103,7 @@ class DockLayout:
                     yield Records(connection)
                 link = self.staging / new.with_suffix(".link").name
                 link.symlink_to(new.name)
-                # A relative link is resolved where it lies: it means its target only once it is moved.
+                # A relative link is resolved from its own folder: it is valid only once it is moved.
                 link.replace(self.database)
                 sync_folder(self.folder)
         except BaseException:
@@ -112,24 +113,24 @@ class DockLayout:
             raise
 
     def old_databases(self) -> list[Path]:
-        """Database files that were replaced, and what belongs to them."""
+        """Return the database files that were replaced, and their logs."""
         current = self.database.resolve().name
         return [f for f in self.folder.glob("records-*.sqlite*") if not f.name.startswith(current)]
 
     @contextlib.contextmanager
     def hard_links(self) -> Iterator[Path]:
-        """A folder for second names of blobs, gone when the block ends; the caller holds the lock while it is made.
+        """Yield a folder for hard links to blobs, deleted when the block ends; take the lock before you enter it.
 
-        A collection leaves it alone for as long as its maker lives.
+        ``gc`` leaves the folder alone while its process lives.
         """
         with self._held_folder("backup") as folder:
             yield folder
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
-        """Yield a folder for files that are on their way in, gone when the block ends; the caller holds no lock.
+        """Yield a folder for files that are being added, deleted when the block ends; the caller holds no lock.
 
-        A collection leaves it alone for as long as its maker lives.
+        ``gc`` leaves the folder alone while its process lives.
         """
         with contextlib.ExitStack() as stack:
             with self.locked():
@@ -154,13 +155,13 @@ class DockLayout:
             with contextlib.suppress(FileNotFoundError), write_lock(folder / HELD, wait=False) as free:
                 if free:
                     found.append(folder)
-        # The dock's own mark is written before there is a lock: only time tells.
+        # The dock's own mark is written before there is a lock, so its age decides.
         over = time.time() - _OLD
         return [*found, *(f for f in self.folder.glob(".*.json.*.part") if f.stat().st_mtime < over)]
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what the system says of the dock's files into our errors.
+        """Translate the system's errors about the dock's files into ours.
 
         Raises:
             StorageFull: no room.
@@ -199,25 +200,27 @@ class DockLayout:
 
     def _look_for_database(self) -> None:
         if not self.database.exists():
-            raise Corrupt("is missing", remedy="make it anew with `learndock rebuild`", about=self.database)
+            raise Corrupt("is missing", remedy="run `learndock rebuild`", about=self.database)
 
 
 def open_layout(folder: Path, *, create: bool) -> DockLayout:
-    """The home in ``folder``; a new one where there is nothing yet and ``create`` says so.
+    """Return the layout of the dock in ``folder``; with ``create``, of a new dock where there is none.
 
     Raises:
-        NotFound: there is no dock, and none is to be made.
-        DockError: the folder holds something else, half a restored dock, or a dock of a newer learndock.
+        NotFound: there is no dock, and ``create`` is False.
+        DockError: the folder holds something else, an unfinished restore, or a dock of a newer learndock.
         Corrupt: its mark is damaged.
     """
     storage = DockLayout(folder)
     with storage.errors():
         if (folder / RESTORING).exists():
             raise DockError(
-                "a restore into it did not end, or goes on", remedy="run `learndock restore` again", about=folder
+                "a restore into it has not finished",
+                remedy="wait for it, or run `learndock restore` again",
+                about=folder,
             )
         if not (folder / MARK).exists():
-            _found(folder, create=create)
+            _make_dock(folder, create=create)
         _check_mark(folder / MARK)
         for part in ("blobs", "learnwares", "staging"):
             if not (folder / part).is_dir():
@@ -228,14 +231,14 @@ def open_layout(folder: Path, *, create: bool) -> DockLayout:
     return storage
 
 
-def _found(folder: Path, *, create: bool) -> None:
+def _make_dock(folder: Path, *, create: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise DockError("is a file", remedy="a dock is a folder", about=folder)
+        raise DockError("is a file; a dock is a folder", remedy="name a folder", about=folder)
     foreign = folder.is_dir() and any(not _unfinished_mark(f) for f in folder.iterdir())
-    # Looked at again: another process may have founded the dock in the meantime.
+    # Checked again: another process may have made the dock since.
     if foreign and not (folder / MARK).exists():
         raise DockError(
-            f"holds files but no {MARK}, so it is no dock", remedy="name an empty or a new folder", about=folder
+            f"holds files but no {MARK}, so it is not a dock", remedy="name an empty or a new folder", about=folder
         )
     if not create:
         raise NotFound("no dock here", remedy="`learndock add` makes one, or name another with --dock", about=folder)
@@ -245,7 +248,7 @@ def _found(folder: Path, *, create: bool) -> None:
 
 
 def _unfinished_mark(file: Path) -> bool:
-    # One who was killed while founding the dock leaves this; another may be founding it right now.
+    # A process that was killed while it made the dock leaves this; another may be making it now.
     return file.name == MARK or (file.name.startswith(f".{MARK}.") and file.name.endswith(".part"))
 
 
@@ -265,7 +268,7 @@ def _check_mark(mark: Path) -> None:
 
 def _first_database(storage: DockLayout) -> None:
     with storage.locked():
-        # Where learnwares were published, an empty database would deny them: that is for ``rebuild`` to mend.
+        # If learnwares were published, an empty database would hide them; that is a case for ``rebuild``.
         if storage.database.exists() or not storage.publications.empty():
             return
         for stale in storage.folder.glob("records-*.sqlite*"):
@@ -275,12 +278,12 @@ def _first_database(storage: DockLayout) -> None:
 
 
 def is_address(named: str) -> bool:
-    """Whether a dock is named by an address, and not by a folder."""
+    """Whether ``named`` is an address, not a folder."""
     return named.lower().startswith(("http://", "https://"))
 
 
 def default_folder() -> Path:
-    """The dock that is meant when none is named: ``LEARNDOCK_DOCK``, or one in the user's data folder."""
+    """Return the default dock: ``LEARNDOCK_DOCK``, or a folder in the user's data."""
     named = os.environ.get("LEARNDOCK_DOCK")
     if named:
         return Path(named).expanduser()

@@ -1,11 +1,11 @@
-"""Blobs that somebody is reading: a note beside the dock while an export runs, which ``collect`` respects.
+"""Leases: files beside the dock that keep ``gc`` from deleting blobs while they are read.
 
     leases/RANDOM.json   {"process": 4711, "name": "ada/model", "blobs": ["abcd...", ...]}
 
-The reader holds a lock on its note, which the system lets go when the reader dies, and touches it as it goes on.
-A note without a holder, or that was not touched for ``GRACE`` (a reader that hangs), protects nothing and is cleared
-away by ``collect``. The note is there before the reader looks whether the learnware is still published; ``collect``
-looks for notes after the removal is complete. So either the reader learns of the removal, or ``collect`` of the reader.
+A reader locks its lease, which the system unlocks when the reader dies, and touches it as it reads. A lease without a
+lock, or untouched for ``GRACE`` seconds (a reader that hangs), protects nothing, and ``gc`` deletes it. The reader
+writes the lease before it checks that the learnware is still published; ``gc`` looks for leases after the removal is
+complete. So either the reader sees the removal, or ``gc`` sees the lease.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from learndock.dock.storage.records import Row
 from learndock.errors import LearndockError, NotFound
 from learndock.package.manifest import Manifest
 
-#: Seconds after its last sign of life for which a lease holds.
+#: Seconds after its last touch for which a lease is valid.
 GRACE = 600.0
 _TOUCH = 20.0
 
 
 class Lease:
-    """What a reader holds; it says now and then that it is alive."""
+    """A reader's lease; the reader touches it while it reads."""
 
     def __init__(self, handle: int | None) -> None:
         self._handle = handle
         self._touched = time.monotonic()
 
     def touch(self) -> None:
-        """Say that the reader goes on; cheap enough to be called for every piece."""
+        """Keep the lease valid; cheap enough to be called for every piece."""
         if self._handle is not None and time.monotonic() - self._touched > _TOUCH:
             os.utime(self._handle)
             self._touched = time.monotonic()
@@ -46,10 +46,10 @@ class Lease:
 
 @contextlib.contextmanager
 def leased(storage: DockLayout, which: str) -> Iterator[tuple[Row, Lease]]:
-    """The learnware ``which``, whose blobs stay until the block ends, whoever removes it meanwhile.
+    """Yield the learnware ``which``; its blobs stay until the block ends, even if it is removed.
 
-    Where the dock cannot be written (a full disk, a read-only one) there is no lease: reading goes on, and a removal
-    in its midst is told as what it is.
+    Where the dock cannot be written (a full or read-only disk) there is no lease: reading goes on, and a removal in
+    its midst is reported as one.
 
     Raises:
         NotFound: there is no such learnware.
@@ -61,7 +61,7 @@ def leased(storage: DockLayout, which: str) -> Iterator[tuple[Row, Lease]]:
         with storage.read() as records:
             again = records.row(row.name)
         if again is None or again.digest != row.digest:
-            raise NotFound("was removed from this dock", about=row.name)
+            raise NotFound("was removed from this dock", remedy=lookup.SEE_LIST, about=row.name)
         yield row, Lease(handle)
     finally:
         with contextlib.suppress(OSError):
@@ -76,10 +76,10 @@ def _take(folder: Path, row: Row) -> tuple[Path, int | None]:
         blobs = sorted({f.sha256 for f in Manifest.from_bytes(row.manifest, where=row.name).files})
         folder.mkdir(exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except (OSError, LearndockError):  # a damaged manifest is told by who copies its files
+    except (OSError, LearndockError):  # copying its files reports a damaged manifest
         return path, None
     try:
-        # Locked before it says anything: a note that can be read is held
+        # Locked before it has content: a lease that can be read is locked
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         source = json.dumps({"process": os.getpid(), "name": row.name, "blobs": blobs}).encode()
         if os.write(handle, source) == len(source):
@@ -93,14 +93,14 @@ def _take(folder: Path, row: Row) -> tuple[Path, int | None]:
 
 
 def leases(folder: Path) -> tuple[set[str], list[Path]]:
-    """SHA-256 of all blobs that are being read, and notes that protect nothing any more."""
+    """Return the SHA-256 of all blobs that are being read, and the lease files that are no longer valid."""
     held: set[str] = set()
     dead: list[Path] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             blobs = _read(path)
         except FileNotFoundError:
-            continue  # its reader is done
+            continue  # its reader has finished
         if blobs is None:
             dead.append(path)
         else:
@@ -109,7 +109,7 @@ def leases(folder: Path) -> tuple[set[str], list[Path]]:
 
 
 def _read(path: Path) -> set[str] | None:
-    """The blobs of a living lease; None for a dead one."""
+    """The blobs of a valid lease; None for one that is no longer valid."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if time.time() - os.fstat(handle).st_mtime > GRACE:
@@ -118,7 +118,7 @@ def _read(path: Path) -> set[str] | None:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return _blobs(path.read_bytes())
-        # Nobody holds it. In the instant between making and locking it holds no text yet: leave that to its reader
+        # It is not locked. Between making and locking a lease is empty: leave such a one to its reader
         return None if os.fstat(handle).st_size else set()
     finally:
         os.close(handle)
@@ -129,4 +129,4 @@ def _blobs(source: bytes) -> set[str]:
         found = json.loads(source)["blobs"]
         return {b for b in found if isinstance(b, str)}
     except (ValueError, KeyError, TypeError):
-        return set()  # being written at this instant: its reader has yet to ask whether the learnware is there
+        return set()  # it is being written: its reader has yet to check that the learnware is there

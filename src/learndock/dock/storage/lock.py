@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a file of the dock that the system lets go when its holder dies."""
+"""One writer at a time: an advisory file lock (flock), released when its holder exits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def write_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock ``path``, between processes and between threads; yields whether it is held.
+    """Hold the lock file ``path`` against other processes and threads; yields whether it is held.
 
-    Without ``wait`` it yields False where another holds it. Not re-entrant.
+    Without ``wait`` it yields False if another holds it. Not re-entrant.
     """
     handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -29,7 +29,7 @@ def write_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Hold a file that is there, and stands for something going on; yields False where another does, or it is gone."""
+    """Lock an existing file that marks something in progress; yields False if another holds it, or it is gone."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

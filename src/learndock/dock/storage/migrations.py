@@ -1,4 +1,4 @@
-"""How the database came to its present form, step by step.
+"""The steps by which older SQLite databases are migrated.
 
 Each step and the record that it was taken commit together (``PRAGMA user_version``), so that a process that
 dies in between leaves the database as it was. Steps are only ever added.
@@ -43,7 +43,7 @@ STEPS: tuple[str, ...] = (
         sequence   INTEGER NOT NULL
     ) STRICT;
     """,
-    # What the gate compares with all specs of a space (the first 64 numbers of each behaviour), without the specs.
+    # The gate compares the first 64 numbers of each behaviour in a space: an index has them without the rest.
     """
     CREATE INDEX specs_outlines ON specs (space_id, name, substr(behaviour, 1, 256));
     """,
@@ -51,12 +51,12 @@ STEPS: tuple[str, ...] = (
 
 
 def version(database: sqlite3.Connection) -> int:
-    """How many steps the database has taken."""
+    """Return how many steps the database has taken."""
     return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def outdated(database: sqlite3.Connection) -> bool:
-    """Whether steps are missing."""
+    """Return whether steps are missing."""
     return version(database) < len(STEPS)
 
 
@@ -77,7 +77,7 @@ def migrate(database: sqlite3.Connection) -> None:
 
 
 def check_version(database: sqlite3.Connection, *, where: str) -> None:
-    """Stop before a database whose steps this learndock does not know.
+    """Refuse a database whose steps this learndock does not know.
 
     Raises:
         DockError: a newer learndock made this database.
@@ -85,7 +85,7 @@ def check_version(database: sqlite3.Connection, *, where: str) -> None:
     """
     found = version(database)
     if found == 0:
-        raise Corrupt("empty, so it was damaged", remedy="make it anew with `learndock rebuild`", about=where)
+        raise Corrupt("empty, so it was damaged", remedy="run `learndock rebuild`", about=where)
     if found > len(STEPS):
         raise DockError(
             f"made by a newer learndock (database version {found}, this one knows {len(STEPS)})",

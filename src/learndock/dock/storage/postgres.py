@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection as SqlConnection
     from sqlalchemy import Engine
 
-#: The writer's lock, and the collector's: numbers that nobody else in the database uses.
+#: Keys of the advisory locks of the writer and of gc; nothing else in the database may use them.
 LOCK, COLLECTING = 0x1EA27D0C, 0x1EA27D0D
 TABLES = """
     CREATE TABLE learnwares (
@@ -57,16 +57,16 @@ TABLES = """
     );
     CREATE TABLE dock_version (steps INTEGER NOT NULL)
 """
-#: Further steps, for PostgreSQL; as many as ``migrations.STEPS`` has, the first being ``TABLES``.
+#: The steps of ``migrations.STEPS`` for PostgreSQL, one for one; the first is ``TABLES``.
 STEPS: tuple[str, ...] = (
     TABLES,
-    # What the gate compares is the beginning of each behaviour: not compressed, it can be read without the rest.
+    # The gate reads the beginning of each behaviour: uncompressed, it can be read without the rest.
     "ALTER TABLE specs ALTER COLUMN behaviour SET STORAGE EXTERNAL",
 )
 
 
 class PostgresConnection:
-    """A ``Connection`` to PostgreSQL, in autocommit but for what stands in ``transaction``."""
+    """A ``Connection`` to PostgreSQL, in autocommit except inside ``transaction``."""
 
     def __init__(self, connection: SqlConnection, *, first: Sequence[str] = ()) -> None:
         self._connection = connection
@@ -92,7 +92,7 @@ class PostgresConnection:
             yield
             self._connection.exec_driver_sql("COMMIT")
         except BaseException:
-            with contextlib.suppress(Exception):  # the connection may be gone, and the transaction with it
+            with contextlib.suppress(Exception):  # a connection that ended has no transaction
                 self._connection.exec_driver_sql("ROLLBACK")
             raise
 
@@ -101,7 +101,7 @@ class PostgresConnection:
         return self.version() < len(STEPS)
 
     def version(self) -> int:
-        """How many steps the tables have taken; 0 where there are none."""
+        """Return how many steps the tables have taken; 0 where there are none."""
         there = self._connection.exec_driver_sql("SELECT to_regclass('dock_version') IS NOT NULL").scalar()
         if not there:
             return 0
@@ -123,7 +123,7 @@ class PostgresConnection:
 
 
 class ServerLayout(DockLayout):
-    """Where an outgrown dock lives; made by ``open_server_layout``."""
+    """The layout of a server-backed dock; get one from ``open_server_layout``."""
 
     def __init__(self, folder: Path, engine: Engine, store: ObjectStore) -> None:
         staging = folder / "staging"
@@ -153,7 +153,7 @@ class ServerLayout(DockLayout):
 
     @contextlib.contextmanager
     def _held(self, lock: int, here: threading.Lock, *, wait: bool) -> Iterator[bool]:
-        """An advisory lock. Threads wait for each other here, and one of them for other processes there."""
+        """Hold an advisory lock. Threads wait for each other on ``here``; one of them waits for other processes."""
         if not here.acquire(blocking=wait):
             yield False
             return
@@ -165,7 +165,7 @@ class ServerLayout(DockLayout):
                     yield held
                 finally:
                     if held:
-                        with contextlib.suppress(Exception):  # a connection that is gone holds no lock
+                        with contextlib.suppress(Exception):  # a connection that ended holds no lock
                             connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (lock,))
         finally:
             here.release()
@@ -181,7 +181,7 @@ class ServerLayout(DockLayout):
 
     @contextlib.contextmanager
     def replace_database(self) -> Iterator[Records]:
-        """See ``DockLayout.replace_database``: all rows are replaced in the transaction that the block makes."""
+        """See ``DockLayout.replace_database``: the block's transaction replaces all rows."""
         with self.errors(), self._connection() as connection:
             opened = PostgresConnection(connection)
             if opened.version() == 0 or opened.outdated():
@@ -196,7 +196,7 @@ class ServerLayout(DockLayout):
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        """See ``DockLayout.errors``; what PostgreSQL says becomes ours too.
+        """See ``DockLayout.errors``; translates PostgreSQL's errors too.
 
         Raises:
             Unavailable: the database does not answer.
@@ -223,7 +223,7 @@ class ServerLayout(DockLayout):
     def _look_for_tables(self, opened: PostgresConnection) -> None:
         version = opened.version()
         if version == 0:
-            raise Corrupt("the database has no tables of a dock", remedy="make them anew with `learndock rebuild`")
+            raise Corrupt("the database has no tables of a dock", remedy="run `learndock rebuild`")
         if version > len(STEPS):
             raise DockError(
                 f"the database was made by a newer learndock (version {version}, this one knows {len(STEPS)})",
@@ -233,17 +233,15 @@ class ServerLayout(DockLayout):
 
 def _translated(error: Exception) -> DockError | Unavailable:
     about = getattr(error, "orig", None)
-    told = about.args[0] if about is not None and about.args else None
-    code = str(told.get("C", "")) if isinstance(told, dict) else ""
-    message = str(told.get("M", "")) if isinstance(told, dict) else str(about or error)
+    fields = about.args[0] if about is not None and about.args else None
+    code = str(fields.get("C", "")) if isinstance(fields, dict) else ""
+    message = str(fields.get("M", "")) if isinstance(fields, dict) else str(about or error)
     if code.startswith("53"):  # insufficient resources: disk full, out of memory, too many connections
         if code == "53100":
             return StorageFull(f"the database has no room ({message})", remedy="free some and try again")
         return Unavailable(f"the database cannot answer now ({message})", remedy="try again in a moment")
     if code.startswith(("22", "23", "42", "XX")):
-        return Corrupt(
-            f"the database's tables are damaged ({message})", remedy="make them anew with `learndock rebuild`"
-        )
+        return Corrupt(f"the database's tables are damaged ({message})", remedy="run `learndock rebuild`")
     return Unavailable(f"the database does not answer ({message[:200]})", remedy="try again in a moment")
 
 
@@ -294,7 +292,7 @@ def open_server_layout(folder: Path, engine: Engine, store: ObjectStore, *, crea
             about=MARK,
         )
     with storage.locked(), storage._opened() as opened:
-        # Where learnwares were published, empty tables would deny them: that is for ``rebuild`` to mend.
+        # If learnwares were published, empty tables would hide them; that is a case for ``rebuild``.
         if opened.version() == 0 and storage.publications.empty():
             opened.migrate()
     return storage

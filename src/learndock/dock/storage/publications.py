@@ -4,9 +4,9 @@
                                   "manifest": {...}}
                                  {"name": ..., "state": "removed", "sequence": 7, "digest": ...}
 
-Its atomic replacement is the moment in which a learnware is published or removed; the database follows, and
-can be made anew from these files and the blobs. The manifest stands in it as JSON whose canonical bytes hash
-to the digest, whichever version of learndock wrote it.
+Replacing this file atomically is what publishes or removes a learnware. The database follows, and can be rebuilt from
+these files and the blobs. The file has the manifest as JSON whose canonical bytes hash to the digest, whichever version
+of learndock wrote it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from learndock.package.manifest import Manifest, check_name
 
 @dataclass(frozen=True)
 class Publication:
-    """What the disk says of one name; ``manifest`` is its bytes, or None where the learnware was removed."""
+    """The state of one name on disk; ``manifest`` is its bytes, or None where the learnware was removed."""
 
     name: str
     sequence: int
@@ -34,15 +34,15 @@ class Publication:
 
     @property
     def published(self) -> bool:
-        """Whether the learnware is there."""
+        """Whether the learnware is published."""
         return self.manifest is not None
 
     def removed(self) -> Publication:
-        """The tombstone of this learnware."""
+        """Return the tombstone of this learnware."""
         return Publication(self.name, self.sequence, self.digest, None)
 
     def to_bytes(self) -> bytes:
-        """The bytes of its file."""
+        """Return the bytes of its file."""
         source: dict[str, Any] = {
             "state": "published" if self.published else "removed",
             "name": self.name,
@@ -65,12 +65,12 @@ class Publications:
         self._root = root
 
     def file(self, name: str) -> Path:
-        """Where the file of ``name`` lies (it may not be there)."""
+        """Return the path of the file of ``name``, which may not exist."""
         owner, _, own = check_name(name).partition("/")
         return self._root / owner / f"{own}.json"
 
     def read(self, name: str) -> Publication | None:
-        """What the disk says of ``name``; None where it was never published.
+        """Return the state of ``name``; None where it was never published.
 
         Raises:
             Corrupt: the file is not one that the dock wrote.
@@ -86,10 +86,10 @@ class Publications:
 
     @contextlib.contextmanager
     def replaced(self, publication: Publication) -> Iterator[None]:
-        """Publish or remove: the name's file is replaced durably before the block, or nothing happened.
+        """Publish or remove: replace the name's file durably before the block, or raise and change nothing.
 
-        If the block fails, the file that was there is put back. That takes no room on the disk: it was kept
-        under another name.
+        If the block fails, the previous file is put back. That needs no room on the disk: it was kept under another
+        name.
 
         Raises:
             StorageFull: no room.
@@ -115,14 +115,14 @@ class Publications:
                     file.unlink(missing_ok=True)
                 sync_folder(file.parent)
                 raise
-        with contextlib.suppress(OSError):  # it is done; ``collect`` takes what stays
+        with contextlib.suppress(OSError):  # it is done; ``gc`` deletes what is left
             kept.unlink(missing_ok=True)
 
     def names(self) -> Iterator[str]:
-        """All names that have a file, in order.
+        """Yield all names that have a file, sorted.
 
         Raises:
-            Corrupt: a file of that kind that no learnware can have.
+            Corrupt: a file has a name that no learnware can have.
         """
         for file in sorted(self._root.glob("*/*.json")):
             name = f"{file.parent.name}/{file.stem}"
@@ -132,14 +132,14 @@ class Publications:
                 raise damaged(file, str(error)) from None
 
     def empty(self) -> bool:
-        """Whether nothing was ever published."""
+        """Return whether nothing was ever published."""
         return next(self._root.glob("*/*.json"), None) is None
 
     def manifest(self, publication: Publication) -> Manifest:
-        """The manifest of a published learnware.
+        """Return the manifest of a published learnware.
 
         Raises:
-            Corrupt: it is not one, or it is another's.
+            Corrupt: it is not a manifest, or that of another learnware.
         """
         file = self.file(publication.name)
         if publication.manifest is None:
@@ -153,7 +153,7 @@ class Publications:
         return manifest
 
     def leftovers(self) -> Iterator[Path]:
-        """Unfinished files of writers that were killed."""
+        """Return the unfinished files of writers that were killed."""
         return self._root.glob("*/.*.part")
 
 
@@ -172,8 +172,9 @@ def _parse(source: bytes, name: str, file: Path) -> Publication:
 
 
 def damaged(file: Path, why: str) -> Corrupt:
+    """Return the error of a record that learndock did not write like this."""
     return Corrupt(
-        f"not a sound record: {why}",
-        remedy="restore the file from a backup, or move it away, run `learndock rebuild` and add the learnware again",
+        f"is damaged: {why}",
+        remedy="restore the file from a backup; or move it away, run `learndock rebuild` and add the learnware again",
         about=file,
     )

@@ -1,12 +1,11 @@
-"""Publishing and removing: the only two things that change what readers see.
+"""Publish and remove: the only two operations that change what readers see.
 
     hash and stage files | name blobs -> row 'publishing' and specs -> replace the name's file -> row 'published'
                          |               row 'removing'             -> replace the name's file -> row gone, tombstone
             no lock held | the writer's lock held
 
-The replacement of the name's file (``shelf``) is the moment that counts. A writer that fails undoes what it
-did; one that is killed leaves a row with a note of its intent, and the next writer finishes or forgets it by
-looking at that file.
+Replacing the name's file (``publications``) decides. A writer that fails undoes its changes. One that is killed leaves
+a row whose state says what it was doing; the next writer finishes or drops it, according to that file.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from learndock.package.manifest import File, Manifest
 
 @contextlib.contextmanager
 def writing(storage: DockLayout) -> Iterator[Records]:
-    """The records, with the lock held and nothing left unfinished."""
+    """Yield the records for writing, with the lock held and earlier writers' work finished."""
     with storage.locked(), storage.write() as records:
         reconcile(storage, records)
         yield records
 
 
 def reconcile(storage: DockLayout, records: Records) -> None:
-    """Finish or forget what killed writers left, by what the disk says; the caller holds the lock."""
+    """Finish or drop what killed writers left, according to the files on disk; the caller holds the lock."""
     for row in records.pending():
         publication = storage.publications.read(row.name)
         there = publication is not None and publication.published and publication.digest == row.digest
@@ -55,10 +54,10 @@ def reconcile(storage: DockLayout, records: Records) -> None:
 
 
 def finish_pending(storage: DockLayout) -> None:
-    """Finish or forget what a killed writer left, and bring an older database to its present form.
+    """Finish or drop what a killed writer left, and migrate an older database.
 
-    Waits only for an outdated database. Readers do without: a damaged database or a full disk must not keep anyone
-    from reading or rebuilding.
+    Waits for the lock only if the database is outdated. A damaged database or a full disk is ignored here: it must not
+    prevent reading or rebuilding.
     """
     with contextlib.suppress(Corrupt, StorageFull):
         with storage.read() as records:
@@ -72,7 +71,7 @@ def finish_pending(storage: DockLayout) -> None:
 
 
 class _Collected(Exception):
-    """The blob of a file that was there when the files were hashed is gone: a collection took it in between."""
+    """A blob that was there when the files were hashed is gone: ``gc`` deleted it since."""
 
 
 def publish(
@@ -83,14 +82,14 @@ def publish(
     progress: Progress | None = None,
     stored: bool = False,
 ) -> Row:
-    """Store an admitted learnware; returns its row, also where the same content is there already.
+    """Store an admitted learnware and return its row; the same content may be there already.
 
-    All bytes are read and hashed before the writer's lock is taken, so that other writers wait for renames and rows
-    only. ``stored``: the files came in through ``BlobStore.adopt``, which hashed them; they are not read at all.
-    ``vouched``: the operator answers for the specs, so the gate admits copies and hubs. Progress is in bytes.
+    All bytes are read and hashed before the writer's lock is taken, so that other writers wait only for renames and
+    rows. With ``stored`` the files came in through ``BlobStore.adopt``, whose caller hashed them, and are not read.
+    With ``vouched`` the operator vouches for the specs, so the gate admits copies and hubs. Progress is in bytes.
 
     Raises:
-        SuspectSpec: the gate does not let one of its specs in; nothing was changed.
+        SuspectSpec: the gate refuses a spec; nothing was changed.
         Conflict: the name is, or was, taken by other content.
         PackageError: the folder changed since it was admitted, or a file is not stored.
         StorageFull: no room; nothing was changed.
@@ -126,7 +125,7 @@ def _publish(
         _need_files(storage, manifest, staged)
         new_blobs: list[str] = []
         if before is not None and before.published:
-            # The same again: files that were damaged since are replaced.
+            # The same content: blobs that were damaged since are replaced.
             _adopt(storage, manifest, staged, new_blobs)
             return Row(manifest.name, digest, "published", before.sequence, source)
         row = Row(manifest.name, digest, "publishing", records.next_sequence(), source)
@@ -178,10 +177,10 @@ def remove(storage: DockLayout, which: str) -> Row:
 
 
 def _agreed(storage: DockLayout, records: Records, name: str) -> Publication | None:
-    """What disk and database say of ``name``, where they agree.
+    """Return the state of ``name`` on which disk and database agree.
 
     Raises:
-        Corrupt: they do not; overwriting either would lose something.
+        Corrupt: they disagree; overwriting either would lose something.
     """
     publication = storage.publications.read(name)
     row, tombstone = records.row(name), records.tombstone(name)
@@ -200,7 +199,7 @@ def _disagreement(name: str) -> Corrupt:
 
 
 def _refuse_early(storage: DockLayout, manifest: Manifest) -> None:
-    """Refuse other content under a published name before its files are read; the writer's lock decides again."""
+    """Refuse other content under a published name before its files are read; this is checked again under the lock."""
     publication = storage.publications.read(manifest.name)
     with storage.read() as records:
         row = records.row(manifest.name)
@@ -232,13 +231,17 @@ def _specs(admitted: Admitted) -> list[SpecRow]:
 
 
 def _changed(error: Corrupt) -> PackageError:
-    return PackageError(f"{error.message}; the folder changed while it was being added", about=error.about)
+    return PackageError(
+        f"{error.message}; the folder changed while it was being added",
+        remedy="pack it again, and do not change it while it is added",
+        about=error.about,
+    )
 
 
 def _stage(
     storage: DockLayout, admitted: Admitted, place: Path, staged: dict[str, Path], progress: Progress | None
 ) -> None:
-    """Hash every file; copy those to ``place`` whose blob is missing or damaged, durably."""
+    """Hash every file; copy those durably to ``place`` whose blob is missing or damaged."""
     total = sum(f.size for f in admitted.manifest.files)
     done = 0
     for file in admitted.manifest.files:
@@ -274,7 +277,7 @@ def _need_files(storage: DockLayout, manifest: Manifest, staged: Mapping[str, Pa
 
 
 def _adopt(storage: DockLayout, manifest: Manifest, staged: Mapping[str, Path], new: list[str]) -> None:
-    """Give staged files their names; ``new`` gets the blobs that were not there before."""
+    """Move staged files into the blob store; ``new`` gets the blobs that were not there before."""
     sizes = {f.sha256: f.size for f in manifest.files}
     for sha256, path in staged.items():
         if not storage.blobs.has(sha256):
@@ -285,11 +288,11 @@ def _adopt(storage: DockLayout, manifest: Manifest, staged: Mapping[str, Path], 
 def _undo_publish(
     storage: DockLayout, records: Records, name: str, before: Publication | None, new_blobs: list[str]
 ) -> None:
-    # The error that brought us here is the one to tell. What cannot be undone now, as on a full disk, is in
-    # order still: the note of intent stands, and the next writer finishes or forgets it.
+    # The first error is the one to raise. What cannot be undone now, as on a full disk, does no harm: the row's state
+    # says what was going on, and the next writer finishes or drops it.
     with contextlib.suppress(OSError, LearndockError, sqlite3.Error), storage.errors():
         if storage.publications.read(name) != before:
-            return  # it could not be put back, and must not stand for blobs that are not there
+            return  # it could not be put back, and must not refer to blobs that are not there
         for sha256 in new_blobs:
             storage.blobs.delete(sha256)
         with records.transaction():

@@ -1,4 +1,4 @@
-"""The database made anew from the files on disk: what to do when it is lost or damaged."""
+"""Rebuild the database from the files on disk, when it is lost or damaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from learndock.package.formats import Progress
 
 
 def rebuild(storage: DockLayout, *, progress: Progress | None = None) -> int:
-    """Make the database anew, beside the present one, and put it in place at once; returns its length.
+    """Build a new database beside the present one, put it in place at once, and return its number of learnwares.
 
     Readers see the same ids in the same order with the same vectors as before.
 

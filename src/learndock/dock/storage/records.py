@@ -1,12 +1,12 @@
-"""What the dock knows of its learnwares, ready to be asked: a database beside the files.
+"""Records: the database that answers questions about the dock's learnwares.
 
-It is SQLite in the dock's folder, or PostgreSQL (see ``server``); the questions are the same.
+It is SQLite in the dock's folder, or PostgreSQL (see ``postgres``), with the same queries.
 
-The files are the truth (see ``shelf``); this is their index. Readers see a row once its learnware is
-published. The states ``publishing`` and ``removing`` are notes of intent, committed before the file of the
-name is replaced: where a writer dies, the next one looks at the file and finishes or forgets.
+The files are the truth (see ``publications``); this is their index. Readers see a row once its learnware is published.
+The states ``publishing`` and ``removing`` say what a writer is doing, and are committed before the file of the name is
+replaced: if the writer dies, the next one reads that file and finishes or drops the change.
 
-``removing`` rows stay visible until the removal is done: a removal that fails must not hide anything.
+``removing`` rows stay visible until the removal is done, so that a removal that fails hides nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROW = "name, digest, state, sequence, manifest"
 
 @dataclass(frozen=True)
 class Row:
-    """One learnware as the database has it; ``manifest`` is its bytes."""
+    """One learnware in the database; ``manifest`` is its bytes."""
 
     name: str
     digest: str
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class SpecRow:
-    """One spec as the database has it: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)``, float32, and reliability."""
+    """One spec in the database: ``domain`` ``(D,)`` and ``behaviour`` ``(k,)``, float32, and reliability."""
 
     space_id: str
     space: str
@@ -52,7 +52,7 @@ class SpecRow:
 
 @dataclass(frozen=True)
 class Tombstone:
-    """A name that was removed, and the content that it stood for."""
+    """A name that was removed, and the digest of its content."""
 
     name: str
     digest: str
@@ -60,24 +60,24 @@ class Tombstone:
 
 
 class Records:
-    """Questions to, and changes of, an open database; one thread at a time."""
+    """Queries and changes of an open database; not safe for threads."""
 
     def __init__(self, database: Connection) -> None:
         self._database = database
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """All changes inside commit together, durably, or not at all."""
+        """Commit all changes of the block together and durably, or none."""
         return self._database.transaction()
 
-    # -- asking -----------------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------------
 
     def rows(self, *, where: str = VISIBLE) -> list[Row]:
-        """Learnwares in the order of addition."""
+        """Return learnwares in order of addition."""
         found = self._database.execute(f"SELECT {_ROW} FROM learnwares WHERE {where} ORDER BY sequence, name")
         return [Row(*row) for row in found]
 
     def row(self, name: str) -> Row | None:
-        """The visible learnware called ``name``."""
+        """Return the visible learnware called ``name``, if there is one."""
         found = self._database.execute(
             f"SELECT {_ROW} FROM learnwares WHERE name = ? AND {VISIBLE}",
             (name,),
@@ -85,19 +85,19 @@ class Records:
         return None if found is None else Row(*found)
 
     def names(self) -> list[str]:
-        """Names of all visible learnwares."""
+        """Return the names of all visible learnwares."""
         return [name for (name,) in self._database.execute(f"SELECT name FROM learnwares WHERE {VISIBLE}")]
 
     def count(self) -> int:
-        """Number of visible learnwares."""
+        """Return the number of visible learnwares."""
         return int(self._database.execute(f"SELECT count(*) FROM learnwares WHERE {VISIBLE}").fetchone()[0])
 
     def pending(self) -> list[Row]:
-        """What a writer began and did not finish."""
+        """Return the rows that a writer began to change and did not finish."""
         return self.rows(where="state != 'published'")
 
     def specs(self, name: str) -> list[SpecRow]:
-        """The specs of one learnware, by space."""
+        """Return the specs of one learnware, by space."""
         found = self._database.execute(
             "SELECT space_id, space, sha256, domain, behaviour, reliability FROM specs WHERE name = ? "
             "ORDER BY space_id",
@@ -108,7 +108,7 @@ class Records:
     def table(
         self, space_id: str, names: Sequence[str] | None = None
     ) -> tuple[list[str], Array, Array, NDArray[np.float64]]:
-        """Ids, domains ``(N, D)``, behaviours ``(N, k)`` and reliabilities of the visible specs of a space, as added.
+        """Return ids, domains ``(N, D)``, behaviours ``(N, k)`` and reliabilities of a space's visible specs, as added.
 
         Raises:
             Corrupt: the vectors differ in length.
@@ -124,7 +124,7 @@ class Records:
         else:
             found = [
                 row
-                for start in range(0, len(names), 500)  # SQLite takes so many values
+                for start in range(0, len(names), 500)  # SQLite limits the number of values
                 for row in self._database.execute(
                     f"{asked} AND l.name IN ({', '.join('?' * len(names[start : start + 500]))}){order}",
                     (space_id, *names[start : start + 500]),
@@ -134,7 +134,7 @@ class Records:
         return [r[0] for r in found], domain, behaviour, np.array([r[3] for r in found], np.float64)
 
     def spaces(self) -> dict[str, tuple[str, int]]:
-        """Space id -> its name and the number of visible specs."""
+        """Return space id -> the space's name and its number of visible specs."""
         found = self._database.execute(
             "SELECT s.space_id, min(s.space), count(*) FROM specs s JOIN learnwares l USING (name) "
             f"WHERE l.{VISIBLE} GROUP BY s.space_id ORDER BY 2, 1"
@@ -142,7 +142,7 @@ class Records:
         return {space_id: (space, n) for space_id, space, n in found}
 
     def outlines(self, space_id: str, length: int) -> tuple[list[str], Array]:
-        """Names of the visible learnwares of a space, and the first ``length`` numbers of each behaviour."""
+        """Return the names of a space's visible learnwares, and the first ``length`` numbers of each behaviour."""
         found = self._database.execute(
             f"SELECT name, substr(behaviour, 1, {4 * length}) FROM specs WHERE space_id = ? "
             f"AND name NOT IN (SELECT name FROM learnwares WHERE NOT {VISIBLE}) ORDER BY name",
@@ -151,7 +151,7 @@ class Records:
         return [name for name, _ in found], _rows([raw for _, raw in found])
 
     def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
-        """Domains ``(n, D)`` and behaviours ``(n, k)`` of the learnwares ``names`` in a space."""
+        """Return the domains ``(n, D)`` and behaviours ``(n, k)`` of the learnwares ``names`` in a space."""
         found = [
             self._database.execute(
                 "SELECT domain, behaviour FROM specs WHERE name = ? AND space_id = ?", (name, space_id)
@@ -161,19 +161,19 @@ class Records:
         return _rows([d for d, _ in found]), _rows([b for _, b in found])
 
     def tombstone(self, name: str) -> Tombstone | None:
-        """The tombstone of ``name``."""
+        """Return the tombstone of ``name``, if there is one."""
         found = self._database.execute(
             "SELECT name, digest, sequence FROM tombstones WHERE name = ?", (name,)
         ).fetchone()
         return None if found is None else Tombstone(*found)
 
     def tombstones(self) -> list[Tombstone]:
-        """All tombstones, by name."""
+        """Return all tombstones, by name."""
         found = self._database.execute("SELECT name, digest, sequence FROM tombstones ORDER BY name")
         return [Tombstone(*row) for row in found]
 
     def next_sequence(self) -> int:
-        """A number above all that were given so far."""
+        """Return a number greater than all sequence numbers so far."""
         (last,) = self._database.execute(
             "SELECT coalesce(max(sequence), 0) FROM "
             "(SELECT sequence FROM learnwares UNION ALL SELECT sequence FROM tombstones) AS given"
@@ -181,25 +181,25 @@ class Records:
         return int(last) + 1
 
     def outdated(self) -> bool:
-        """Whether an older learndock made this database; opening it to write changes that."""
+        """Return whether an older learndock made this database; opening it to write migrates it."""
         return self._database.outdated()
 
     def problems(self) -> list[str]:
-        """What the database itself finds wrong with its files."""
+        """Return what the database itself reports as wrong with its files."""
         return self._database.problems()
 
     def change(self) -> tuple[int, ...]:
-        """A value that is another one after every addition and removal."""
+        """Return a value that differs after every addition and removal."""
         counts = [
             self._database.execute(f"SELECT count(*), coalesce(max(sequence), 0) FROM {table}").fetchone()
             for table in (f"learnwares WHERE {VISIBLE}", "tombstones")
         ]
         return tuple(int(n) for row in counts for n in row)
 
-    # -- changing ---------------------------------------------------------------------------------------
+    # -- changes ----------------------------------------------------------------------------------------
 
     def insert(self, row: Row, manifest: Manifest, specs: Iterable[SpecRow]) -> None:
-        """A learnware in ``row.state``, with its specs, in place of an unfinished one of this name."""
+        """Insert a learnware in ``row.state`` with its specs; an unfinished one of this name is replaced."""
         self._database.execute("DELETE FROM learnwares WHERE name = ?", (row.name,))
         self._database.execute(
             "INSERT INTO learnwares (name, digest, state, sequence, manifest, format, task_type, license) "
@@ -219,20 +219,20 @@ class Records:
         )
 
     def set_state(self, name: str, state: str) -> None:
-        """Note what is being done with ``name``."""
+        """Record what is being done with ``name``."""
         self._database.execute("UPDATE learnwares SET state = ? WHERE name = ?", (state, name))
 
     def publish(self, name: str) -> None:
-        """Show ``name`` to readers; its tombstone goes."""
+        """Make ``name`` visible to readers and delete its tombstone."""
         self.set_state(name, "published")
         self._database.execute("DELETE FROM tombstones WHERE name = ?", (name,))
 
     def forget(self, name: str) -> None:
-        """Drop the row and the specs of ``name``."""
+        """Delete the row and the specs of ``name``."""
         self._database.execute("DELETE FROM learnwares WHERE name = ?", (name,))
 
     def bury(self, tombstone: Tombstone) -> None:
-        """Drop ``name`` and keep a tombstone for it."""
+        """Delete ``name`` and keep a tombstone for it."""
         self.forget(tombstone.name)
         self._database.execute("DELETE FROM tombstones WHERE name = ?", (tombstone.name,))
         self._database.execute(
@@ -246,7 +246,7 @@ def _bytes(vector: Array) -> bytes:
 
 
 def _rows(raw: list[bytes]) -> Array:
-    """Vectors of one space as a matrix.
+    """Return vectors of one space as a matrix.
 
     Raises:
         Corrupt: they differ in length.

@@ -1,11 +1,11 @@
-"""Blobs and records of names in an S3-compatible store: the same promises as ``blobs`` and ``shelf`` make on disk.
+"""Blobs and publications in an S3-compatible store, with the guarantees of ``blobs`` and ``publications`` on disk.
 
     PREFIX/dock.json
     PREFIX/blobs/ab/abcd...
     PREFIX/learnwares/OWNER/NAME.json
 
-A put is whole or not there, is durable when it returns, and the store checks the SHA-256 of what arrives. What is on
-its way is hashed in a file of the local staging folder first.
+An object appears complete or not at all, and is durable when put returns; the store checks the SHA-256 of what arrives.
+Bytes are hashed in a file of the local staging folder before they are sent.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Larger files go up in parts of this size, so that 50 GB stay below the 10,000 parts that S3 allows.
 PART = 16 << 20
-#: What is read ahead of whoever reads.
+#: Bytes that are read ahead.
 AHEAD = 4 << 20
 
 
 def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "") -> ObjectStore:
-    """The store ``s3://bucket/prefix``; without ``key`` what the environment says of credentials counts.
+    """Return the store ``s3://bucket/prefix``; without ``key`` the credentials come from the environment.
 
     Raises:
         UsageError: not such a URL.
@@ -45,7 +45,7 @@ def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "
     """
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
-        raise UsageError("is no object store", remedy="write s3://bucket/prefix", about=url)
+        raise UsageError("is not an object store", remedy="write s3://bucket/prefix", about=url)
     try:
         from obstore.store import S3Store
     except ImportError:
@@ -67,7 +67,7 @@ def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "
 
 @contextlib.contextmanager
 def object_errors(what: str) -> Iterator[None]:
-    """Turn what the store says into our errors; ``FileNotFoundError`` passes.
+    """Translate the store's errors into ours; ``FileNotFoundError`` passes.
 
     Raises:
         StorageFull: it has no room, or a quota is reached.
@@ -94,7 +94,7 @@ def object_errors(what: str) -> Iterator[None]:
 
 
 class ObjectBlobs:
-    """Blobs in an object store; ``staging`` is a local folder for what is on its way."""
+    """Blobs in an object store; ``staging`` is a local folder for bytes that are being sent."""
 
     def __init__(self, store: ObjectStore, staging: Path) -> None:
         self._store, self._staging = store, staging
@@ -135,7 +135,7 @@ class ObjectBlobs:
         """See ``BlobStore.sound``."""
         try:
             with self.open(sha256) as stream:
-                copy_checked(stream, _Nowhere(), sha256=sha256, size=size, where=sha256)
+                copy_checked(stream, None, sha256=sha256, size=size, where=sha256)
         except (Corrupt, NotFound):
             return False
         return True
@@ -148,7 +148,7 @@ class ObjectBlobs:
         return io.BufferedReader(_Object(self._store, self._path(sha256), size), AHEAD)
 
     def link(self, sha256: str, path: Path) -> None:
-        """See ``BlobStore.link``: a copy, for nothing can be shared."""
+        """See ``BlobStore.link``; here it is a copy."""
         with self.open(sha256) as stream, storage_errors(path), path.open("wb") as out:
             while piece := stream.read(CHUNK):
                 out.write(piece)
@@ -180,13 +180,8 @@ class ObjectBlobs:
         yield from sorted(name for name in found if _SHA256.fullmatch(name))
 
 
-class _Nowhere(io.BytesIO):
-    def write(self, data: object, /) -> int:
-        return 0
-
-
 class _Object(io.RawIOBase):
-    """A stored object as a file that can seek; every read is a request, so it stands behind a buffer."""
+    """A stored object as a seekable file; every read is a request, so it needs a buffer."""
 
     def __init__(self, store: ObjectStore, path: str, size: int) -> None:
         self._store, self._path, self._size, self._at = store, path, size, 0
@@ -210,7 +205,7 @@ class _Object(io.RawIOBase):
         return len(found)
 
     def readall(self) -> bytes:
-        # The inherited way asks for 8 kB at a time.
+        # The inherited method reads 8 kB at a time.
         return b"".join(iter(lambda: bytes(self._piece(AHEAD)), b""))
 
     def _piece(self, length: int) -> memoryview:
@@ -229,7 +224,7 @@ class _Object(io.RawIOBase):
 
 
 class ObjectPublications(Publications):
-    """The records of all names, as objects."""
+    """``Publications`` as objects."""
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(Path("learnwares"))
@@ -283,7 +278,7 @@ class ObjectPublications(Publications):
         return next(_listed(self._store, "learnwares/"), None) is None
 
     def leftovers(self) -> Iterator[Path]:
-        """See ``Publications.leftovers``: an object is whole or not there."""
+        """See ``Publications.leftovers``: an object is complete or absent."""
         return iter(())
 
 

@@ -1,4 +1,4 @@
-"""From the spec blobs of a learnware to the rows that the index is made of.
+"""Read the specs of a learnware from its files into the rows of the database.
 
 One way for publishing, verifying and rebuilding, so that all three give the same numbers.
 """
@@ -57,7 +57,7 @@ def _read(opened: Callable[[File], IO[bytes]], manifest: Manifest, entry: SpecFi
 
 
 def checked_spec(source: bytes, entry: SpecFile, *, where: str) -> Spec:
-    """The spec in these bytes, if it is what ``entry`` of a manifest says.
+    """Return the spec in these bytes, if it is what ``entry`` of a manifest says.
 
     Raises:
         SpecError: it is not.

@@ -1,7 +1,7 @@
-"""Opening the dock's SQLite database, and saying in our words what goes wrong with it.
+"""Open the dock's SQLite database, and translate its errors into ours.
 
-A connection is opened for each operation and closed after it: that costs a fraction of a millisecond, is
-at storage in any thread, and lets ``rebuild`` put a new file in place under running readers.
+A connection is opened for each operation and closed after it. That takes a fraction of a millisecond, works in any
+thread, and lets ``rebuild`` replace the file while readers run.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from learndock.errors import Corrupt, DockError, StorageFull
 
 BUSY_SECONDS = 30.0
 
-#: How SQLite names a full disk, a quota, a size limit. It keeps only ENOSPC apart from other failed writes.
+#: SQLite's errors for a full disk, a quota and a size limit; it distinguishes only ENOSPC from other failed writes.
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM")
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_ERROR")
-#: What a reader meets where the shared-memory file cannot be made.
+#: Errors of a reader where the shared-memory file cannot be made.
 _NO_SHARED_MEMORY = (*_FULL, "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
 
 class Connection(Protocol):
-    """An open database, as ``Records`` asks it: SQL with question marks that both kinds understand."""
+    """An open database: SQL with question marks for values, which SQLite and PostgreSQL both understand."""
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
-        """Run one statement; what it finds can be iterated and fetched."""
+        """Run one statement; its rows can be iterated and fetched."""
         ...
 
     def executemany(self, statement: str, values: Sequence[Sequence[Any]]) -> Any:
@@ -37,20 +37,20 @@ class Connection(Protocol):
         ...
 
     def transaction(self) -> contextlib.AbstractContextManager[None]:
-        """All changes inside commit together, durably, or not at all."""
+        """Commit all changes of the block together and durably, or none."""
         ...
 
     def outdated(self) -> bool:
-        """Whether an older learndock made its tables."""
+        """Return whether an older learndock made its tables."""
         ...
 
     def problems(self) -> list[str]:
-        """What the database itself finds wrong with its files."""
+        """Return what the database itself reports as wrong with its files."""
         ...
 
 
 class SqliteConnection:
-    """A ``Connection`` to the file in the dock's folder."""
+    """A ``Connection`` to the SQLite file in the dock's folder."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -73,7 +73,7 @@ class SqliteConnection:
 
 @contextlib.contextmanager
 def database_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours.
+    """Translate SQLite's errors into ours.
 
     Raises:
         StorageFull: no room for the database.
@@ -91,7 +91,7 @@ def database_errors(path: Path) -> Iterator[None]:
                 about=path,
             ) from None
         if name.startswith(_DAMAGED):
-            raise Corrupt(f"damaged ({error})", remedy="make it anew with `learndock rebuild`", about=path) from None
+            raise Corrupt(f"damaged ({error})", remedy="run `learndock rebuild`", about=path) from None
         raise DockError(
             f"{error}", remedy="see that the dock's folder can be written, then try again", about=path
         ) from None
@@ -99,7 +99,7 @@ def database_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[SqliteConnection]:
-    """A new, empty database in its present form at ``path``."""
+    """Make a new, empty database with the current tables at ``path``."""
     with database_errors(path), contextlib.closing(_connect(path, "rwc")) as database:
         database.execute("PRAGMA journal_mode = WAL")
         migrate(database)
@@ -108,7 +108,7 @@ def created(path: Path) -> Iterator[SqliteConnection]:
 
 @contextlib.contextmanager
 def opened_to_write(path: Path) -> Iterator[SqliteConnection]:
-    """The database for writing, brought to its present form; the caller holds the dock's lock."""
+    """Open the database for writing, and migrate it; the caller holds the dock's lock."""
     with database_errors(path), contextlib.closing(_connect(path, "rw")) as database:
         check_version(database, where=str(path))
         migrate(database)
@@ -117,7 +117,7 @@ def opened_to_write(path: Path) -> Iterator[SqliteConnection]:
 
 @contextlib.contextmanager
 def opened_to_read(path: Path) -> Iterator[SqliteConnection]:
-    """The database for reading, also where the disk is full or the folder may not be written."""
+    """Open the database for reading, even if the disk is full or the folder cannot be written."""
     with database_errors(path), contextlib.closing(_connect_reader(path)) as database:
         check_version(database, where=str(path))
         yield SqliteConnection(database)
@@ -125,7 +125,7 @@ def opened_to_read(path: Path) -> Iterator[SqliteConnection]:
 
 @contextlib.contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All changes inside commit together, durably, or not at all."""
+    """Commit all changes of the block together and durably, or none."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -158,10 +158,10 @@ def _connect(path: Path, mode: str, *, alone: bool = False) -> sqlite3.Connectio
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:
-    """Even a reader makes a shared-memory file beside a write-ahead log; read without, where it cannot.
+    """Open for reading; without the shared-memory file of the write-ahead log, where that cannot be made.
 
-    Where no log waits, the database file is all there is and is read by itself. Where one does, its index is
-    kept in this process, and others wait meanwhile.
+    Where the log is empty, the database file alone is read. Where it is not, its index is kept in this process, and
+    other processes wait.
     """
     try:
         return _connect(path, "rw" if os.access(path, os.W_OK) else "ro")

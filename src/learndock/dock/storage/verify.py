@@ -1,9 +1,8 @@
-"""Looking at everything again: do the stored bytes, the records and the database still say the same?"""
+"""Verify that stored bytes, records on disk and database still agree."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,12 +22,12 @@ from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest
 
 REBUILD = "run `learndock rebuild`"
-ADD_AGAIN = "`learndock add` the learnware again to mend it"
+ADD_AGAIN = "`learndock add` the learnware again, which repairs it"
 
 
 @dataclass(frozen=True, eq=False)
 class _Name:
-    """What disk and database say of one name at one moment; ``damage`` is why the disk's word is unknown."""
+    """The state of one name on disk and in the database; ``damage`` says why the one on disk cannot be read."""
 
     name: str
     publication: Publication | None
@@ -40,7 +39,7 @@ class _Name:
 
 
 def verify(storage: DockLayout, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
-    """Re-hash the blobs of one learnware, or of all, and compare files, records and database.
+    """Hash the blobs of one learnware, or of all, again, and compare files, records and database.
 
     Writers wait while the lists are read, not while the bytes are hashed. Progress is in bytes.
 
@@ -58,7 +57,7 @@ def verify(storage: DockLayout, which: str | None = None, *, progress: Progress 
         problems += _specs(storage, each)
     if which is None:
         problems += _hubs(storage)
-    return problems + [Problem("info", sha256, "a blob of no learnware") for sha256 in orphans]
+    return problems + [Problem("info", sha256, "a blob that belongs to no learnware") for sha256 in orphans]
 
 
 def _names(storage: DockLayout, records: Records, which: str | None) -> list[str]:
@@ -84,7 +83,7 @@ def _look(storage: DockLayout, records: Records, name: str) -> _Name:
 
 def _orphans(storage: DockLayout, known: list[_Name]) -> list[str]:
     if any(each.damage for each in known):
-        return []  # whose blobs they are cannot be told
+        return []  # a damaged record may need any of them
     needed = {f.sha256 for each in known if each.manifest is not None for f in each.manifest.files}
     try:
         needed |= storage.referred()
@@ -128,7 +127,7 @@ def _blobs(storage: DockLayout, manifests: list[Manifest], progress: Progress | 
 def _blob_damage(storage: DockLayout, file: File) -> str:
     try:
         with storage.errors(), storage.blobs.open(file.sha256) as stream:
-            copy_checked(stream, _Nowhere(), sha256=file.sha256, size=file.size, where=f"blob {file.sha256[:12]}")
+            copy_checked(stream, None, sha256=file.sha256, size=file.size, where=f"blob {file.sha256[:12]}")
     except NotFound:
         return f"blob {file.sha256[:12]} is missing"
     except Corrupt as error:
@@ -136,15 +135,8 @@ def _blob_damage(storage: DockLayout, file: File) -> str:
     return ""
 
 
-class _Nowhere(io.BytesIO):
-    """Takes bytes and keeps none."""
-
-    def write(self, data: object, /) -> int:
-        return 0
-
-
 def _still_published(storage: DockLayout, manifest: Manifest) -> bool:
-    # It may have been removed, and its blobs collected, while others were hashed.
+    # It may have been removed, and its blobs deleted, while others were hashed.
     publication = storage.publications.read(manifest.name)
     return publication is not None and publication.published
 
@@ -158,17 +150,17 @@ def _specs(storage: DockLayout, each: _Name) -> Iterator[Problem]:
         yield Problem("error", each.name, str(error))
         return
     except Corrupt:
-        return  # the blob's own problem, told already
+        return  # already reported as a problem of the blob
     if len(truth) != len(each.specs) or not all(map(_equal, truth, each.specs)):
         yield Problem("error", each.name, f"the database's specs are not those of its files; {REBUILD}")
 
 
 def _hubs(storage: DockLayout) -> Iterator[Problem]:
-    # A database that is damaged is told by others
+    # Other checks report a damaged database
     with contextlib.suppress(Corrupt), storage.read() as records:
         for space_id in records.spaces():
             for name, found in hubs(space_id, records):
-                yield Problem("warning", name, f"{found.describe()}; remove it where nobody vouches for it")
+                yield Problem("warning", name, f"{found.describe()}; remove it, unless you vouch for it")
 
 
 def _equal(one: SpecRow, other: SpecRow) -> bool:
