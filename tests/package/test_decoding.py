@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 from learndock.data import Schema
 from learndock.data.prompts import Prompt
@@ -165,6 +166,24 @@ def test_models_that_look_ahead_are_refused(
     assert detect(folder).name == "causal"
     with pytest.raises(ModelError, match=message):
         CausalFormat().load(folder, CHOICE, CausalFormat().check(folder, CHOICE))
+
+
+def test_weights_that_are_not_finite(tmp_path: Path) -> None:
+    folder = write_causal(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = np.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="the model's output is not finite"):
+        CausalFormat().load(folder, FREE, CausalFormat().check(folder, FREE))
+
+
+def test_the_longest_prompt_does_not_set_the_frequencies_of_others(tmp_path: Path) -> None:
+    """Dynamic scaling goes by the longest text of a batch, so each prompt is answered alone."""
+    factors: dict[str, Any] = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 16, **factors}
+    folder = write_family(tmp_path, "phi3", **_SMALL | {"rope_parameters": rope})
+    model: Any = CausalFormat().load(folder, FREE, CausalFormat().check(folder, FREE))
+    assert list(model.generate(ASKED, max_tokens=4)) == answers(folder, model, ASKED, 4)
 
 
 @pytest.mark.parametrize("named", ["T5ForConditionalGeneration", "Gemma3ForConditionalGeneration"])

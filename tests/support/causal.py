@@ -99,7 +99,7 @@ def write_causal_adapter(
         usual = {"r": rank, "lora_alpha": rank, "target_modules": ["q_proj", "v_proj"]}
         adapted = peft.get_peft_model(network, peft.LoraConfig(task_type="CAUSAL_LM", **{**usual, **settings}))
         for name, values in adapted.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name:  # zero at the start
                 torch.nn.init.normal_(values, std=size)
         adapted.save_pretrained(folder, safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def _require_causal(network: Any) -> Any:
     """
     import torch
 
-    words = network.get_input_embeddings().num_embeddings
+    words = int(network.get_input_embeddings().weight.shape[0])
     ids = torch.arange(1, 7).remainder(words)[None].repeat(2, 1)
     ids[1, -1] = (ids[1, -1] + 1) % words
     kind = network.config.model_type
@@ -97,6 +97,12 @@ def _require_causal(network: Any) -> Any:
             remedy="use a causal language model",
             about=CONFIG,
         ) from None
+    if bool(torch.isnan(logits).any()):
+        raise ModelError(
+            "the model's output is not finite",
+            remedy="its weights are damaged or it diverged in training",
+            about=CONFIG,
+        )
     if not bool(torch.isclose(logits[0], logits[1], rtol=1e-3, atol=1e-3).all()):
         raise ModelError(
             f"this model of the type {kind!r} reads the tokens that come after a token, so that it is not a "
@@ -277,7 +283,7 @@ def model_of(
         form = read_format(writing.vocabulary, said)
     except SpaceError as error:
         raise ModelError(str(error)) from None
-    words = network.get_input_embeddings().num_embeddings
+    words = int(network.get_input_embeddings().weight.shape[0])
     if form.tokenizer.get_vocab_size(with_added_tokens=True) > words:
         raise ModelError(f"the tokenizer has more words than the model ({words})", remedy="they do not belong together")
     ends = {form.end, *writing.ends, *decoding.end_tokens(network)}

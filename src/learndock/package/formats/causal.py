@@ -17,7 +17,7 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress, _causal
 from learndock.package.formats._writing import folder_writing, library_writing, settings_of
-from learndock.package.formats.transformers import check_config, weights
+from learndock.package.formats.transformers import weights
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
 from learndock.spaces.prompts import WRITING
@@ -51,7 +51,6 @@ class CausalFormat:
         """See ``Format``."""
         config = read_object(folder / CONFIG)
         check_settings(config, where=CONFIG)
-        check_config(config)
         if not is_causal(folder):
             raise ModelError("names no architecture of a causal language model", about=CONFIG)
         _require_decoder(config)
@@ -81,11 +80,16 @@ class CausalFormat:
 
 
 def _require_decoder(config: dict[str, Any]) -> None:
-    """Refuse models that write, but not what follows a prompt alone.
+    """Refuse models that write, but not what follows a prompt alone, and weights that are not plain.
 
     Raises:
-        ModelError: it has an encoder, or reads more than texts.
+        ModelError: it has an encoder, reads more than texts, or is quantised.
     """
+    if not isinstance(config.get("model_type"), str):
+        raise ModelError("has no model_type", remedy="save the model again with save_pretrained", about=CONFIG)
+    for key in ("quantization_config", "transformers_weights"):
+        if config.get(key):
+            raise ModelError(f"{key} is not supported", remedy="save the plain weights as safetensors", about=CONFIG)
     named = [str(n) for n in config["architectures"]]
     if config.get("is_encoder_decoder") or any(n.endswith(_OTHERS) for n in named):
         raise ModelError(

@@ -38,8 +38,8 @@ CONFIG, WEIGHTS = classifiers.CONFIG, classifiers.WEIGHTS
 TASK = "CAUSAL_LM"
 #: What DoRA adds to a layer's matrices.
 _MAGNITUDE = re.compile(r"base_model\.model\..+\.lora_magnitude_vector(\.weight)?")
-#: Ways to start A and B that leave the base alone.
-_STARTS = ("gaussian", "orthogonal", "eva")
+#: The embedding of the base, which PEFT saves beside LoRA on it.
+_COPY = re.compile(r"base_model\.model\.(?P<module>.+)\.base_layer\.weight")
 
 
 class CausalPeftFormat:
@@ -63,23 +63,10 @@ class CausalPeftFormat:
                 about=CONFIG,
             )
         header = classifiers.read_header(folder)
-        magnitudes = _MAGNITUDE if config.get("use_dora") else None
-        foreign = sorted(
-            n
-            for n in header.tensors
-            if classifiers.LORA.fullmatch(n) is None and not (magnitudes and magnitudes.fullmatch(n))
-        )
+        foreign = [name for name in sorted(header.tensors) if not _belongs(name, config, header.tensors)]
         if foreign:
             raise ModelError(
                 f"holds {', '.join(foreign[:3])} beside lora_A and lora_B", remedy="train plain LoRA", about=WEIGHTS
-            )
-        started = config.get("init_lora_weights")
-        if isinstance(started, str) and started.lower() not in _STARTS:
-            raise ModelError(
-                f"init_lora_weights is {started!r}, which also changes the weights of the base",
-                remedy="convert the "
-                "adapter to plain LoRA (save_pretrained with path_initial_model_for_weight_conversion)",
-                about=CONFIG,
             )
         classifiers.check_ranks(config, header)
         classifiers.check_values(folder / WEIGHTS, header, [])
@@ -153,10 +140,26 @@ def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_ca
     return models
 
 
+def _belongs(name: str, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> bool:
+    """Whether a tensor is a part of LoRA, or of DoRA where the settings say so."""
+    if classifiers.LORA.fullmatch(name) or classifiers.EMBEDDING.fullmatch(name):
+        return True
+    copy = _COPY.fullmatch(name)
+    if copy is not None:
+        return f"base_model.model.{copy['module']}.lora_embedding_A" in tensors
+    return bool(config.get("use_dora")) and _MAGNITUDE.fullmatch(name) is not None
+
+
 def _fill(peft: Any, network: Any, folder: Path, name: str) -> None:
     from safetensors.torch import load_file
 
-    result = peft.set_peft_model_state_dict(network, load_file(folder / WEIGHTS), adapter_name=name)
+    state = load_file(folder / WEIGHTS)
+    own = dict(network.named_parameters())
+    for key in [k for k in state if _COPY.fullmatch(k)]:
+        # Several adapters share the base: none may bring another embedding
+        if key not in own or not bool(state.pop(key).float().equal(own[key])):
+            raise ModelError(f"{key} is not the embedding of the base", remedy="train plain LoRA", about=folder.name)
+    result = peft.set_peft_model_state_dict(network, state, adapter_name=name)
     lacking = [k for k in result.missing_keys if "lora_" in k and f".{name}" in k]
     if result.unexpected_keys or lacking:
         raise ModelError(
@@ -173,7 +176,7 @@ def _check_shapes(folder: Path, base: Path, name: str) -> None:
     header = classifiers.read_header(folder)
     theirs = header_of(base / "model.safetensors").tensors
     for tensor, entry in header.tensors.items():
-        match = classifiers.LORA.fullmatch(tensor)
+        match = classifiers.LORA.fullmatch(tensor) or classifiers.EMBEDDING.fullmatch(tensor)
         if match is None:
             continue
         module = match["module"]

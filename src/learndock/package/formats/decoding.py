@@ -99,7 +99,7 @@ def decode(
     import torch
 
     options = options_of(network)
-    together = _inner(network).config.model_type in PADDED and not options
+    together = not options and _reads_no_padding(_inner(network).config)
     found: list[list[int]] = [[] for _ in starts]
     done = 0
     for some in _batches([len(s) for s in starts], limits, together):
@@ -114,6 +114,14 @@ def decode(
         if progress is not None:
             progress(done, len(starts))
     return found
+
+
+def _reads_no_padding(config: Any) -> bool:
+    """Whether answers are the same with padding on the left, and beside longer prompts."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type")
+    by_length = kind == "dynamic" or (kind == "longrope" and rope.get("short_factor") != rope.get("long_factor"))
+    return config.model_type in PADDED and not by_length  # the longest of a batch would set the frequencies of all
 
 
 def _batches(lengths: Sequence[int], limits: Sequence[int], together: bool) -> Iterator[list[int]]:
