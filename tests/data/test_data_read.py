@@ -148,6 +148,27 @@ def test_any_text_comes_back_unchanged(tmp_path: Path, texts: list[str], suffix:
     assert read_examples(path, labels=False, quotes=quotes).inputs == texts
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from('abé01"\n\t,;|\r '), min_size=1).filter(lambda t: t.strip()), min_size=2, max_size=8
+    ),
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_any_table_comes_back_whatever_separates_it(
+    tmp_path: Path, texts: list[str], separator: str, encoding: str
+) -> None:
+    path, labels = tmp_path / "d.csv", ["pos", "neg"] * 4
+    with path.open("w", newline="", encoding=encoding) as stream:
+        csv.writer(stream, delimiter=separator).writerows([("text", "label"), *zip(texts, labels, strict=False)])
+    found = read_examples(path, quotes=True)
+    assert found.inputs == texts
+    assert found.schema is not None
+    assert found.targets is not None
+    assert [found.schema.labels[i] for i in found.targets] == labels[: len(texts)]
+
+
 def test_csv_stays_text_and_byte_order_mark_and_old_line_ends_are_known(tmp_path: Path) -> None:
     path = write(tmp_path / "d.csv", b"\xef\xbb\xbftext,label\r007,red\r1e5,blue\r\r")
     examples = read_examples(path, schema=COLOURS)

@@ -3,8 +3,8 @@
 Three things are counted over a sample of the inputs and reported as coarse shares: texts in languages or notations
 that the helper's vocabulary does not know, texts longer than it reads, and images far from its resolution.
 
-A vocabulary that knows a language writes its words in few pieces. The bundled MiniLM has 0.20 to 0.28 pieces per letter
-on fifteen English tasks (2.7% of the texts of the worst above 0.36), 0.40 to 0.51 on sentences in other languages of
+A vocabulary that knows a language writes its words in few pieces. The bundled MiniLM has 0.20 to 0.27 pieces per letter
+on fifteen English tasks (at most 2.2% of a task's texts above 0.36), 0.40 to 0.51 on sentences in other languages of
 Latin letters, about 1 in Cyrillic, Greek, Arabic or Hebrew, and no pieces at all for most of Chinese.
 """
 
