@@ -257,11 +257,19 @@ SIGMOID = "torch.nn.modules.activation.Sigmoid"
         ({"sentence_transformers": {"activation_fn": SIGMOID, "version": "5.1.0"}}, "sigmoid"),
         ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "none"),
         ({"sbert_ce_default_activation_function": SIGMOID}, "sigmoid"),
+        # Since sentence-transformers 6 in a file of its own
+        ({"file": {"model_type": "CrossEncoder", "activation_fn": SIGMOID, "prompts": {}}}, "sigmoid"),
+        ({"file": {"model_type": "CrossEncoder"}}, "sigmoid"),
+        ({"file": {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}}, "none"),
+        ({"file": {"model_type": "SentenceTransformer"}}, "none"),
     ],
 )
 def test_values_of_a_cross_encoder(said: dict[str, Any], activation: str, tmp_path: Path) -> None:
     """As ``CrossEncoder.predict`` applies what the configuration names."""
+    beside = said.pop("file", None) if (said := dict(said)) else None
     folder = classifier(tmp_path / "m", "bert", bert(), id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0}, **said)
+    if beside is not None:
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(beside))
     with quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         network = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -269,6 +277,22 @@ def test_values_of_a_cross_encoder(said: dict[str, Any], activation: str, tmp_pa
         raw = torch.cat([network(**tokenizer(*p, return_tensors="pt")).logits[:, 0] for p in PAIRS])
     expected = (raw.sigmoid() if activation == "sigmoid" else raw).numpy()
     np.testing.assert_allclose(packed_answers(folder, PAIRS, SCALE), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("modules.json", [{"idx": 0}, {"idx": 1}], "has layers behind the transformer"),
+        ("config_sentence_transformers.json", {"model_type": "CrossEncoder", "default_prompt_name": "q"}, "a prompt"),
+        ("config_sentence_transformers.json", {"model_type": "CrossEncoder", "activation_fn": "a.Tanh"}, "Tanh"),
+    ],
+)
+def test_cross_encoders_that_do_more(name: str, content: Any, words: str, tmp_path: Path) -> None:
+    folder = classifier(tmp_path / "m", "bert", bert(), id2label={0: "LABEL_0"}, label2id={"LABEL_0": 0})
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "CrossEncoder"}))
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=words):
+        packed_answers(folder, PAIRS, SCALE)
 
 
 def test_one_output_for_two_classes(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from learndock.data.schema import Schema
-from learndock.errors import ModelError, UsageError
+from learndock.errors import DataError, ModelError, UsageError
 from learndock.package import open_learnware, pack
 from learndock.package.columns import Columns, names_beside, names_in, placeholders, settle_columns
-from learndock.package.judge import better_order, judge
+from learndock.package.judge import better_order, check_expected, judge
 from tests.support import models
 
 
@@ -156,6 +156,9 @@ def test_pack_says_which_column_is_which_label(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="only negative of the model's column names is a label"):
         packed(folder, tmp_path / "other", ["negative", "good"])
     assert packed(folder, tmp_path / "other", ["negative", "good"], mapping={"positive": "good"}).score == 1.0
+    with pytest.raises(ModelError, match="answered otherwise here than by your own program"):
+        packed(folder, tmp_path / "third", expected=["positive"] * 24)
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_file_beside_the_model_names_its_columns(tmp_path: Path) -> None:
@@ -230,3 +233,35 @@ def test_values_that_do_not_follow_the_labels() -> None:
     logits = judge(scale, targets * 8 - 4, targets, None).remarks
     assert len(logits) == 1
     assert "trained with a sigmoid" in logits[0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        (["negative", "positive"] * 12, None),
+        (["NEGATIVE", "Positive"] * 12, None),
+        ([[1.0, 0.0], [0.0, 1.0]] * 12, None),
+        ([{"positive": 0.0, "negative": 1.0}, {"positive": 1.0, "negative": 0.0}] * 12, None),
+        (["negative", "positive"] * 11 + ["positive"] * 2, "1 of 24 inputs are answered otherwise.*input 23: negative"),
+        ([[0.9, 0.1], [0.0, 1.0]] * 12, "12 of 24 inputs are answered otherwise"),
+        (["negative"] * 5, "5 expected answers for 24 inputs"),
+        (["neg", "pos"] * 12, "'neg' is not a label of the task"),
+        ([[1.0]] * 24, "give 2 numbers per input"),
+    ],
+)
+def test_what_the_owners_program_answers(expected: list[Any], words: str | None) -> None:
+    predictions = np.tile(np.eye(2), (12, 1))
+    if words is None:
+        check_expected(models.SENTIMENT, predictions, expected)
+    else:
+        with pytest.raises((ModelError, DataError), match=words):
+            check_expected(models.SENTIMENT, predictions, expected)
+
+
+def test_expected_values() -> None:
+    scale = Schema("regression", (), (), "pearson")
+    check_expected(scale, np.array([1.0, 1_000.0]), [1.0005, 1_000.5])
+    with pytest.raises(ModelError, match="1 of 2 inputs are answered otherwise"):
+        check_expected(scale, np.array([1.0, 2.0]), [1, 2.1])
+    with pytest.raises(DataError, match="not a number"):
+        check_expected(scale, np.array([1.0]), ["1"])

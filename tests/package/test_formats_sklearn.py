@@ -21,7 +21,7 @@ from skops.io import dump, get_untrusted_types
 from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import MissingExtra, ModelError, UnsafeModel
-from learndock.package.columns import label_key
+from learndock.package.columns import name_key
 from learndock.package.formats.registry import detect
 from learndock.package.formats.sklearn import SklearnFormat
 from learndock.package.skops_file import TRUSTED
@@ -247,5 +247,5 @@ def test_classes_of_any_type_go_by_name(classes: list[Any], labels: list[str], t
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(inputs, wanted)
     models.write_sklearn(tmp_path, pipeline)
     found = load(tmp_path, Schema("classification", tuple(labels), tuple(labels), "accuracy")).predict(inputs)
-    order = [[label_key(str(c)) for c in pipeline.classes_.tolist()].index(label_key(label)) for label in labels]
+    order = [[name_key(str(c)) for c in pipeline.classes_.tolist()].index(name_key(label)) for label in labels]
     np.testing.assert_allclose(found, pipeline.predict_proba(inputs)[:, order], atol=1e-9)

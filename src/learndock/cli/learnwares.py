@@ -43,6 +43,10 @@ def pack(
     in_order: Annotated[
         bool, typer.Option("--in-order", help="The labels of --schema are in the order of the model's columns.")
     ] = False,
+    expect: Annotated[
+        Path | None,
+        typer.Option(help="JSON list of what your own program answers for DATA; a model that differs is refused."),
+    ] = None,
     scores: Annotated[
         str | None,
         typer.Option(help="What an ONNX graph puts out: logits, probabilities, sigmoids or log-probabilities."),
@@ -81,6 +85,7 @@ def pack(
             mapping=options.pairs(mapping),
             in_order=in_order,
             scores=scores,
+            expected=None if expect is None else _answers(expect),
             ignore=ignore or (),
             full=full,
             seed=seed,
@@ -104,6 +109,17 @@ def pack(
     if packed.score is not None:
         show.say(f"{manifest.task_schema.metric} on your {len(examples)} examples: {packed.score:.3f}")
     show.next_step("add", out)
+
+
+def _answers(path: Path) -> list[Any]:
+    """The list in a JSON file."""
+    from learndock.errors import DataError
+    from learndock.package.json_file import read_json
+
+    found = read_json(path, error=DataError)
+    if not isinstance(found, list):
+        raise DataError("not a JSON list", remedy='write one, as in ["no", "yes"]', about=path)
+    return found
 
 
 #: So many columns are printed; `--json` has them all.

@@ -46,7 +46,7 @@ class Columns:
         return tuple(sorted((column, self.names[column], label) for column, label in found))
 
 
-def label_key(name: str) -> str:
+def name_key(name: str) -> str:
     """What two spellings of one label share: letters and digits, in one case; a number is its value."""
     text = unicodedata.normalize("NFKC", name).strip()
     if _NUMBER.fullmatch(text):
@@ -55,17 +55,26 @@ def label_key(name: str) -> str:
     return kept or text.casefold()
 
 
-def label_keys(names: Sequence[str]) -> list[str]:
+def name_keys(names: Sequence[str]) -> list[str]:
     """One key per name; the names as they are, in one case, where letters and digits alone make two of them equal."""
-    keys = [label_key(name) for name in names]
+    keys = [name_key(name) for name in names]
     return keys if len(set(keys)) == len(keys) else [name.strip().casefold() for name in names]
+
+
+def find_name(name: str, names: Sequence[str]) -> int | None:
+    """The position of ``name`` in ``names``, as ``by_name`` compares; None where none or several are equal to it."""
+    if name in names:
+        return list(names).index(name)
+    keys = name_keys(names)
+    key = name_key(name) if name_key(name) in keys else name.strip().casefold()
+    return keys.index(key) if keys.count(key) == 1 else None
 
 
 def by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
     """For each of ``labels`` the position of its name in ``names``; None unless all of both match, one to one."""
     if len(names) != len(labels):
         return None
-    for key in (label_key, lambda name: name.strip().casefold(), str):
+    for key in (name_key, lambda name: name.strip().casefold(), str):
         columns = {key(name): index for index, name in enumerate(names)}
         wanted = [key(label) for label in labels]
         # Two names of one key ("C" and "C++") are told apart by a stricter key, or not at all
@@ -118,13 +127,13 @@ def settle_columns(
 
 
 def _mapped(names: list[str], schema: Schema, mapping: Mapping[str, str]) -> list[int]:
-    own, labels = label_keys(names), label_keys(schema.labels)
+    own, labels = name_keys(names), name_keys(schema.labels)
     columns: dict[int, int] = {}
     for theirs, yours in mapping.items():
-        column = _position(theirs, names, own)
+        column = find_name(theirs, names)
         if column is None and re.fullmatch(r"[0-9]{1,6}", theirs.strip()) and int(theirs) < len(names):
             column = int(theirs)
-        label = _position(yours, schema.labels, labels)
+        label = find_name(yours, schema.labels)
         if column is None or label is None:
             raise UsageError(
                 f"--map {theirs}={yours}: {theirs if column is None else yours} is not "
@@ -147,17 +156,8 @@ def _mapped(names: list[str], schema: Schema, mapping: Mapping[str, str]) -> lis
     return [column for column, _ in sorted(columns.items(), key=lambda item: item[1])]
 
 
-def _position(name: str, names: Sequence[str], keys: Sequence[str]) -> int | None:
-    if name in names:
-        return list(names).index(name)
-    key = label_key(name)
-    if key not in keys:
-        key = name.strip().casefold()
-    return list(keys).index(key) if list(keys).count(key) == 1 else None
-
-
 def _unmatched(names: Sequence[str], schema: Schema, where: str) -> str:
-    own, labels = label_keys(names), label_keys(schema.labels)
+    own, labels = name_keys(names), name_keys(schema.labels)
     fitting = [name for name, key in zip(names, own, strict=True) if key in labels]
     free = [name for name, key in zip(names, own, strict=True) if key not in labels] or list(names)
     open_labels = [label for label, key in zip(schema.labels, labels, strict=True) if key not in own] or schema.labels
@@ -226,7 +226,7 @@ def names_in(config: Mapping[str, Any], *, where: str) -> list[str]:
         return forward
     if are_placeholders(forward):
         return backward
-    if [label_key(n) for n in forward] != [label_key(n) for n in backward]:
+    if [name_key(n) for n in forward] != [name_key(n) for n in backward]:
         raise ModelError(
             f"id2label ({_listed(forward)}) and label2id ({_listed(backward)}) contradict each other",
             remedy="correct the one that is wrong",

@@ -6,20 +6,25 @@ another label than was taken. Both are said; neither is corrected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.data.labels import label_name
 from learndock.data.metrics import score
 from learndock.data.schema import Schema
-from learndock.package.columns import Columns
+from learndock.errors import DataError, ModelError
+from learndock.package.columns import Columns, find_name
 
 #: Classes beyond which no other order of columns is looked for: the search takes the cube of their number.
 _MOST = 200
 #: How much accuracy another order must add, on examples that it was not chosen by.
 _BETTER = 0.2
+#: How far a number may be from the one that the owner's program gave.
+_CLOSE = 1e-3
 #: Fewer examples per half say nothing.
 _FEWEST = 8
 _CHECK = "check that these are its labels and its kind of inputs"
@@ -45,6 +50,52 @@ def judge(schema: Schema, predictions: NDArray[Any], targets: NDArray[Any] | Non
     else:
         remarks = ()
     return Judged(value, remarks)
+
+
+def check_expected(schema: Schema, predictions: NDArray[Any], expected: Sequence[Any]) -> None:
+    """Compare ``predictions`` with what the owner's own program answered for the same inputs.
+
+    ``expected`` holds, per input, a label, a value, or the probabilities of all labels (a list in the order of the
+    schema, or a table by label).
+
+    Raises:
+        DataError: it is not of that form, or not of that length.
+        ModelError: the model answers otherwise here; names the first input, counted from 1.
+    """
+    if len(expected) != len(predictions):
+        raise DataError(f"{len(expected)} expected answers for {len(predictions)} inputs", remedy="give one per input")
+    wrong = [i for i, pair in enumerate(zip(predictions, expected, strict=True)) if not _agrees(schema, *pair)]
+    if wrong:
+        first = wrong[0]
+        found = predictions[first]
+        shown = schema.labels[int(np.argmax(found))] if schema.type == "classification" else f"{found}"
+        raise ModelError(
+            f"{len(wrong)} of {len(expected)} inputs are answered otherwise here than by your own program, first of "
+            f"all input {first + 1}: {shown[:60]}, expected {str(expected[first])[:80]}",
+            remedy="the export differs, or how inputs are prepared; a scikit-learn pipeline of texts is best saved "
+            "itself, with skops",
+        )
+
+
+def _agrees(schema: Schema, found: Any, expected: Any) -> bool:
+    if schema.type == "generation":
+        return str(found) == str(expected)
+    if schema.type == "regression":
+        if isinstance(expected, bool) or not isinstance(expected, int | float):
+            raise DataError(f"an expected value is {str(expected)[:60]!r}, not a number")
+        return abs(float(found) - float(expected)) <= _CLOSE * max(1.0, abs(float(expected)))
+    if isinstance(expected, dict):
+        expected = [expected.get(label) for label in schema.labels]
+    if isinstance(expected, list | tuple | np.ndarray):
+        if len(expected) != schema.classes or not all(isinstance(v, int | float) for v in expected):
+            raise DataError(
+                f"expected probabilities are {str(expected)[:60]!r}", remedy=f"give {schema.classes} numbers per input"
+            )
+        return bool(np.abs(np.asarray(found) - np.asarray(expected, np.float64)).max() <= _CLOSE)
+    wanted = find_name(label_name(expected), schema.labels)
+    if wanted is None:
+        raise DataError(f"the expected answer {str(expected)[:60]!r} is not a label of the task")
+    return int(np.argmax(found)) == wanted
 
 
 def _of_classes(

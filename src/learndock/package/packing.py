@@ -27,7 +27,7 @@ from learndock.package.columns import Columns, names_beside, settle_columns
 from learndock.package.formats import Format, Progress, remarks_of
 from learndock.package.formats._onnx_graph import KINDS
 from learndock.package.formats.registry import Named, OnBase, Settles, detect
-from learndock.package.judge import judge
+from learndock.package.judge import check_expected, judge
 from learndock.package.manifest import CARD, MANIFEST, Base, File, Manifest, SpecFile, check_name
 from learndock.package.safety import check_files
 from learndock.package.unfinished import unfinished
@@ -76,6 +76,7 @@ class _Order:
     mapping: Mapping[str, str]
     in_order: bool
     scores: str | None
+    expected: Sequence[Any] | None
     full: bool
     seed: int
     progress: Progress | None
@@ -96,6 +97,7 @@ def pack(
     mapping: Mapping[str, str] | None = None,
     in_order: bool = False,
     scores: str | None = None,
+    expected: Sequence[Any] | None = None,
     ignore: Sequence[str] = (),
     full: bool = False,
     seed: int = 0,
@@ -120,6 +122,8 @@ def pack(
         in_order: the schema's labels are in the order of the model's columns, where its files do not name them.
         scores: what an ONNX graph puts out, where the graph does not show it: ``logits``, ``probabilities``,
             ``sigmoids`` or ``log-probabilities``.
+        expected: what the owner's own program answers for the same inputs: per input a label, a value, or the
+            probabilities of all labels. A model that answers otherwise here is refused.
         ignore: patterns of files in ``model_dir`` to leave out, such as ``optimizer.pt`` or ``checkpoint-*``.
         full: also keep the unsketched parameter vector.
         seed: of the specification.
@@ -148,7 +152,7 @@ def pack(
         )
     order = _Order(
         check_name(name), schema, examples, space, recipe, description, license, base, mapping or {}, in_order,
-        scores, full, seed, progress,
+        scores, expected, full, seed, progress,
     )  # fmt: skip
     if not len(examples):
         raise DataError("no examples", remedy="a spec is made by running the model on some", about=examples.source)
@@ -189,6 +193,8 @@ def _fill(work: Path, model_dir: Path, files: list[Path], order: _Order) -> Pack
     base, settings, columns = _settle(found, work, order)
     model = found.load(work, order.schema, settings)
     predictions = model.predict(order.examples.inputs, progress=order.progress)
+    if order.expected is not None:
+        check_expected(order.schema, predictions, order.expected)
     judged = judge(order.schema, predictions, order.examples.targets, columns)
     entry, spec = _specify(work, order, predictions)
     _describe(work, order, found.name, base, judged.score)

@@ -13,6 +13,7 @@ from learndock.data.metrics import score
 from learndock.data.schema import Schema
 from learndock.errors import DataError, UsageError
 from learndock.notebook import html_table, number
+from learndock.package.columns import name_key
 from learndock.package.formats import Progress
 from learndock.package.learnware import Learnware
 from learndock.reuse.predict import predict_with_remarks
@@ -121,14 +122,15 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
         raise UsageError(f"the learnware does {own.type}, the task is {wanted.type}; they cannot be compared")
     if own.type in ("regression", "generation"):
         return np.zeros((0, 0))
-    columns = {_plain(label): i for i, label in enumerate(wanted.labels)}
-    given = {_plain(theirs): _plain(yours) for theirs, yours in mapping.items()}
-    unknown = sorted(set(given) - {_plain(v) for v in own.labels}) + sorted(set(given.values()) - set(columns))
+    plain = _plain if _collide(own, wanted) else name_key
+    columns = {plain(label): i for i, label in enumerate(wanted.labels)}
+    given = {plain(theirs): plain(yours) for theirs, yours in mapping.items()}
+    unknown = sorted(set(given) - {plain(v) for v in own.labels}) + sorted(set(given.values()) - set(columns))
     if unknown:
         raise UsageError(f"--map names {', '.join(unknown)}, which is not a label here", remedy=f"{_both(own, wanted)}")
     table = np.zeros((own.classes, wanted.classes))
     for row, label in enumerate(own.labels):
-        column = columns.get(given.get(_plain(label), _plain(label)))
+        column = columns.get(given.get(plain(label), plain(label)))
         if column is None:
             raise UsageError(
                 f"the learnware's label {label} is not a label of the task", remedy=f"{_remedy(own, wanted)}"
@@ -150,6 +152,11 @@ def rename_labels(own: Schema, mapping: Mapping[str, str]) -> Schema:
         name = given.get(_plain(label), label)
         found.setdefault(name, meaning if name == label else name)
     return Schema("classification", tuple(found), tuple(found.values()), own.metric)
+
+
+def _collide(*schemas: Schema) -> bool:
+    """Whether letters and digits alone make two labels of one schema equal, as of "C" and "C++"."""
+    return any(len({name_key(label) for label in s.labels}) < len(s.labels) for s in schemas)
 
 
 def _plain(label: str) -> str:

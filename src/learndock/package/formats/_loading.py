@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.extras import need
 from learndock.package.formats import Progress
+from learndock.package.formats._cross_encoder import Activation
 from learndock.package.formats._image_settings import read_pixels
 from learndock.package.formats._outputs import Floats, checked, shares, sigmoid, softmax, two_columns
 from learndock.package.formats._pixels import PixelBatch, Pixels, reads_images
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 HEADS = ("classifier", "score", "classification_head", "logits_proj", "sequence_summary", "qa_outputs")
 #: What the libraries raise over a model that does not fit its configuration.
 _FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError)
-#: What comes after the last layer: ``softmax`` over classes, ``sigmoid`` of each, or nothing (values).
-Activation = Literal["softmax", "sigmoid", "none"]
 #: The id of padding for models that name none: texts are not padded, so no token may look like it.
 NO_PADDING = -1
 _REMEDY = "save it again with transformers' save_pretrained(..., safe_serialization=True)"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from learndock.errors import ModelError
-from learndock.package.columns import are_placeholders, label_keys, names_in
+from learndock.package.columns import are_placeholders, find_name, name_keys, names_in
 from learndock.package.json_file import read_object
 from learndock.package.onnx_file import Node, OnnxFile, Value
 
@@ -206,7 +206,7 @@ def names_of(folder: Path, graph: OnnxFile, output: str) -> list[str] | None:
     if said is None or are_placeholders(said):
         return own
     numbered = own == [str(i) for i in range(len(own))]
-    if not numbered and label_keys(said) != label_keys(own):
+    if not numbered and name_keys(said) != name_keys(own):
         raise ModelError(
             f"config.json names the columns {', '.join(said)[:200]}, the graph {', '.join(own)[:200]}",
             remedy="correct the one that is wrong",
@@ -264,12 +264,11 @@ def check_labels(labels: NDArray[Any], rows: NDArray[Any], names: Sequence[str])
     """
     if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
         return
-    keys = label_keys(names)
     order = np.sort(rows, axis=1)
     clear = order[:, -1] - order[:, -2] > _CLOSE if rows.shape[1] > 1 else np.zeros(len(rows), bool)
     for label, row in zip(labels[clear], rows[clear], strict=True):
-        told = label_keys([label.decode() if isinstance(label, bytes) else str(label)])[0]
-        if told in keys and keys[int(row.argmax())] != told:
+        place = find_name(label.decode() if isinstance(label, bytes) else str(label), names)
+        if place is not None and place != int(row.argmax()):
             raise ModelError(
                 f"its label output says {label} where the largest score is in column {int(row.argmax())}, which is "
                 f"called {names[int(row.argmax())]}",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from learndock.data.examples import Input
 from learndock.errors import ModelError
+from learndock.package.formats._cross_encoder import length_of
 from learndock.package.json_file import read_object
 
 CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
@@ -118,7 +119,7 @@ def read_settings(folder: Path) -> TokenizerSettings:
     side = said.get("truncation_side")
     if side not in (None, "left", "right"):
         raise ModelError(f"truncation_side is {str(side)[:80]!r}, expected left or right", about=CONFIG)
-    limit = said.get("model_max_length") or said.get("max_len")
+    limit = length_of(folder) or said.get("model_max_length") or said.get("max_len")
     if not isinstance(limit, int | float) or isinstance(limit, bool) or not 0 < limit < _NO_LIMIT:
         limit = None
     return TokenizerSettings(name, None if limit is None else int(limit), side, types, said)

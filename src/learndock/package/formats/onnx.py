@@ -192,7 +192,8 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's errors have no common class but Exception
         text = " ".join(str(error).split())[:300]
-        raise ModelError(f"onnxruntime cannot load it ({text})", remedy="export it again", about=path.name) from None
+        remedy = _remedy(text) if "locale" in text else "export it again"
+        raise ModelError(f"onnxruntime cannot load it ({text})", remedy=remedy, about=path.name) from None
 
 
 #: From what several columns hold to probabilities (n, classes).
@@ -304,7 +305,10 @@ class OnnxModel:
 
 def _remedy(text: str) -> str:
     if "locale" in text.lower():
-        return "the graph lowers letters by a locale of this machine (StringNormalizer); install it, or lower the texts"
+        return (
+            "the graph lowers letters (StringNormalizer) by a locale that this machine does not have; export it with "
+            "the converter's option locale set to C.UTF-8, or the pipeline with lowercase=False"
+        )
     return "export it with a dynamic batch and length"
 
 

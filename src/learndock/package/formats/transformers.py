@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from learndock.package.columns import both_names, columns_in, names_in
 from learndock.package.formats import Model, Progress
 from learndock.package.formats import _loading as loading
 from learndock.package.formats import _tuning as tuning
+from learndock.package.formats._cross_encoder import activation
 from learndock.package.formats._image_settings import compare_pixels, read_pixels
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import FILE as PIXELS
@@ -64,8 +65,9 @@ class TransformersFormat:
         config = read_object(folder / CONFIG)
         check_config(config)
         single = config.get("problem_type") != "regression"
-        check_count(len(names_in(config, where=CONFIG)), schema, where=CONFIG, single=single)
-        activation(config)
+        outputs = len(names_in(config, where=CONFIG))
+        check_count(outputs, schema, where=CONFIG, single=single)
+        activation(folder, config, outputs)
         weights(folder)
         if reads_images(folder):
             read_pixels(folder)
@@ -86,7 +88,9 @@ class TransformersFormat:
                 about=WEIGHTS,
             )
         columns = self._columns(folder, schema, settings)
-        return loading.model_of(network, folder, schema, columns, folder, activation(read_object(folder / CONFIG)))
+        config = read_object(folder / CONFIG)
+        after = activation(folder, config, len(names_in(config, where=CONFIG)))
+        return loading.model_of(network, folder, schema, columns, folder, after)
 
     def settle(self, folder: Path, schema: Schema, settings: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
         """See ``Settles``: the tokenizer, or the preparation of images, is compared with the library's."""
@@ -166,29 +170,6 @@ def check_config(config: dict[str, Any]) -> None:
     for key in ("quantization_config", "transformers_weights"):
         if config.get(key):
             raise ModelError(f"{key} is not supported", remedy=f"save the plain weights as {WEIGHTS}", about=CONFIG)
-
-
-def activation(config: Mapping[str, Any]) -> loading.Activation:
-    """What the configuration says comes after the last layer.
-
-    sentence-transformers keeps it for cross encoders, under one of two keys; without it, one output is a value of a
-    regression, or the second of two classes, and several are classes.
-
-    Raises:
-        ModelError: a function that is not known here.
-    """
-    said = config.get("sentence_transformers")
-    named = said.get("activation_fn") if isinstance(said, dict) else None
-    named = named or config.get("sbert_ce_default_activation_function")
-    if named is None:
-        return "softmax"
-    known: dict[str, loading.Activation] = {"Sigmoid": "sigmoid", "Identity": "none", "Softmax": "softmax"}
-    name = str(named).rsplit(".", 1)[-1]
-    if name not in known:
-        raise ModelError(
-            f"the activation {str(named)[:80]} is not supported", remedy=f"known are {', '.join(known)}", about=CONFIG
-        )
-    return known[name]
 
 
 def weights(folder: Path) -> list[tuple[Path, SafetensorsHeader]]:
