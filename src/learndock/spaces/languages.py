@@ -35,6 +35,12 @@ WORDS: dict[str, frozenset[str]] = {
 }
 _SCRIPTS = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 _OWN_LANGUAGE = frozenset(("GREEK", "HEBREW", "THAI", "GEORGIAN", "ARMENIAN", "TAMIL", "TELUGU", "BENGALI"))
+#: Letters and words at the beginning of a text that are looked at.
+_LETTERS, _MOST_WORDS = 400, 100
+#: Each frequent word with the languages that have it.
+_LANGUAGES_OF = {
+    word: tuple(name for name, words in WORDS.items() if word in words) for word in frozenset().union(*WORDS.values())
+}
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -45,9 +51,11 @@ def language(text: str) -> str | None:
         if found is None:
             return None
         return _SCRIPTS.get(found) or found.capitalize() + ("" if found in _OWN_LANGUAGE else " letters")
-    words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
-    hits = {name: sum(w in known for w in words) for name, known in WORDS.items()}
-    best = max(hits, key=lambda name: hits[name])
+    words = _WORD.findall(unicodedata.normalize("NFC", text).lower())[:_MOST_WORDS]
+    hits = Counter(name for word in words for name in _LANGUAGES_OF.get(word, ()))
+    if not hits:
+        return None
+    best = hits.most_common(1)[0][0]
     sure = (
         hits[best] >= 2 and hits[best] * 7 >= len(words) and (best == "English" or hits[best] >= 1.5 * hits["English"])
     )
@@ -56,8 +64,10 @@ def language(text: str) -> str | None:
 
 def script(text: str) -> str | None:
     """The script that most letters of the beginning of a text belong to, as Unicode names it; kana make Japanese."""
-    found = Counter(unicodedata.name(c, "").split(" ")[0] for c in text[:400] if c.isalpha())
+    if text.isascii():
+        return "LATIN" if any(map(str.isalpha, text)) else None
+    found = Counter(unicodedata.name(c, "").split(" ")[0] for c in text[:_LETTERS] if c.isalpha())
     if not found:
         return None
     kana = found["HIRAGANA"] + found["KATAKANA"]
-    return "HIRAGANA" if kana * 10 > sum(found.values()) else found.most_common(1)[0][0]
+    return "HIRAGANA" if kana * 10 > found.total() else found.most_common(1)[0][0]

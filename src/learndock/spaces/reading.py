@@ -70,12 +70,16 @@ class Vocabulary:
 
     def _hard(self, text: str, encoding: Any) -> bool:
         end = max((stop for _, stop in encoding.offsets), default=0)  # the text may have been cut
-        letters = sum(c.isalpha() for c in text[:end])
+        letters = sum(map(str.isalpha, text[:end]))
         if letters < LETTERS:
             return False
-        spans = [(text[a:b], token) for (a, b), token in zip(encoding.offsets, encoding.tokens, strict=True)]
-        pieces = sum(any(c.isalpha() for c in span) for span, _ in spans)
-        unknown = sum(sum(c.isalpha() for c in span) for span, token in spans if token == self.unknown)
+        spans = [text[a:b] for a, b in encoding.offsets]
+        pieces = sum(span.isalpha() or any(map(str.isalpha, span)) for span in spans)
+        unknown = sum(
+            sum(map(str.isalpha, span))
+            for span, token in zip(spans, encoding.tokens, strict=True)
+            if token == self.unknown
+        )
         most = PIECES_OF_SYLLABLES if script(text) in _SYLLABLES else PIECES
         if pieces > most * letters or unknown > LEAST * letters:
             return True
