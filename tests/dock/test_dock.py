@@ -137,6 +137,18 @@ def test_the_environment_names_the_dock(tmp_path: Path, monkeypatch: pytest.Monk
     assert usual.folder == tmp_path / "data" / "learndock" / "dock"
 
 
+def test_an_address_without_its_scheme_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for named in ("localhost:7080", "10.0.0.7:80/x", "[::1]:7080", "postgresql://host/name"):
+        with pytest.raises(UsageError, match="http://"):
+            open_dock(named)
+        monkeypatch.setenv("LEARNDOCK_DOCK", named)
+        with pytest.raises(UsageError, match="http://"):
+            open_dock()
+    assert list(tmp_path.iterdir()) == []
+    assert isinstance(open_dock("./localhost:7080"), LocalDock)
+
+
 def test_a_folder_of_other_things_is_no_dock(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     before = contents(tmp_path)

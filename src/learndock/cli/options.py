@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -25,27 +24,11 @@ def _dock(value: str | None) -> str | None:
     Raises:
         UsageError: what is named is meant as an address, and is not one.
     """
-    from learndock.errors import UsageError
+    from learndock.dock.storage.layout import refuse_half_address
 
-    if value is None or value.lower().startswith(("http://", "https://")):
-        return value
-    if _SCHEME.match(value):
-        raise UsageError(
-            "is not the address of a service",
-            remedy="services have addresses such as http://host:port; databases are settings of `learndock serve`",
-            about=value,
-        )
-    if _HOST_PORT.fullmatch(value) and not Path(value).exists():
-        raise UsageError(
-            "would be a folder of that name",
-            remedy=f"did you mean http://{value}? For a folder write ./{value}",
-            about=value,
-        )
+    if value is not None:
+        refuse_half_address(value)
     return value
-
-
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_HOST_PORT = re.compile(r"(?:[a-z0-9_.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}(?:/.*)?", re.IGNORECASE)
 
 
 def folder_of(dock: str | None, verb: str) -> Path:

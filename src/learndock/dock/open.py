@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 from learndock.dock.admission import Admit, admit
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Dock
-from learndock.dock.storage.layout import default_folder, is_address, open_layout
+from learndock.dock.storage.layout import default_folder, is_address, open_layout, refuse_half_address
 from learndock.dock.storage.publish import finish_pending
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def open_dock(path: str | Path | None = None, *, create: bool = True, admit: Adm
     Raises:
         NotFound: there is no dock, and ``create`` is False.
         DockError: the folder holds something else, or a dock of a newer learndock.
+        UsageError: ``path`` is ``host:port`` or has another scheme than http; write ``http://host:port``.
 
     Example:
         >>> dock = learndock.open_dock("my-dock")
@@ -43,6 +44,8 @@ def open_dock(path: str | Path | None = None, *, create: bool = True, admit: Adm
         from learndock.dock.remote.dock import RemoteDock
 
         return RemoteDock(named, admit=admit)
+    if isinstance(named, str):
+        refuse_half_address(named)
     return open_local_dock(default_folder() if path is None else path, create=create, admit=admit)
 
 

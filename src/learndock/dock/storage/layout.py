@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -30,7 +31,7 @@ from learndock.dock.storage.blobs import BlobStore, DiskBlobs
 from learndock.dock.storage.lock import write_lock
 from learndock.dock.storage.publications import Publications
 from learndock.dock.storage.records import Records
-from learndock.errors import Corrupt, DockError, NotFound
+from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import atomic_write, storage_errors, sync_folder
 
 MARK = "dock.json"
@@ -42,6 +43,8 @@ FORMAT = 1
 HELD = "held"
 #: Seconds after which no process is still writing an unfinished mark.
 _OLD = 3600.0
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HOST_PORT = re.compile(r"(?:[a-z0-9_.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}(?:/.*)?", re.IGNORECASE)
 
 
 class DockLayout:
@@ -280,6 +283,28 @@ def _first_database(storage: DockLayout) -> None:
 def is_address(named: str) -> bool:
     """Whether ``named`` is an address, not a folder."""
     return named.lower().startswith(("http://", "https://"))
+
+
+def refuse_half_address(named: str) -> None:
+    """Refuse what is meant as an address and is not one, so that it does not become a folder of that name.
+
+    Raises:
+        UsageError: ``named`` has another scheme than http and https, or is ``host:port`` without one.
+    """
+    if is_address(named):
+        return
+    if _SCHEME.match(named):
+        raise UsageError(
+            "is not the address of a service",
+            remedy="services have addresses such as http://host:port; databases are settings of `learndock serve`",
+            about=named,
+        )
+    if _HOST_PORT.fullmatch(named) and not Path(named).exists():
+        raise UsageError(
+            "would be a folder of that name",
+            remedy=f"did you mean http://{named}? For a folder write ./{named}",
+            about=named,
+        )
 
 
 def default_folder() -> Path:
