@@ -119,26 +119,8 @@ def circles(imported: dict[str, set[str]]) -> list[tuple[str, ...]]:
     return sorted(group for group in found if len(group) > 1)
 
 
-#: Circles that are still there; none may be added.
-KNOWN_CIRCLES = [
-    ("learndock.cli.app", "learndock.cli.demo", "learndock.cli.outcome"),
-    (
-        "learndock.package.formats._causal",
-        "learndock.package.formats.causal_peft",
-        "learndock.package.formats.generation",
-    ),
-    (
-        "learndock.package.formats._image_settings",
-        "learndock.package.formats._loading",
-        "learndock.package.formats._pixels",
-        "learndock.package.formats._tokenizer_settings",
-        "learndock.package.formats._tokens",
-    ),
-]
-
-
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert [group for group in circles(graph()) if group not in KNOWN_CIRCLES] == []
+    assert circles(graph()) == []
 
 
 def test_circles_are_found() -> None:

@@ -20,7 +20,7 @@ import transformers
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import remarks_of
-from learndock.package.formats._loading import quiet
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats.transformers import TransformersFormat
 
 SCHEMA = Schema("classification", ("no", "yes"), ("no", "yes"), "accuracy")

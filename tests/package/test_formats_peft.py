@@ -18,7 +18,7 @@ from learndock.data.schema import Schema
 from learndock.errors import ModelError, UnsafeModel
 from learndock.files import sha256_file
 from learndock.package.formats import peft as module
-from learndock.package.formats._loading import quiet
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats.peft import PeftFormat
 from learndock.package.formats.registry import OnBase, detect
 from learndock.package.safety import check_files

@@ -95,7 +95,7 @@ def write_bert(folder: Path, labels: Sequence[str] = SENTIMENT.labels, *, seed: 
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from learndock.package.formats._loading import quiet
+    from learndock.package.formats._quiet import quiet
 
     words = write_tokenizer(folder)
     names = dict(enumerate(labels))
@@ -124,7 +124,7 @@ def write_adapter(folder: Path, base: Path, *, outputs: int = 2, seed: int = 0, 
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
-    from learndock.package.formats._loading import quiet
+    from learndock.package.formats._quiet import quiet
 
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)

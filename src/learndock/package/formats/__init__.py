@@ -17,7 +17,8 @@ from learndock.data.examples import Examples, Input
 from learndock.data.schema import Schema
 from learndock.progress import Progress as Progress
 
-#: Called with (done, total) while something long runs.
+#: Tokens that a model generates at most, unless the caller says otherwise.
+MAX_NEW_TOKENS = 128
 
 
 class Model(Protocol):

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
 from learndock.errors import DataError, ModelError, SpaceError
-from learndock.package.formats import Progress, decoding
-from learndock.package.formats._loading import libraries, quiet
+from learndock.package.formats import MAX_NEW_TOKENS, Progress, decoding
+from learndock.package.formats._loading import libraries
 from learndock.package.formats._outputs import checked, softmax
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats._writing import Writing
 from learndock.package.formats.decoding import BATCH
-from learndock.package.formats.generation import MAX_NEW_TOKENS
 from learndock.package.json_file import read_object
 from learndock.package.safety import check_settings
 from learndock.spaces.prompts import PromptFormat, read_format

@@ -224,7 +224,7 @@ def compare_pixels(folder: Path, pixels: Pixels, inputs: Sequence[Input]) -> Non
 
 
 def _auto(transformers: Any, folder: Path) -> Any:
-    from learndock.package.formats._loading import quiet
+    from learndock.package.formats._quiet import quiet
 
     try:
         with quiet():

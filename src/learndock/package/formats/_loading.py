@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from learndock.package.formats._cross_encoder import Activation
 from learndock.package.formats._image_settings import read_pixels
 from learndock.package.formats._outputs import Floats, checked, shares, sigmoid, softmax, two_columns
 from learndock.package.formats._pixels import PixelBatch, Pixels, reads_images
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats._tokenizer_settings import positions_of
 from learndock.package.formats._tokens import BATCH, Batch, TextTokens
 from learndock.package.formats._torchvision import mend_torchvision
@@ -41,24 +41,6 @@ _FAILURES = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeEr
 #: The id of padding for models that name none: texts are not padded, so no token may look like it.
 NO_PADDING = -1
 _REMEDY = "save it again with transformers' save_pretrained(..., safe_serialization=True)"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars or remarks from the libraries while something is loaded or saved."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def libraries(why: str) -> tuple[Any, Any]:

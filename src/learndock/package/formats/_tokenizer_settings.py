@@ -239,7 +239,7 @@ def compare_with_library(folder: Path, tokens: Any, inputs: Sequence[Input], *, 
 
 
 def _auto(transformers: Any, folder: Path, model: Path) -> Any:
-    from learndock.package.formats._loading import quiet
+    from learndock.package.formats._quiet import quiet
 
     pinned = {"local_files_only": True, "trust_remote_code": False}
     try:

@@ -13,7 +13,8 @@ from typing import Any
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, SpaceError
 from learndock.package.formats import decoding
-from learndock.package.formats._loading import libraries, quiet
+from learndock.package.formats._loading import libraries
+from learndock.package.formats._quiet import quiet
 from learndock.package.json_file import read_object
 from learndock.spaces.prompts import FORMATS, plain_tokenizer, prompt_format
 

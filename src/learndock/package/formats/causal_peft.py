@@ -22,7 +22,7 @@ from learndock.package.extras import need
 from learndock.package.formats import Model, Progress, _causal
 from learndock.package.formats import peft as classifiers
 from learndock.package.formats._bases import find_base
-from learndock.package.formats._loading import quiet
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats._writing import (
     TOKENIZER,
     asked_format,

@@ -19,7 +19,7 @@ from typing import Any
 
 from learndock.errors import ModelError
 from learndock.package.formats import Progress
-from learndock.package.formats._loading import quiet
+from learndock.package.formats._quiet import quiet
 
 #: Prompts that are answered, or scored, together.
 BATCH = 8

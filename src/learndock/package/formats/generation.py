@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from learndock.data.examples import Input
 from learndock.data.schema import Schema
-from learndock.package.formats import Progress
+from learndock.package.formats import MAX_NEW_TOKENS, Progress
 
-#: Tokens that a model writes at most where the caller does not say.
-MAX_NEW_TOKENS = 128
 #: The format of adapters, several of which can share a base.
 ADAPTER = "causal-peft"
 #: Formats of generative models.

@@ -16,7 +16,8 @@ from learndock.data.examples import Examples
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import Model, Progress, _causal
-from learndock.package.formats._loading import libraries, quiet
+from learndock.package.formats._loading import libraries
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats._writing import TOKENIZER, Writing, settings_of
 from learndock.spaces.gguf import Gguf, read_parts
 from learndock.spaces.gguf_model import config, state

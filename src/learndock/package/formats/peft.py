@@ -32,6 +32,7 @@ from learndock.package.formats._bases import base_hash, check_base, find_base
 from learndock.package.formats._image_settings import compare_pixels, read_pixels
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import reads_images
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats._tensors import read_tensor
 from learndock.package.formats._tokenizer_settings import compare_with_library, positions_of
 from learndock.package.formats._tokens import TextTokens
@@ -160,7 +161,7 @@ class PeftFormat:
             model = loading.model_of(network, folder, target, range(outputs), _tokenizer(folder, base))
             tuning.tune(network, model.tokens, examples, target, layer, PLAN, fresh=fresh, seed=seed, progress=progress)
         out.mkdir(parents=True, exist_ok=True)
-        with loading.quiet():
+        with quiet():
             network.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
         (out / "README.md").unlink(missing_ok=True)  # written by the library, names paths of this machine
         copy_tokenizer(_tokenizer(folder, base), out)
@@ -330,7 +331,7 @@ def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> 
     for name in [n for n in state if train and loading.in_head(n) and n in own]:
         state[name] = state[name] if state[name].shape == own[name].shape else own[name]
     try:
-        with loading.quiet():
+        with quiet():
             adapted = peft.get_peft_model(network, peft.LoraConfig(**config))
             result = peft.set_peft_model_state_dict(adapted, state)
     except (ValueError, RuntimeError, TypeError, KeyError) as error:

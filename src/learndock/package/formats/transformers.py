@@ -27,6 +27,7 @@ from learndock.package.formats._image_settings import compare_pixels, read_pixel
 from learndock.package.formats._outputs import check_count
 from learndock.package.formats._pixels import FILE as PIXELS
 from learndock.package.formats._pixels import reads_images
+from learndock.package.formats._quiet import quiet
 from learndock.package.formats._tokenizer_settings import compare_with_library, positions_of
 from learndock.package.formats._tokens import TextTokens
 from learndock.package.json_file import read_object
@@ -204,7 +205,7 @@ def write_classifier(network: Any, target: Schema, folder: Path, out: Path) -> N
     network.config.label2id = {name: index for index, name in enumerate(names)}
     network.config.problem_type = "regression" if target.type == "regression" else None
     out.mkdir(parents=True, exist_ok=True)
-    with loading.quiet():
+    with quiet():
         network.save_pretrained(out)
     copy_tokenizer(folder, out)
     path = out / CONFIG
