@@ -166,14 +166,13 @@ class Page:
 
 
 def prepare(folder: Path) -> None:
-    """What pages may take as given: ``few.csv``, ``schema.json`` and ``my-model/``, a scikit-learn pipeline."""
+    """What pages may take as given: ``few.csv``, 32 labelled texts, and ``schema.json``."""
     folder.mkdir()
     texts, targets = models.texts(32, 3)
     labels = models.SENTIMENT.labels
     rows = [f'"{text}",{labels[y]}' for text, y in zip(texts, targets, strict=True)]
     (folder / "few.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     (folder / "schema.json").write_text(json.dumps(models.SENTIMENT.to_dict()))
-    models.write_sklearn(folder / "my-model")
 
 
 # Every page runs commands for a while: in the everyday run the README only
