@@ -28,7 +28,6 @@ REFUSED = {
 LEFT: dict[str, int] = {
     "bench/llm.py": 1,
     "bench/semantics.py": 1,
-    "cli/specs.py": 1,
     "http/hub/download.py": 1,
     "http/metrics.py": 1,
     "http/schemas.py": 1,

@@ -149,7 +149,7 @@ def test_a_task_spec_says_what_it_holds(desk: Desk) -> None:
     assert (shown["kind"], shown["n"], shown["space"]) == ("task", 32, "minilm-l6")
     assert shown["bytes"] == desk.spec.stat().st_size <= 20_000
     said = learndock("spec", "show", desk.spec).out
-    for word in ("specification of a task", "negative, positive", "p = 0.0", "holds no example"):
+    for word in ("specification of a task", "negative, positive", "p = 0.0", "contains no examples"):
         assert word in said
 
 

@@ -59,6 +59,21 @@ def test_add_many_private_and_vouch(site: Any, tmp_path: Path, monkeypatch: pyte
         assert (refused.code, "operator" in refused.complaint or "private" in refused.complaint) == (2, True)
 
 
+def test_a_name_that_is_not_yours_is_refused_before_anything_is_sent(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.proxy import proxy
+
+    folder = make_learnware(tmp_path / "lw", "bob/one")
+    with proxy(site.url) as between:
+        monkeypatch.setenv("LEARNDOCK_DOCK", between.url)
+        refused = learndock("add", folder)
+        assert (refused.code, "you may publish as ann" in refused.complaint) == (42, True)
+        monkeypatch.delenv("LEARNDOCK_TOKEN")
+        assert learndock("add", folder).code == 41
+        assert {h.path for h in between.heard} == {"/api/v1/whoami"}
+
+
 def test_an_empty_service_is_not_called_an_empty_dock(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LEARNDOCK_TOKEN")
     said = learndock("list").out

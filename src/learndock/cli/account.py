@@ -51,7 +51,7 @@ def login(
     if json:
         show.print_json({"url": credentials.base_url(address), "name": who["name"], "scope": who["scope"]})
         return
-    show.say(f"{credentials.base_url(address)}: you are {who['name']}, and this token may {who['scope']}")
+    show.say(f"{credentials.base_url(address)}: you are {who['name']}, and this token has the scope {who['scope']}")
     show.next_step("list", "--dock", credentials.base_url(address))
 
 
@@ -89,7 +89,7 @@ def whoami(dock: options.Dock = None, json: options.Json = False) -> None:
         show.next_step("login", opened.url, why="To log in")
         return
     show.say(f"{opened.url}: you are {who['name']}" + (", an operator" if who["operator"] else ""))
-    show.say(f"  token          may {who['scope']}")
+    show.say(f"  token          scope {who['scope']}")
     for organisation in who["organisations"]:
         show.say(f"  organisation   {organisation['name']} ({organisation['role']})")
 

@@ -24,10 +24,12 @@ Only = Annotated[
 @app.command("text")
 def text(
     data: Annotated[Path, typer.Option(help="Folder with tasks.json and NAME.train.jsonl.gz, NAME.test.jsonl.gz.")],
-    out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and results.json. A run resumes there.")],
     quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed, no networks; under two minutes.")] = False,
     short: Annotated[bool, typer.Option("--short", help="All tasks, no networks; about half an hour.")] = False,
-    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How many random draws of the user's examples.")
+    ] = None,
     only: Only = None,
     space: options.Space = "minilm-l6",
     json: options.Json = False,
@@ -45,10 +47,12 @@ def text(
 @app.command("vision")
 def vision(
     data: Annotated[Path, typer.Option(help="Folder with tasks.json and NAME.train.parquet, NAME.test.parquet.")],
-    out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and results.json. A run resumes there.")],
     quick: Annotated[bool, typer.Option("--quick", help="4 tasks, 1 seed, no networks; a few minutes.")] = False,
     short: Annotated[bool, typer.Option("--short", help="All tasks, fewer learnwares, no networks.")] = False,
-    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How many random draws of the user's examples.")
+    ] = None,
     only: Only = None,
     space: options.Space = "efficientnet-lite0",
     json: options.Json = False,
@@ -65,10 +69,12 @@ def vision(
 
 @app.command("llm")
 def llm(
-    data: Annotated[Path, typer.Option(help="Folder that holds llm (GSM8K, PubMedQA) and text (tasks.json).")],
-    out: Annotated[Path, typer.Option(help="Where tables, figures and results.json go; a run resumes there.")],
+    data: Annotated[Path, typer.Option(help="Folder with llm (GSM8K, PubMedQA) and text (tasks.json).")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and results.json. A run resumes there.")],
     quick: Annotated[bool, typer.Option("--quick", help="3 tasks, 1 seed; a few minutes.")] = False,
-    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many draws of the user.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How many random draws of the user's examples.")
+    ] = None,
     only: Only = None,
     space: options.Space = "smollm2-135m",
     json: options.Json = False,

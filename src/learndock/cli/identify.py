@@ -13,6 +13,7 @@ from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
 
 if TYPE_CHECKING:
     from learndock.data import Examples
+    from learndock.dock import Dock
     from learndock.reuse import Trial
     from learndock.search import Filters, Identification, Match
     from learndock.spec import Spec
@@ -70,15 +71,17 @@ def identify(
     pairs = options.pairs(mapping)
     opened = open_existing(dock)
     examples: Examples | None = None
+    filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
     if spec is not None:
         asked = read_spec(spec)
     else:
         assert path is not None
         examples = read_data(path, read_schema(schema), reading)
+        if not len(opened):  # making the spec takes seconds
+            _say_empty(opened, json)
         with show.progress("making the spec") as bar:
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
         warn_cut(asked.settings)
-    filters = Filters(format=format, task=task_type, license=license, base=base, owner=owner)
     found = opened.identify(asked, top=max(top, trials), filters=filters, seed=seed)
     tried: Sequence[Trial] | None = None
     if trials:
@@ -129,6 +132,22 @@ def _require_data_for(*, reading: bool, **given: object) -> None:
     if named or reading:
         what = f"{' and '.join(named)} say" if named else "columns and file formats say"
         raise UsageError(f"{what} how a spec is made, and --spec has one", remedy="leave them out, or give DATA")
+
+
+def _say_empty(opened: Dock, json: bool) -> None:
+    """End where there is nothing to find.
+
+    Raises:
+        Exit: always, with the code of "nothing fits".
+    """
+    from learndock.errors import NOTHING_FITS
+    from learndock.search import Identification
+
+    if json:
+        show.print_json({**Identification(False, (), None, 0).to_dict(), "p_value": None})
+    else:
+        show.say("The dock is empty; `learndock add` fills it.")
+    raise typer.Exit(NOTHING_FITS)
 
 
 def _print_verdict(found: Identification, asked: Spec, filters: Filters) -> None:
@@ -221,6 +240,21 @@ def _print_trials(tried: Sequence[Trial], examples: Examples) -> None:
         right=["", metric],
         wrap=["why not tried"],
     )
+    if (constant := _constant_score(examples)) is not None:
+        show.say(f"Always saying the commonest label scores {constant:.3f}.")
+
+
+def _constant_score(examples: Examples) -> float | None:
+    """What a constant answer scores on the examples; None where there are no classes."""
+    import numpy as np
+
+    from learndock.data.metrics import score
+
+    if examples.schema is None or examples.schema.type != "classification" or examples.targets is None:
+        return None
+    constant = np.zeros((len(examples), examples.schema.classes))
+    constant[:, np.bincount(examples.targets, minlength=examples.schema.classes).argmax()] = 1
+    return score(examples.schema, constant, examples.targets)
 
 
 def _print_next(found: Identification, tried: Sequence[Trial] | None, path: Path | None, dock: str | None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from learndock.cli import options, show
 from learndock.cli.common import open_existing, read_data, read_schema, warn_cut, with_referrers
-from learndock.cli.repositories import Repository, repositories, set_private
+from learndock.cli.repositories import Repository, repositories, require_owner, set_private
 
 if TYPE_CHECKING:
     from learndock.dock import Dock, Record
@@ -207,11 +207,15 @@ def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, progress: Pr
 
     Raises:
         UsageError: ``vouch`` at a service, or ``private`` in a folder.
+        Forbidden: the name belongs to another owner.
     """
     from learndock.dock import LocalDock
     from learndock.dock.remote.dock import RemoteDock
     from learndock.errors import UsageError
+    from learndock.package.manifest import MANIFEST, Manifest
 
+    if isinstance(opened, RemoteDock) and (folder / MANIFEST).is_file() and not vouch:
+        require_owner(opened, Manifest.from_folder(folder).name)
     if vouch:
         if not isinstance(opened, LocalDock):
             raise UsageError(

@@ -92,7 +92,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     found = command.main(
         args=None if arguments is None else list(arguments), prog_name="learndock", standalone_mode=False
     )
-    # Python would write what is left at exit, where nobody can be told that the disk is full or the reader gone
+    # Python would write the rest at exit, where nothing can report that the disk is full or the reader gone
     sys.stdout.flush()
     status = found if isinstance(found, int) else 0
     return _ended(STOPPED, "stopped") if status == STOPPED else status
@@ -134,7 +134,7 @@ def _reader_gone() -> int:
 
 
 def _let_go() -> None:
-    """Python flushes once more at exit, and complains; what nobody takes goes nowhere."""
+    """Send to /dev/null what has no reader: Python flushes once more at exit, and complains."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -53,7 +53,7 @@ def note(text: str = "") -> None:
 
 
 def warn(text: str) -> None:
-    """A line on standard error, out of the way of whoever reads the output."""
+    """A line on standard error, apart from the output that programs read."""
     sys.stderr.write(f"warning: {one_line(text)}\n")
 
 

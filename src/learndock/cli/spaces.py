@@ -116,6 +116,8 @@ def build(
         _built(space, out, json)
         return
 
+    if prompt_format is not None or adapted != 0.5:
+        raise UsageError("--prompt-format and --adapted are for causal models", remedy="leave them out")
     if pooling not in ("mean", "cls", "mask"):
         raise UsageError(f'pooling "{pooling}" is unknown', remedy="use mean, cls or mask")
     if pooling == "mask" and template is None:

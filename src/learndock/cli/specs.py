@@ -28,7 +28,7 @@ def task(
     *,
     reading: options.Reading,
 ) -> None:
-    """Make the specification of your task, on your machine, from labelled examples."""
+    """Make the specification of your task from labelled examples, on your machine."""
     from learndock.spec import make_spec, write_spec
 
     file_to_write(out)
@@ -54,7 +54,7 @@ def model(
     *,
     reading: options.Reading,
 ) -> None:
-    """Make the specification of a model from its predictions on your data; labels are not looked at."""
+    """Make the specification of a model from its predictions on your data. Labels are not read."""
     from learndock.reuse import predict
     from learndock.spec import make_spec, write_spec
 
@@ -83,7 +83,7 @@ def show_spec(
     file: Annotated[Path, typer.Argument(help="A spec file.")],
     json: options.Json = False,
 ) -> None:
-    """Show what a spec says, and what it does not."""
+    """Show what a spec says, and what it does not promise."""
     _report(file, json)
 
 
@@ -140,10 +140,12 @@ def _report(file: Path, json: bool) -> None:
     show.say(f"  task      {spec.schema.get('type')}: {labels}")
     show.say(f"  examples  about {spec.n}")
     show.say(f"  p-value   {_p_value(spec)}")
-    if spec.p_value is not None:  # the recipe paper tells neither
-        show.say(f"  repeats   {100 * spec.reliability:.0f}% of the behaviour would come again with other examples")
+    if spec.p_value is not None:  # the recipe paper has neither
+        show.say(
+            f"  reliable  {spec.reliability:.2f}: the share of the behaviour that resampling the examples reproduces"
+        )
     show.say(f"  privacy   {_privacy(spec)}")
-    show.say("  holds     " + ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["parts"].items()))
+    show.say("  contains  " + ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["parts"].items()))
 
 
 def _p_value(spec: Any) -> str:
@@ -152,12 +154,12 @@ def _p_value(spec: Any) -> str:
     if spec.p_value <= 0.05:
         return f"p = {spec.p_value:.3f}: the outputs depend on the inputs, as far as the helper can see"
     return (
-        f"p = {spec.p_value:.3f}: not told apart from permuted labels; more examples, or clearer descriptions for the "
+        f"p = {spec.p_value:.3f}: no better than with permuted labels; more examples, or clearer descriptions of the "
         "labels, may help"
     )
 
 
 def _privacy(spec: Any) -> str:
     if spec.privacy is None:
-        return "none: holds no example, but is no proof against an attack on the examples either"
+        return "none: it contains no examples, but gives no guarantee against reconstruction"
     return f"differential privacy, epsilon {spec.privacy['epsilon']}, delta {spec.privacy['delta']}"
