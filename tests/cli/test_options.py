@@ -119,6 +119,7 @@ BASE: dict[str, Arguments] = {
     "verify": lambda w, out: ["--dock", w.dock],
     "gc": lambda w, out: ["--dock", w.dock],
     "rebuild": lambda w, out: ["--dock", w.dock],
+    "operator-link": lambda w, out: ["--dock", w.dock],
     "backup": lambda w, out: [out, "--dock", w.dock],
     "restore": lambda w, out: [w.dock, "--dock", out],
     "serve": lambda w, out: ["--dock", w.dock],
@@ -274,6 +275,7 @@ BUILD = "learndock.spaces.authoring.author.build_space"
 CAUSAL = "learndock.spaces.authoring.author.build_causal_space"
 SERVE = "learndock.http.run.serve"
 NAMED = "cli/test_options.py::test_a_learnware_comes_from_the_named_dock"
+LOST = "http/test_serve.py::test_an_operator_who_lost_the_token_is_let_in_again"
 TUNED = "cli/test_models.py::test_finetune_shows_scores_before_and_after"
 ADD = "cli/test_service.py::test_add_many_private_and_vouch"
 
@@ -336,6 +338,7 @@ CASES: dict[str, dict[str, Case]] = {
         "--description": Acts("a sentence"), "--license": Acts("MIT"),
         "--base": Refuses("a/b", code=2, word="--base"),
         "--map": Refuses("nosuch=negative", code=2, word="nosuch"),
+        "--expect": Refuses("nosuch.json", code=3, word="nosuch.json"),
         "--in-order": Allows(base=("--ignore", "config.json")),
         "--scores": Refuses("vibes", word="logits"),
         "--ignore": Acts("tokenizer_config.json"),
@@ -362,6 +365,8 @@ CASES: dict[str, dict[str, Case]] = {
                "--dock": Refuses("http://127.0.0.1:1", word="back up")},
     "restore": {"--config": Refuses("nosuch.toml", word="nosuch.toml"),
                 "--dock": Refuses("http://127.0.0.1:1", word="restore")},
+    "operator-link": {"--config": Refuses("nosuch.toml", word="nosuch.toml"),
+                      "--dock": Elsewhere(LOST), "--json": Prints("learndock.http.run.operator_link", lambda _: "learndock login URL")},
     "serve": {"--dock": Refuses("http://127.0.0.1:1", word="serve"),
               "--config": Refuses("nosuch.toml", word="nosuch.toml"),
               **{settings.flag(n): Arrives(SERVE, "1") for n in settings.FIELDS}},
