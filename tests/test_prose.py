@@ -41,7 +41,6 @@ LEFT: dict[str, int] = {
     "service/receiver.py": 1,
     "service/service.py": 1,
     "spaces/gguf_vocabulary.py": 1,
-    "tour/journey.py": 2,
 }
 
 

@@ -2,7 +2,7 @@
 
     data -> owners train and pack -> add -> users: spec -> identify -> predict or finetune -> report
 
-Everything made is kept in one folder; a second tour finds it there and goes on where the first stopped.
+Everything that is made stays in one folder. A second tour finds it there and continues where the first stopped.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ USERS = (
     User("tumour_site", "A registry wants tumours sorted by organ."),
     User("tumour_nature", "The same diagnoses, another question: malignant or benign?"),
     User("injury_kind", "An emergency ward wants to know what kind of injury a text describes."),
-    User("product_sentiment", "A shop wants complaints told from praise."),
-    User("movie_sentiment", "A cinema has reviews; nobody has docked a model for films.", tune=True),
+    User("product_sentiment", "A shop wants to separate complaints from praise."),
+    User("movie_sentiment", "A cinema has reviews; the dock has no model for films.", tune=True),
     User("digit_loop", "A toy maker sorts handwritten digits by whether they have a closed loop (images)."),
-    User(NOTHING, "Somebody's labels have nothing to do with the texts."),
+    User(NOTHING, "These labels have nothing to do with the texts."),
 )
 
 
@@ -87,7 +87,7 @@ def take_tour(
         _pack_owner(out, owner, tasks[owner.task], f"     [{number:2d}/{len(OWNERS)}]", say, bar)
     say("3. The dock checks and stores them")
     dock = _fill_dock(out, say, bar)
-    say(f"4. Users come with {SHOTS} labelled examples a class")
+    say(f"4. Users come with {SHOTS} labelled examples per class")
     visits = []
     for user in USERS:
         with bar(user.task) as progress:
@@ -147,7 +147,7 @@ def _pack_owner(out: Path, owner: Owner, task: TourTask, place: str, say: Callab
 
 
 def _fill_dock(out: Path, say: Callable[[str], None], bar: Bar) -> LocalDock:
-    # Made anew: its learnwares may have been packed anew, and a dock keeps its word about names
+    # Made again: its learnwares may have been packed again, and a name in a dock never gets other content
     shutil.rmtree(out / "dock", ignore_errors=True)
     dock = open_dock(out / "dock")
     for owner in OWNERS:
