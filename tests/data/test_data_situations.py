@@ -426,6 +426,7 @@ def test_one_text_with_two_labels_is_said_for_prompts_too(tmp_path: Path) -> Non
         (["$1.50", "$20"], [1.5, 20.0], "a currency sign"),
         (["1 000.5", "2 000"], [1000.5, 2000.0], "a thousands separator"),
         ([4.5, 1, 3], [4.5, 1.0, 3.0], "not whole"),
+        (["1.234", "2.500"], [1.234, 2.5], 'the point in "1.234" was read as a decimal point'),
     ],
 )
 def test_numbers_are_read_where_their_writing_leaves_no_doubt(
@@ -756,6 +757,15 @@ def test_folders_of_splits_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"holds the splits test, train; name one, as in {tmp_path}/test"):
         read_examples(tmp_path)
     assert names(tmp_path / "train") == ["cat", "dog"]
+
+
+def test_a_table_beside_one_folder_of_images(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    picture(tmp_path / "images" / "b.png")
+    table = write(tmp_path / "labels.csv", "image,label\nimages/a.png,cat\nimages/b.png,dog\n")
+    with pytest.raises(DataError, match=r"labels.csv beside it; name the table"):
+        read_examples(tmp_path)
+    assert names(table) == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from learndock.data.tables import ACCEPTED, Row, Table
 from learndock.errors import DataError, MissingExtra
+from learndock.strict_json import strict_json
 
 BATCH = 1024
 
@@ -227,7 +228,7 @@ def _class_names(features: Any) -> dict[str, tuple[str, ...]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = strict_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"not readable as JSON ({error})", remedy="save the dataset again with save_to_disk", about=path

@@ -19,6 +19,7 @@ MOST = 1_000_000
 _LITTER = frozenset(("thumbs.db", "desktop.ini"))
 #: Names of splits, as tools lay out folders of images.
 _SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev"))
+_TABLES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 #: A file beside images that says which label each has, as ``datasets`` reads it.
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -51,6 +52,13 @@ def image_folder(folder: Path) -> Table | None:
     if loose and any(labelled.values()):
         raise DataError(
             "images beside folders of images", remedy=f"put {loose[0]} into the folder of its class", about=folder
+        )
+    tables = [name for name in top.others if name.lower().endswith(_TABLES)]
+    if not loose and len(top.folders) == 1 and tables:
+        raise DataError(
+            f"one folder of images, and {tables[0]} beside it",
+            remedy=f"name the table: {folder / tables[0]}",
+            about=folder,
         )
     empty = [name for name in top.folders if not labelled[name]]
     if not loose and empty:

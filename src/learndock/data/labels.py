@@ -11,70 +11,37 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, time
-from decimal import Decimal
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
 
+from learndock.data.label_column import (
+    Column,
+    Complain,
+    Label,
+    Labelled,
+    Scalar,
+    not_finite,
+    quoted,
+    scalar,
+    scalars,
+    show,
+)
+from learndock.data.number_labels import read_number, read_numbers
 from learndock.data.schema import Schema
 from learndock.data.spelling import (
     count_by,
-    fold,
     joined,
     label_key,
-    listed,
     merge_spellings,
     no_label_words,
     number_in,
     visible,
     written_number,
 )
-from learndock.data.tables import Unusable
-
-
-class Complain(Protocol):
-    """Makes the error for a label that cannot be used."""
-
-    def __call__(self, why: str, remedy: str = "") -> Exception:
-        """Return an error; ``why`` follows "FILE row 3: "."""
-        ...
-
-
-#: One raw label to its target.
-Label = Callable[[object, Complain], float]
-Scalar = str | float
 
 #: More different labels than this are taken for something else than classes.
 MAX_INFERRED = 200
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(?:\.0+)?")
-
-
-@dataclass(frozen=True)
-class Column:
-    """The labels of a file: raw ``values``, their ``rows``, and for each a way to complain about it.
-
-    ``class_names`` are the names behind the column's integers, where the file knows them; ``places`` says
-    whether integers may mean classes of a schema by their order.
-    """
-
-    name: str
-    values: Sequence[object]
-    rows: Sequence[int]
-    complain: Sequence[Complain]
-    refuse: Complain
-    class_names: Sequence[str] = ()
-    places: bool = True
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The targets of a column under ``schema``, and remarks for the person."""
-
-    schema: Schema
-    targets: Sequence[float]
-    remarks: Sequence[str] = field(default=())
 
 
 def read_labels(column: Column, schema: Schema | None) -> Labelled:
@@ -83,7 +50,7 @@ def read_labels(column: Column, schema: Schema | None) -> Labelled:
     Raises:
         Exception: what ``column.complain`` and ``column.refuse`` make: a label is missing, unknown or several.
     """
-    values, remarks = _scalars(column)
+    values, remarks = scalars(column)
     names = column.class_names
     if names and schema is None and len(set(names)) == len(names) >= 2:
         schema = schema_of(names)
@@ -91,7 +58,7 @@ def read_labels(column: Column, schema: Schema | None) -> Labelled:
         made, targets, more = _infer(column, values)
         return Labelled(made, targets, [*remarks, *more])
     if schema.type == "regression" and not names:
-        numbers, more = _numbers(column, values)
+        numbers, more = read_numbers(column, values)
         return Labelled(schema, numbers, [*remarks, *more])
     if names:
         read, warning = class_label_reader(names, schema, column.name)
@@ -110,7 +77,7 @@ def read_labels(column: Column, schema: Schema | None) -> Labelled:
 def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
     """The function that turns a raw label of ``column`` into a class index or a value."""
     if schema.type == "regression":
-        return lambda value, complain: _value(value, column, complain)
+        return lambda value, complain: read_number(value, column, complain)
     exact = {name: index for index, name in enumerate(schema.labels)}
     alike: dict[str, list[int]] = {}
     for index, name in enumerate(schema.labels):
@@ -118,7 +85,7 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
     numeric = any(number_in(name) is not None for name in schema.labels)
 
     def read(value: object, complain: Complain) -> float:
-        value = _scalar(value, column, complain)
+        value = scalar(value, column, complain)
         name = label_name(value)
         if name in exact:
             return exact[name]
@@ -130,13 +97,13 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
             if places:
                 return index
             raise complain(
-                f"label {_show(value)} is not a name of a class ({quoted(schema.labels)})",
+                f"label {show(value)} is not a name of a class ({quoted(schema.labels)})",
                 (
                     f'say which name is which number with --map, as in --map "{schema.labels[0]}"=0, or give '
                     "your own labels with --schema"
                 ),
             )
-        raise complain(f"unknown label {_show(value)}", f"allowed are {_allowed(schema, numeric or not places)}")
+        raise complain(f"unknown label {show(value)}", f"allowed are {_allowed(schema, numeric or not places)}")
 
     return read
 
@@ -225,7 +192,7 @@ def _infer(column: Column, values: Sequence[Scalar]) -> tuple[Schema, Sequence[f
     distinct = dict.fromkeys(names)
     numbers = [number_in(n) for n in distinct]
     if all(n is not None for n in numbers) and any(n != int(n) for n in numbers if n is not None):
-        targets, remarks = _numbers(column, raw)
+        targets, remarks = read_numbers(column, raw)
         return _open_regression(), targets, [_REGRESSION, *remarks]
     written = [n for n in distinct if number_in(n) is None and written_number(n) is not None]
     if written and all(number_in(n) is not None or written_number(n) is not None for n in distinct):
@@ -235,7 +202,7 @@ def _infer(column: Column, values: Sequence[Scalar]) -> tuple[Schema, Sequence[f
                     f'"{name}" may be the number {name.replace(",", ".")} or two labels',
                     "write numbers with a point, or one label for each example",
                 )
-        targets, remarks = _numbers(column, raw)
+        targets, remarks = read_numbers(column, raw)
         if any(t != int(t) for t in targets):
             return _open_regression(), targets, [_REGRESSION, *remarks]
     found, meant, remarks = infer_classes(names)
@@ -300,70 +267,6 @@ def _refuse_several(column: Column, names: Iterable[str]) -> None:
 # --- values and numbers ----------------------------------------------------------------------------------------
 
 
-def is_missing(value: object) -> bool:
-    """Whether a cell holds no label."""
-    if isinstance(value, str):
-        return not fold(value)
-    return value is None or (isinstance(value, list) and not value)
-
-
-def _scalars(column: Column) -> tuple[list[Scalar], list[str]]:
-    """Return each label as a name or a number; lists of one label are opened, others refused with their row."""
-    missing = [row for row, v in zip(column.rows, column.values, strict=True) if is_missing(v)]
-    more = f" ({len(missing):,} of {len(column.rows):,} rows have none)" if len(missing) > 1 else ""
-    found, opened = [], 0
-    for value, complain in zip(column.values, column.complain, strict=True):
-        if is_missing(value):
-            raise complain(f'no label in column "{column.name}"', f"add one or leave the row out{more}")
-        single = _opened(value, column, complain)
-        opened += single is not value
-        found.append(_scalar(single, column.name, complain))
-    return found, [f"{opened:,} labels are lists of one label; each was read as the label in it"] if opened else []
-
-
-def _opened(value: object, column: Column, complain: Complain) -> object:
-    """The one item of a list of labels; ``value`` itself where it is not a list."""
-    if isinstance(value, dict) and set(value) == {"choices"}:
-        value = value["choices"]
-    items: Any = listed(value) if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
-        return value
-    if any(isinstance(item, list | tuple | dict) for item in items):
-        raise complain("the label is a list of spans or objects", "learndock reads one label for each example")
-    if not items:
-        raise complain(f'no label in column "{column.name}" (an empty list)', "leave the row out")
-    if any(item != items[0] for item in items):
-        named = column.class_names
-        shown = [named[i] if isinstance(i, int) and 0 <= i < len(named) else str(i) for i in items]
-        raise complain(
-            f"several labels ({quoted(shown)})",
-            (
-                "learndock reads one label for each example: keep the main one, or make one file with "
-                "yes and no for each label"
-            ),
-        )
-    return items[0]
-
-
-def _scalar(value: object, column: str, complain: Complain) -> Scalar:
-    """Return the label if it is there and is a name or a finite number (bool and int count as numbers)."""
-    if isinstance(value, str) and value:
-        return value
-    if is_missing(value):
-        raise complain(f'no label in column "{column}"', "add one or leave the row out")
-    if isinstance(value, Unusable):
-        raise complain(f'column "{column}": {value.why}')
-    if isinstance(value, date | time):
-        raise complain(f'column "{column}" holds a date or a time', "format the column as text, or name another")
-    if isinstance(value, Decimal):
-        value = int(value) if value == value.to_integral_value() else float(value)
-    if not isinstance(value, str | int | float):
-        raise complain(f"the label is a {type(value).__name__}, not a name or a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise complain(_not_finite(value))
-    return value
-
-
 def _finite(value: Scalar, complain: Complain) -> Scalar:
     """Return a raw label if it could be one of some schema."""
     if not isinstance(value, str):
@@ -371,7 +274,7 @@ def _finite(value: Scalar, complain: Complain) -> Scalar:
     text = value.strip()
     too_large = re.fullmatch(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?", text) and not _is_finite(text)
     if too_large or text.lower().lstrip("+-") in ("nan", "inf", "infinity"):
-        raise complain(_not_finite(value))
+        raise complain(not_finite(value))
     return text
 
 
@@ -380,74 +283,6 @@ def _is_finite(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return True  # not a number at all, so no infinite one
-
-
-def _numbers(column: Column, values: Sequence[Scalar]) -> tuple[list[float], list[str]]:
-    """The numbers that labels are, also where people wrote them with a decimal comma, thousands or a percent sign.
-
-    One way of writing must hold for the column: "1,5" makes "1,000" a one, "1,000.5" makes it a thousand.
-    """
-    found: list[float] = []
-    ways: dict[str, tuple[str, str]] = {}
-    comma = _comma(values)
-    for value, complain in zip(values, column.complain, strict=True):
-        written = written_number(value) if isinstance(value, str) else None
-        if written is None:
-            found.append(_value(value, column.name, complain))
-            continue
-        kind, digits = written
-        if kind == "ambiguous comma":
-            if comma is None:
-                raise complain(
-                    f"label {_show(value)} may be a thousand or have a decimal comma",
-                    "write numbers without separators",
-                )
-            kind = comma
-            digits = str(value).strip().replace(",", "." if comma == "decimal comma" else "")
-        ways.setdefault(kind, (str(value), digits))
-        found.append(_value(digits, column.name, complain))
-    if len(ways) > 1 or (ways and _mixed(values, set(ways))):
-        shown = " and ".join(f'"{text}"' for text, _ in ways.values())
-        raise column.refuse(f"labels write numbers in several ways ({shown}, and others)", "write all of them one way")
-    return found, [f'numbers with a {kind} were read: "{text}" as {digits}' for kind, (text, digits) in ways.items()]
-
-
-def _comma(values: Sequence[Scalar]) -> str | None:
-    """What a comma in a number means in this column, by the labels that leave no doubt."""
-    kinds = {found[0] for v in values if isinstance(v, str) and (found := written_number(v))}
-    sure = kinds & {"decimal comma", "thousands separator"}
-    return sure.pop() if len(sure) == 1 else None
-
-
-def _mixed(values: Sequence[Scalar], ways: set[str]) -> bool:
-    """Return whether a column mixes plain numbers with signed ones, or decimal points with decimal commas."""
-    plain = [v for v in values if not (isinstance(v, str) and written_number(v))]
-    if ways & {"percent sign", "currency sign"}:
-        return bool(plain)
-    return "decimal comma" in ways and any(
-        (isinstance(v, float) and not v.is_integer()) or "." in str(v) for v in plain
-    )
-
-
-def _value(value: object, column: str, complain: Complain) -> float:
-    raw = _scalar(value, column, complain)
-    no_number = f"label {_show(value)} is not a number; this task is a regression"
-    # Python reads "1_000" as a thousand; a table that says so means something else.
-    if isinstance(raw, bool) or "_" in str(raw):
-        raise complain(no_number)
-    try:
-        number = float(raw)
-    except OverflowError:
-        number = math.inf
-    except ValueError:
-        raise complain(no_number) from None
-    if not math.isfinite(number):
-        raise complain(_not_finite(value))
-    return number
-
-
-def _not_finite(value: object) -> str:
-    return f"label {_show(value)} is not a finite number; correct it or leave the row out"
 
 
 def _index(value: object) -> int | None:
@@ -461,14 +296,3 @@ def _index(value: object) -> int | None:
 
 def _allowed(schema: Schema, numeric: bool) -> str:
     return quoted(schema.labels) + ("" if numeric else f", or 0 to {schema.classes - 1}")
-
-
-def quoted(names: Sequence[str], most: int = 12) -> str:
-    """Names in quotation marks, the first ``most`` of them."""
-    shown = ", ".join(f'"{visible(n)}"' for n in names[:most])
-    return shown + (f", ... ({len(names)} in all)" if len(names) > most else "")
-
-
-def _show(value: object) -> str:
-    text = f'"{visible(value)}"' if isinstance(value, str) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -21,7 +21,8 @@ import numpy as np
 from learndock.data.columns import Columns, find_columns, kind_of, like
 from learndock.data.examples import Examples, Input
 from learndock.data.images import Image, check_image, image_in_cell
-from learndock.data.labels import Column, Complain, Labelled, read_labels
+from learndock.data.label_column import Column, Complain, Labelled
+from learndock.data.labels import read_labels
 from learndock.data.open_table import open_table
 from learndock.data.options import ReadKeywords, ReadOptions
 from learndock.data.read_prompts import read_prompts

@@ -14,7 +14,8 @@ import numpy as np
 
 from learndock.data.columns import COMPLETION, MESSAGES, PROMPT, like, missing_columns
 from learndock.data.examples import Examples
-from learndock.data.labels import Column, Complain, infer_classes, label_name, quoted, read_labels
+from learndock.data.label_column import Column, Complain, quoted
+from learndock.data.labels import infer_classes, label_name, read_labels
 from learndock.data.options import ReadOptions
 from learndock.data.prompts import Prompt, open_messages, split_messages
 from learndock.data.remarks import remarks_on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from learndock.errors import SchemaError
 from learndock.notebook import html_table
+from learndock.strict_json import strict_json
 
 TaskType = Literal["classification", "regression", "generation"]
 
@@ -122,7 +122,7 @@ class Schema:
         """
         name, _, entry = str(path).partition("#")
         try:
-            source = json.loads(Path(name).read_text(encoding="utf-8"))
+            source = strict_json(Path(name).read_bytes())
         except FileNotFoundError:
             raise SchemaError("no such schema file", about=name) from None
         except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:

@@ -140,7 +140,7 @@ def separated(path: Path, usual: str, options: ReadOptions, *, zipped: bool) -> 
         empty: list[int] = []
         counted_before = 0
         for number, (line, cells) in enumerate(records, start=1):
-            if len(cells) > 1 and not any(c.strip() for c in cells):
+            if len(cells) > 1 and not cells[0].strip() and not any(c.strip() for c in cells):
                 empty.append(
                     number
                 )  # spreadsheets write rows that hold nothing; at the end of a file they are not rows

@@ -106,16 +106,14 @@ def text_remarks(vocabulary: Vocabulary, texts: Sequence[str], cut: Sequence[boo
         found |= {"hard": _coarse(share), "languages": names}
         seem = f" They seem to be: {', '.join(names)}." if names else ""
         remarks.append(
-            f"about {_coarse(share):.0%} of the texts are in a language or notation that this space's helper hardly "
+            f"{_about(share)} of the texts are in a language or notation that this space's helper hardly "
             f"reads: its vocabulary breaks their words into many small pieces.{seem} Use a space with a helper that "
             "reads them, such as a multilingual one"
         )
     share = _share(cut)
     if share >= LEAST:
         found["cut"] = _coarse(share)
-        remarks.append(
-            f"about {_coarse(share):.0%} of the texts are longer than {limit}; the helper read only their beginning"
-        )
+        remarks.append(f"{_about(share)} of the texts are longer than {limit}; the helper read only their beginning")
     return {**found, "remarks": remarks} if remarks else {}
 
 
@@ -137,8 +135,13 @@ def image_remarks(images: Sequence[Image], size: int) -> dict[str, Any]:
                 "large": "small details vanish",
                 "long": "only the middle square is read",
             }[name]
-            remarks.append(f"about {_coarse(share):.0%} of the images are {what}: {effect}")
+            remarks.append(f"{_about(share)} of the images are {what}: {effect}")
     return {**found, "remarks": remarks} if remarks else {}
+
+
+def _about(share: float) -> str:
+    """A share in words: coarse, as everything that a spec says about inputs."""
+    return "nearly all" if _coarse(share) == 1 else f"about {_coarse(share):.0%}"
 
 
 def _share(flags: Sequence[bool]) -> float:
