@@ -63,7 +63,7 @@ def main() -> None:
 def first_token(server: Process) -> str:
     """The operator's token, for the link that the first start prints; what the server says after is thrown away."""
     assert server.process.stderr is not None
-    link = re.search(r"#link=(\S+)", server.process.stderr.readline())
+    link = re.search(r"#link=([^\s']+)", server.process.stderr.readline())
     assert link
     threading.Thread(target=server.process.stderr.read, daemon=True).start()
     server.answer("/api/v1/health")

@@ -76,7 +76,7 @@ def serving(source: Path, folder: Path) -> Iterator[tuple[int, str]]:
         line = process.stderr.readline()
         assert line, said
         said += line
-    found = re.search(r"http://127\.0\.0\.1:(\d+)#link=(\S+)", said)
+    found = re.search(r"http://127\.0\.0\.1:(\d+)#link=([^\s']+)", said)
     assert found, said
     try:
         link = {"link": found[2], "name": "bench", "scope": "write"}

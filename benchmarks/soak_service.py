@@ -55,7 +55,7 @@ class Server:
         """The secret that the first start prints."""
         for _ in range(500):
             for line in self.lines:
-                if found := re.search(r"#link=(\S+)", line):
+                if found := re.search(r"#link=([^\s']+)", line):
                     return found[1]
             time.sleep(0.01)
         raise RuntimeError("no link was printed")

@@ -28,18 +28,10 @@ REFUSED = {
 LEFT: dict[str, int] = {
     "bench/llm.py": 1,
     "bench/semantics.py": 1,
-    "http/hub/download.py": 1,
-    "http/metrics.py": 1,
-    "http/schemas.py": 1,
     "package/formats/_loading.py": 1,
     "package/formats/_timm.py": 3,
     "package/formats/_tuning.py": 1,
     "package/skops_file.py": 1,
-    "service/backup.py": 1,
-    "service/database.py": 1,
-    "service/people.py": 4,
-    "service/receiver.py": 1,
-    "service/service.py": 1,
     "spaces/gguf_vocabulary.py": 1,
 }
 

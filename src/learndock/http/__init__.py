@@ -1,1 +1,1 @@
-"""The dock under an address: thin routes over ``service``, one verb one function (extra ``server``)."""
+"""The dock over HTTP: thin routes over ``service``, one function per verb (extra ``server``)."""

@@ -1,8 +1,8 @@
-"""The address that a server tells people, where it listens at one that nobody can ask for."""
+"""The address that a server prints when it listens on all addresses of its machine."""
 
 from __future__ import annotations
 
-#: Hosts that stand for every address of a machine, and what a client on it asks for instead.
+#: Hosts that mean every address of a machine -> what a client on that machine uses instead.
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 

@@ -20,11 +20,11 @@ from learndock.http.routes import PREFIX, identify, learnwares, operate, people,
 from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep
 
-#: Their order matters where paths could be read in two ways: routes under /api stand before those of files.
+#: Their order matters where a path matches two routes: those under /api come before those of files.
 PARTS = (learnwares, repositories, uploads, identify, people, operate, upload, lfs, download)
 ABOUT = """A dock for models: find the trained model that fits your task without sharing your data.
 
-Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may not see is not found (404).
+Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may not see is reported as not found (404).
 """
 
 
@@ -34,7 +34,7 @@ def with_middleware(app: FastAPI) -> ASGIApp:
 
 
 def create_app(service: Service) -> FastAPI:
-    """The ASGI application of ``service``."""
+    """Return the ASGI application of ``service``."""
     upkeep = Upkeep(service)
 
     @contextlib.asynccontextmanager

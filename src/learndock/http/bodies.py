@@ -1,4 +1,4 @@
-"""Bodies of requests: small ones read whole below a limit, large ones passed on piece by piece."""
+"""Request bodies: small ones are read completely, below a limit; large ones are passed on in pieces."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ GRACE_SECONDS = 10.0
 
 
 async def pieces(request: Request, settings: Settings) -> AsyncIterator[bytes]:
-    """The body as it comes.
+    """Yield the body in pieces as it arrives.
 
     Raises:
-        TooSlow: nothing came for too long, or too little on average.
+        TooSlow: nothing arrived for too long, or too little on average.
         ClientDisconnect: the client went away.
     """
     begun, received = time.monotonic(), 0
@@ -49,7 +49,7 @@ async def pieces(request: Request, settings: Settings) -> AsyncIterator[bytes]:
 
 
 async def whole(request: Request, settings: Settings, *, limit: int | None = None) -> bytes:
-    """A small body.
+    """Return a small body.
 
     Raises:
         TooLarge: it has more bytes than ``limit``, by default the setting's.
@@ -58,7 +58,7 @@ async def whole(request: Request, settings: Settings, *, limit: int | None = Non
     limit = settings.max_request if limit is None else limit
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
-        raise TooLarge(f"{announced} bytes", remedy=f"this request may have {limit}")
+        raise TooLarge(f"{announced} bytes, and this request may have {limit}", remedy="upload files through /uploads")
     found = bytearray()
     async for piece in pieces(request, settings):
         found += piece
@@ -70,7 +70,7 @@ async def whole(request: Request, settings: Settings, *, limit: int | None = Non
 
 
 async def receive(request: Request, settings: Settings, receiver: Receiver) -> int:
-    """Pass the body to ``receiver``; what came before a client went away stays. Returns how many bytes came."""
+    """Pass the body to ``receiver``; bytes that arrived before a client left are kept. Returns their number."""
     waiting = bytearray()
     try:
         async for piece in pieces(request, settings):

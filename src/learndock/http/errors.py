@@ -1,7 +1,9 @@
-"""How a request fails: one shape, ``{"error": {"code", "message", "remedy"}}``, with the status of ``errors.STATUS``.
+"""How errors become answers: one JSON shape with the status of ``errors.STATUS``.
 
-The code is the error's class in snake case. What is ours to mend (5xx) is told in the log, with the request's id, and
-not to the client.
+    {"error": {"code": "not_found", "message": ..., "remedy": ..., "retry_after": seconds, where waiting helps}}
+
+The code is the error's class in snake case. The reason of a failure of the service (5xx) is in its log, under the
+request's id; the client gets only the id.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ REMEDIES: dict[type[LearndockError], str] = {
     Unavailable: "try again in a moment",
     TooManyRequests: "wait as long as Retry-After says",
 }
-#: 5xx whose reason is the client's to know: nothing inside is told by it.
+#: 5xx errors whose reason the client gets: it reveals nothing about the service.
 _TOLD = (StorageFull, Unavailable, WeightsMissing)
 _STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
 
@@ -65,7 +67,7 @@ def body_of(error: LearndockError) -> dict[str, Any]:
 
 
 def response(error: LearndockError, *, request: str = "") -> JSONResponse:
-    """The answer that an error becomes."""
+    """Return the response for an error."""
     status = http_status(error)
     headers = {"Cache-Control": "no-store"}
     if status == 401:
@@ -73,14 +75,14 @@ def response(error: LearndockError, *, request: str = "") -> JSONResponse:
     if status == 429:
         headers["Retry-After"] = str(round(error.retry_after or 1))
     if status >= 500 and not isinstance(error, _TOLD):
-        # What happened inside is the operator's to know: neither what nor about what is shown.
+        # Only the operator, in the log, sees what happened and to what.
         remedy = f"tell its operator the request's id {request}"
         error = type(error)("the service could not do this", remedy=remedy)
     return JSONResponse(body_of(error), status, headers)
 
 
 def translate(error: Exception) -> LearndockError:
-    """What a library raised, in our words."""
+    """Return our error for one that a library raised."""
     if isinstance(error, LearndockError):
         return error
     if isinstance(error, RequestValidationError):
@@ -96,7 +98,7 @@ def translate(error: Exception) -> LearndockError:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of ``app`` end in the one shape."""
+    """Give every error of ``app`` this shape."""
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
         request_id = str(request.scope.get("learndock.id", ""))

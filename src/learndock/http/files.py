@@ -1,4 +1,4 @@
-"""Handing out stored bytes: whole or a range, in pieces that are large enough to be quick."""
+"""Send stored bytes, all or a range, in pieces that are large enough to be fast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 async def blob_response(
     request: Request, store: BlobStore, sha256: str, size: int, *, etag: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """The bytes of a blob, or the part of them that a Range header asks for.
+    """Return the bytes of a blob, or the part that a Range header asks for.
 
     Raises:
         NotFound: there is no such blob.
@@ -42,7 +42,7 @@ async def blob_response(
 
 
 def _asked(request: Request, etag: str, size: int) -> tuple[int, int, int]:
-    """(begin, end, status) of what is asked for."""
+    """Return (begin, end, status) of the requested bytes."""
     found = _RANGE.fullmatch(request.headers.get("range", ""))
     if found is None or request.headers.get("if-range", etag) != etag or not (found[1] or found[2]):
         return 0, size, 200

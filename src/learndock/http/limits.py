@@ -1,4 +1,4 @@
-"""How fast, how many at once, and whose turn it is: for each token, or for each address where there is none."""
+"""Limits per token, or per address without one: request rate, concurrent requests, and fair queueing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from starlette.types import Scope
 
 from learndock.errors import TooManyRequests
 
-#: Clients remembered at once; the one that was away longest is forgotten first, with a full bucket.
+#: Clients with a bucket in memory; the longest idle is dropped first, and its bucket is full by then.
 REMEMBERED = 20_000
 
 
 class RateLimiter:
-    """Token buckets of ``burst`` requests that fill at ``rate`` a second; 0 for no limit."""
+    """One token bucket per client: ``burst`` requests, refilled at ``rate`` per second; 0 for no limit."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate, self._burst = rate, float(max(burst, 1))
@@ -41,21 +41,21 @@ class RateLimiter:
             self._left.popitem(last=False)
         if left < 1:
             raise TooManyRequests(
-                f"more than {self._rate:g} requests a second",
+                f"more than {self._rate:g} requests per second",
                 remedy="wait as long as Retry-After says, then go on",
                 retry_after=max(1, round((1 - left) / self._rate)),
             )
 
 
 class ConcurrencyLimit:
-    """Requests of one client that are being answered: at most ``limit``; 0 for no limit."""
+    """At most ``limit`` concurrent requests per client; 0 for no limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._running: Counter[str] = Counter()
 
     def enter(self, client: str) -> None:
-        """Begin a request of ``client``.
+        """Count the start of a request of ``client``.
 
         Raises:
             TooManyRequests: so many of them are being answered already.
@@ -67,16 +67,16 @@ class ConcurrencyLimit:
         self._running[client] += 1
 
     def leave(self, client: str) -> None:
-        """End a request that was let in."""
+        """Count the end of an admitted request."""
         self._running[client] -= 1
         if self._running[client] <= 0:
             del self._running[client]
 
 
 class FairQueue:
-    """Heavy work, ``places`` of it at a time: of one client no more stands in the queue, so that others come soon.
+    """A queue for expensive requests, ``places`` at a time, in which a client has at most ``places`` entries.
 
-    However much one asks for, who comes next waits for ``places`` pieces of work of each other client at most.
+    However many requests one client sends, another waits for at most ``places`` of each other client.
     """
 
     def __init__(self, places: int) -> None:
@@ -87,7 +87,7 @@ class FairQueue:
 
     @contextlib.asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for a place; it is given back at the end."""
+        """Wait for a place, and free it at the end of the block."""
         own = self._own.setdefault(client, asyncio.Semaphore(self._places))
         self._there[client] += 1
         try:
@@ -100,7 +100,7 @@ class FairQueue:
 
 
 def client_of(scope: Scope) -> str:
-    """Who is asking, as far as can be told before anything is looked up: by token, or by address without one."""
+    """Return an id of the client before anything is looked up: by its token, or by its address without one."""
     for name, value in scope["headers"]:
         if name == b"authorization":
             return hashlib.sha256(value).hexdigest()
@@ -108,6 +108,6 @@ def client_of(scope: Scope) -> str:
 
 
 def address_of(scope: Scope) -> str:
-    """Where a request comes from."""
+    """Return the address that a request comes from."""
     client: Any = scope.get("client")
     return client[0] if client else ""

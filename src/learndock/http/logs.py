@@ -1,4 +1,4 @@
-"""Logs as JSON, a line each, on standard error: what happened and to which request; no secret has a field."""
+"""Logs as lines of JSON on standard error: what happened, in which request; no field holds a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus may ask: counts and durations by route, never by name."""
+"""Metrics for Prometheus: counts and durations by route, never by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
 
 
 class Metrics:
-    """The figures of one application."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,12 +28,16 @@ class Metrics:
         )
         self.running = Gauge("learndock_requests_running", "Requests being answered.", registry=self.registry)
         self.refused = Counter(
-            "learndock_requests_limited", "Requests refused for coming too fast.", registry=self.registry
+            "learndock_requests_limited", "Requests refused by the rate or concurrency limit.", registry=self.registry
         )
         self.scrubbed = Counter("learndock_scrubbed_bytes", "Stored bytes hashed again.", registry=self.registry)
-        self.damaged = Gauge("learndock_damaged_blobs", "Blobs that were found damaged.", registry=self.registry)
-        self.collected = Counter("learndock_collected_blobs", "Blobs that nobody referred to.", registry=self.registry)
+        self.damaged = Gauge(
+            "learndock_damaged_blobs", "Blobs that the last scrub found damaged.", registry=self.registry
+        )
+        self.collected = Counter(
+            "learndock_collected_blobs", "Unreferenced blobs that were deleted.", registry=self.registry
+        )
 
     def text(self) -> bytes:
-        """All of them, in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Who is asking: the token of a request, as a dependency of routes."""
+"""The user behind a request, by its token, as a dependency of routes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _bearer = HTTPBearer(auto_error=False, description="A token of `learndock login`
 
 
 async def service(request: Request) -> Service:
-    """The service behind the application (not a plain function: those are run in threads)."""
+    """Return the service of the application (async, because FastAPI runs plain functions in threads)."""
     return service_of(request)
 
 
 def service_of(request: Request) -> Service:
-    """The service behind the application."""
+    """Return the service of the application."""
     found = request.app.state.service
     assert isinstance(found, Service)
     return found
@@ -30,10 +30,10 @@ def service_of(request: Request) -> Service:
 async def principal(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None
 ) -> Principal:
-    """The one whose token came with the request, or nobody.
+    """Return the user whose token came with the request, or an anonymous principal.
 
     Raises:
-        Unauthorized: something came that is no token, or one that does not hold.
+        Unauthorized: the header is not a token, or the token is unknown, expired or revoked.
     """
     if credentials is None:
         if request.headers.get("authorization"):
@@ -45,25 +45,25 @@ async def principal(
 
 
 async def reader(who: Annotated[Principal, Depends(principal)]) -> Principal:
-    """Somebody known."""
+    """Require a token."""
     who.need("read")
     return who
 
 
 async def writer(who: Annotated[Principal, Depends(principal)]) -> Principal:
-    """Somebody whose token may write."""
+    """Require a token that may write."""
     who.need("write")
     return who
 
 
 async def admin(who: Annotated[Principal, Depends(principal)]) -> Principal:
-    """Somebody whose token may administer."""
+    """Require a token of scope admin."""
     who.need("admin")
     return who
 
 
 ServiceOf = Annotated[Service, Depends(service)]
-#: Whoever: nobody too.
+#: Anonymous clients too.
 Anyone = Annotated[Principal, Depends(principal)]
 Reader = Annotated[Principal, Depends(reader)]
 Writer = Annotated[Principal, Depends(writer)]

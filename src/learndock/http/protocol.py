@@ -1,6 +1,6 @@
-"""The wire, with what uvicorn leaves open: a head of limited size that must come in time, and our error shape.
+"""HTTP/1.1 with what uvicorn lacks: a limit and a deadline for the head of a request, and our error shape.
 
-A client that sends its head byte by byte holds a connection and nothing else, until its time is over.
+A client that sends its head byte by byte occupies one connection until the deadline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_HEAD = 64 << 10
 
 
 def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
-    """The protocol whose requests must have a whole head within ``head_seconds``."""
+    """Return the protocol that requires a complete head within ``head_seconds``."""
 
     class Protocol(HttpToolsProtocol):
         _head_bytes = 0
@@ -49,7 +49,7 @@ def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
             self._in_head, self._head_bytes = True, 0
 
         def send_400_response(self, msg: str) -> None:
-            self._refuse(400, "usage_error", msg.rstrip("."), "speak HTTP/1.1 as its standard says")
+            self._refuse(400, "usage_error", msg.rstrip("."), "send valid HTTP/1.1")
 
         def _await_head(self) -> None:
             self._timer = self.loop.call_later(head_seconds, self._late)
@@ -62,7 +62,9 @@ def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
         def _late(self) -> None:
             self._timer = None
             if self._head_bytes:
-                self._refuse(408, "too_slow", f"no whole head within {head_seconds:g} seconds", "send it at once")
+                self._refuse(
+                    408, "too_slow", f"the head was not complete within {head_seconds:g} seconds", "send it at once"
+                )
             else:
                 self.transport.close()
 

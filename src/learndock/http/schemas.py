@@ -1,4 +1,4 @@
-"""What goes over the wire, as JSON: the models behind the OpenAPI description."""
+"""The JSON of requests and answers: the models of the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sha256 = str
 
 
 class BaseSchema(BaseModel):
-    """Base of all; what is not known is refused."""
+    """Base of all schemas; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,7 +36,7 @@ class ErrorSchema(BaseSchema):
 
 
 class LearnwareSchema(BaseSchema):
-    """A published learnware; ``sequence`` grows in the order of addition, ``private`` ones only their owner sees."""
+    """A published learnware; ``sequence`` grows in order of addition, only the owner sees a ``private`` one."""
 
     id: str
     name: str
@@ -84,7 +84,7 @@ class RepositorySchema(BaseSchema):
 
     @classmethod
     def of(cls, found: Repository) -> RepositorySchema:
-        """The JSON of a repository."""
+        """Return the JSON of a repository."""
         return cls(
             name=found.name,
             private=found.private,
@@ -108,7 +108,7 @@ class CommitSchema(BaseSchema):
 
     @classmethod
     def of(cls, found: Commit) -> CommitSchema:
-        """The JSON of a commit."""
+        """Return the JSON of a commit."""
         return cls(
             id=found.id,
             author=found.author,
@@ -128,12 +128,12 @@ class FileSchema(BaseSchema):
 
     @classmethod
     def of(cls, found: Entry) -> FileSchema:
-        """The JSON of a file."""
+        """Return the JSON of a file."""
         return cls(path=found.path, sha256=found.sha256, size=found.size)
 
 
 class UploadBegin(BaseSchema):
-    """What is to be uploaded; with ``part_size`` it comes in numbered parts of that many bytes."""
+    """A file to upload; with ``part_size`` in numbered parts of that many bytes."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(ge=0, le=1 << 62)
@@ -141,7 +141,7 @@ class UploadBegin(BaseSchema):
 
 
 class UploadSchema(BaseSchema):
-    """An upload; it goes on at ``offset``, and is over when ``stored``."""
+    """An upload; it continues at ``offset``, and is complete when ``stored``."""
 
     id: str
     sha256: str
@@ -154,7 +154,7 @@ class UploadSchema(BaseSchema):
 
     @classmethod
     def of(cls, found: Upload) -> UploadSchema:
-        """The JSON of an upload."""
+        """Return the JSON of an upload."""
         return cls(
             id=found.id,
             sha256=found.sha256,
@@ -168,7 +168,7 @@ class UploadSchema(BaseSchema):
 
 
 class TokenSchema(BaseSchema):
-    """A token; ``token`` is told once, when it is made."""
+    """A token; its secret, ``token``, is shown only when it is made."""
 
     id: int
     name: str
@@ -179,7 +179,7 @@ class TokenSchema(BaseSchema):
 
     @classmethod
     def of(cls, found: Token) -> TokenSchema:
-        """The JSON of a token."""
+        """Return the JSON of a token."""
         return cls(
             id=found.id,
             name=found.name,
@@ -195,15 +195,15 @@ FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorSchema, "description": what}
     for status, what in (
         (400, "The request cannot be used."),
-        (401, "No token, or one that does not hold."),
-        (403, "The token does not reach this far."),
+        (401, "No token, or one that is unknown, expired or revoked."),
+        (403, "The token may not do this."),
         (404, "There is no such thing, or you may not see it."),
-        (408, "The client did not keep up."),
-        (409, "It is taken, or has changed meanwhile."),
-        (413, "More bytes than allowed."),
-        (422, "What came was read, and may not be stored."),
+        (408, "The client was too slow."),
+        (409, "The name is taken, or something was changed by another request."),
+        (413, "Too many bytes."),
+        (422, "The content was read and refused."),
         (429, "Too many requests."),
-        (503, "Not now."),
-        (507, "No room."),
+        (503, "Temporarily unavailable."),
+        (507, "No space left."),
     )
 }

@@ -1,4 +1,4 @@
-"""Running the application: a socket, uvicorn, and an orderly end."""
+"""Run the application: a socket, uvicorn, and a graceful stop."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class RunningServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         return int(self._socket.getsockname()[1])
 
     def run(self) -> None:
-        """Serve; signals that end a process end this too, once running requests are answered."""
+        """Serve until a signal ends the process; running requests are answered first."""
         self._server.run(sockets=[self._socket])
 
     def wait(self, seconds: float = 30.0) -> None:
-        """Wait until it answers."""
+        """Wait until the server answers."""
         deadline = time.monotonic() + seconds
         while not self._server.started and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """Answer what is being asked, then end."""
+        """Answer the running requests, then end."""
         self._server.should_exit = True
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 async def in_threads(blocking: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and leave ``blocking`` in threads of the pool; its ``__exit__`` sees the error that ends the block.
 
-    Leaving is shielded from cancellation: a lock that is held must be released even where the client has gone.
+    Leaving is shielded from cancellation: a lock must be released even if the client has gone.
     """
     value = await run_in_threadpool(blocking.__enter__)
     try:

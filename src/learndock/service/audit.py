@@ -1,4 +1,4 @@
-"""The log of what was changed, by whom, written in the transaction that changes it."""
+"""The log of changes and who made them, written in the transaction that makes the change."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Entry:
 
 
 def note(connection: Connection, who: Principal, action: str, what: str) -> None:
-    """Write down what is being changed; no secret may be in ``what``."""
+    """Log a change; ``what`` must not contain a secret."""
     connection.execute(insert(audit).values(at=time.time(), who=who.name, token=who.token, action=action, what=what))
 
 
 def entries(database: Database, who: Principal, *, before: int | None = None, limit: int = 100) -> list[Entry]:
-    """Changes, newest first, with ids below ``before``.
+    """Return changes, newest first, with ids below ``before``.
 
     Raises:
-        Forbidden: ``who`` is no operator.
+        Forbidden: ``who`` is not an operator.
     """
     who.need("admin")
     if not who.operator:

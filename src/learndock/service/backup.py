@@ -1,8 +1,8 @@
-"""A copy of everything, made while the service runs; and a dock made of such a copy.
+"""Back up a service while it runs, and restore a dock from the backup.
 
-A backup is itself a dock in a folder, whatever the dock that it was made of lay in: it can be verified, served, and
-restored into a folder or into PostgreSQL and an object store. So moving from one to the other is both of them.
-Writers wait while the lists are read (and, with an object store, while the bytes are copied); readers never do.
+A backup is itself a dock in a folder, wherever the original keeps its data: it can be verified, served, and restored
+into a folder or into PostgreSQL and an object store. Backing up and restoring is also the way to migrate a dock.
+Writers wait while the lists are read (and, with an object store, while the bytes are copied). Readers never wait.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ _ROWS = 1000
 def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | None = None) -> int:
     """Write the dock of a service, and the service's own tables, as the folder ``out``; returns how many blobs.
 
-    Every byte is hashed on the way. ``dock.json`` is written last: what is not whole is no dock. Progress is in blobs.
+    Every byte is hashed on the way. ``dock.json`` is written last, so an incomplete backup is not a dock. Progress is
+    in blobs.
 
     Raises:
         NotFound: there is no dock.
@@ -52,7 +53,7 @@ def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | 
     """
     if _half(out):
         raise UsageError(
-            "holds a backup that did not end", remedy="if none goes on, remove it, or name another folder", about=out
+            "contains an unfinished backup", remedy="if none is running, remove it, or name another folder", about=out
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError("exists and is not an empty folder", remedy="name another", about=out)
@@ -84,19 +85,19 @@ def backup(settings: Settings, folder: Path, out: Path, *, progress: Progress | 
 
 
 def restore(settings: Settings, source: Path, folder: Path, *, progress: Progress | None = None) -> int:
-    """Make the dock that the settings name of the backup ``source``; returns how many blobs. Progress is in blobs.
+    """Restore the backup ``source`` where the settings say; returns how many blobs. Progress is in blobs.
 
     Raises:
-        NotFound, DockError: ``source`` is no backup that is whole.
+        NotFound, DockError: ``source`` is not a complete backup.
         Conflict: there is something already where the dock is to be.
         Corrupt: the backup is damaged.
         StorageFull: no room.
 
-    A dock in a folder cannot be opened until it is whole; after a restore that did not end, another begins anew.
+    A dock in a folder cannot be opened until its restore has ended. After one that did not end, the next starts over.
     """
     if _half(source):
         raise DockError(
-            "is no dock, for the backup did not end", remedy="make another with `learndock backup`", about=source
+            "is not a dock: the backup did not finish", remedy="make another with `learndock backup`", about=source
         )
     saved = open_local_dock(source, create=False).storage
     served = (source / DATABASE).exists()
@@ -129,7 +130,7 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
 
 @contextlib.contextmanager
 def _shut(mark: Path, source: Path) -> Iterator[None]:
-    """Let nobody open the dock until the block has ended well; where it fails or is killed, it stays shut."""
+    """Keep the dock from being opened until the block ends without an error; after a failure it stays closed."""
     with atomic_write(mark) as stream:
         stream.write(json.dumps({"from": str(source.absolute())}).encode() + b"\n")
     with held(mark) as mine:
@@ -145,12 +146,12 @@ def _restored_elsewhere(folder: Path) -> Conflict:
 
 
 def _half(out: Path) -> bool:
-    """Whether a backup was begun here that did not end."""
+    """Return whether an unfinished backup is here."""
     return (out / "blobs").is_dir() and not (out / DOCK_MARK).exists()
 
 
 def _clear(folder: Path) -> None:
-    """Make the dock that a restore before left half an empty one; that restore made all that is in it."""
+    """Empty the dock that an earlier restore left incomplete; everything in it is from that restore."""
     for name in (SERVED, f"{DATABASE}*", "records*.sqlite*", "blobs", "learnwares", "leases", "staging", "uploads"):
         for path in folder.glob(name):
             if path.is_dir():
@@ -165,7 +166,7 @@ def _clear(folder: Path) -> None:
 def _opened(
     settings: Settings, folder: Path, *, create: bool, tables: bool = False
 ) -> Iterator[tuple[LocalDock, Database | None]]:
-    """The dock that the settings name, and the service's tables where it has any (or, with ``tables``, is to have)."""
+    """Open the dock that the settings name, and the service's tables if it has any; ``tables`` makes them."""
     from learndock.service.service import open_database, open_home
 
     dock = open_home(settings, folder, create=create)
@@ -180,7 +181,7 @@ def _opened(
 
 
 def _copy_tables(database: Database, file: Path) -> set[str]:
-    """The service's tables, as they are at one moment, in a file; returns the blobs that trees refer to."""
+    """Copy the service's tables, in one state, to a file; returns the blobs that commits refer to."""
     copy = Database(f"sqlite:///{file.absolute()}")
     try:
         copy.migrate()
@@ -218,7 +219,7 @@ def _copy_rows(reading: Connection, writing: Connection) -> None:
 
 
 def _count_on(database: Database, connection: Connection) -> None:
-    """Let PostgreSQL give numbers above those that came with the rows; SQLite does by itself."""
+    """Let PostgreSQL number new rows above the copied ones; SQLite does so by itself."""
     if database.sqlite:
         return
     for table in metadata.sorted_tables:
@@ -237,7 +238,7 @@ def _empty(database: Database) -> bool:
 
 
 def _link(storage: DockLayout, needed: set[str], links: Path) -> None:
-    """Second names for the blobs, so that no collection takes them while they are copied."""
+    """Make hard links to the blobs, so that gc does not delete them while they are copied."""
     for sha256 in needed:
         try:
             storage.blobs.link(sha256, links / sha256)
@@ -273,7 +274,7 @@ def _missing(sha256: str) -> Corrupt:
 
 
 def _finish(out: Path, publications: list[Publication], *, served: bool) -> None:
-    """Records of names, the database of them, and last what makes a folder a dock."""
+    """Write the records of all names, the database, and last the mark that makes the folder a dock."""
     storage = DockLayout(out)
     for publication in publications:
         with storage.publications.replaced(publication):

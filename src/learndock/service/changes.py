@@ -1,4 +1,4 @@
-"""What a repository is made of, and what a commit does to it: values, and rules that need no table."""
+"""Repositories, commits and changes as values, and the rules for them that need no table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIT_FILES = frozenset({".gitattributes", ".gitignore"})
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository; ``digest`` is the version that is published in the dock, ``note`` why the head is none."""
+    """A repository; ``digest`` is that of the published learnware, ``note`` says why the head is not one."""
 
     id: int
     name: str
@@ -28,7 +28,7 @@ class Repository:
 
     @property
     def owner(self) -> str:
-        """What stands before the slash."""
+        """The part of the name before the slash."""
         return self.name.partition("/")[0]
 
 

@@ -1,4 +1,4 @@
-"""The service's database: SQLite in the dock's folder, or PostgreSQL; opened, migrated, and asked in transactions."""
+"""The service's database, SQLite in the dock's folder or PostgreSQL: connections, transactions, migrations."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Database:
 
     @property
     def sqlite(self) -> bool:
-        """Whether it is a file."""
+        """Whether the database is a SQLite file."""
         return self.url.get_backend_name() == "sqlite"
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for questions; all see one state.
+        """Yield a connection for reading; all its queries see one state.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -48,10 +48,10 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A connection whose changes commit together when the block ends, durably, or not at all.
+        """Yield a connection whose changes commit together and durably when the block ends, or not at all.
 
         Raises:
-            Conflict: another has made the same thing meanwhile.
+            Conflict: another request created the same thing first.
             StorageFull: no room.
             Unavailable: the database cannot be reached.
         """
@@ -59,7 +59,7 @@ class Database:
             yield connection
 
     def migrate(self) -> None:
-        """Bring the tables to their present form.
+        """Upgrade the tables to the current schema.
 
         Raises:
             DockError: a newer learndock made them.
@@ -80,7 +80,7 @@ class Database:
         self.take_steps(version)
 
     def take_steps(self, version: str | None) -> None:
-        """Take the steps that are missing after ``version``, all or none.
+        """Apply the migrations after ``version``, all or none.
 
         Raises:
             DockError: there is no such version here.
@@ -91,7 +91,7 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        # SQLite changes a table by making it anew. To drop the one before would delete what refers to it.
+        # SQLite changes a table by copying it. Dropping the original would delete the rows that refer to it.
         engine = _engine(self.url, "BEGIN IMMEDIATE", foreign_keys=False) if self.sqlite else self._writers
         try:
             with _errors(), engine.begin() as connection:
@@ -113,7 +113,7 @@ class Database:
                 engine.dispose()
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self._readers.dispose()
         self._writers.dispose()
 
@@ -142,7 +142,7 @@ def _errors() -> Iterator[None]:
         yield
     except exc.IntegrityError:
         raise Conflict(
-            "somebody else has just made the same", remedy="look at what is there now, then try again"
+            "already created by another request", remedy="look at what is there now, then try again"
         ) from None
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         if "full" in str(error.__cause__ or error) or "disk I/O" in str(error.__cause__ or error):

@@ -28,15 +28,15 @@ class Holdings:
         self._database, self._store, self._settings = database, store, settings
 
     def blob(self, who: Principal, sha256: str) -> Blob:
-        """A blob that ``who`` may commit: uploaded by them, or part of what they may read.
+        """Return a blob that ``who`` may commit: uploaded by them, or in a tree that they may read.
 
         Raises:
-            NotFound: there is none; the same is said of one that only others have.
+            NotFound: there is none; the error is the same for a blob that only others have.
         """
         return self.find(who, {sha256})[sha256]
 
     def find(self, who: Principal, sha256s: Set[str]) -> dict[str, Blob]:
-        """Blobs that ``who`` may commit, by SHA-256 (see ``blob``).
+        """Return blobs that ``who`` may commit, by SHA-256 (see ``blob``).
 
         Raises:
             NotFound: one of them is not there.
@@ -45,7 +45,7 @@ class Holdings:
             return self.find_in(connection, who, sha256s)
 
     def find_in(self, connection: Connection, who: Principal, sha256s: Set[str]) -> dict[str, Blob]:
-        """See ``find``; one query for each ``AT_ONCE`` of them, inside of the caller's transaction."""
+        """See ``find``; one query per ``AT_ONCE`` blobs, in the caller's transaction."""
         found: dict[str, Blob] = {}
         wanted = sorted(sha256s)
         for start in range(0, len(wanted), AT_ONCE):
@@ -58,7 +58,7 @@ class Holdings:
         return found
 
     def known(self, sha256: str) -> Blob:
-        """A blob that is stored, whoever has it: for the service itself.
+        """Return a stored blob without asking who may see it: for the service itself.
 
         Raises:
             NotFound: there is none.
@@ -78,7 +78,7 @@ class Holdings:
         return Blob(sha256, size, found.oid)
 
     def room(self, who: Principal) -> int:
-        """Bytes that ``who`` may still send."""
+        """Return how many more bytes ``who`` may send."""
         with self._database.read() as connection:
             allowed = connection.execute(select(owners.c.quota).where(owners.c.id == who.id)).scalar()
             taken = self.used(connection, who.id) + self.waiting(connection, who.id)
@@ -116,7 +116,7 @@ class Holdings:
             connection.execute(insert(holdings), [{"owner": who.id, "sha256": s, "expires": expires} for s in some])
 
     def holds(self, connection: Connection, who: Principal, sha256: str) -> bool:
-        """Whether ``who`` has these bytes here: nobody learns from this whether others do."""
+        """Return whether ``who`` has this blob here; it tells nothing about other owners."""
         asked = select(literal(1)).where(or_(*_known_to(who, literal(sha256))))
         return connection.execute(asked).first() is not None and self._store.has(sha256)
 
@@ -133,7 +133,7 @@ class Holdings:
         return int(connection.execute(select(func.coalesce(func.sum(each.c.size), 0))).scalar_one())
 
     def waiting(self, connection: Connection, owner: int) -> int:
-        """Bytes that an owner has announced, or sent and not committed."""
+        """Return the bytes that an owner has announced, or sent and not committed."""
         unfinished = connection.execute(
             select(func.coalesce(func.sum(uploads.c.size), 0)).where(
                 uploads.c.owner == owner, uploads.c.stored.is_(False), uploads.c.expires > time.time()
@@ -161,7 +161,10 @@ class Holdings:
         allowed = self._settings.quota if allowed is None else allowed
         used = self.used(connection, who.id) + self.waiting(connection, who.id)
         if used + size > allowed:
-            raise QuotaExceeded(f"{size} bytes more than the {used} that are there would pass the {allowed} allowed")
+            raise QuotaExceeded(
+                f"{size} bytes more than the {used} that are stored would exceed the quota of {allowed}",
+                remedy="delete something, or ask the operator for a larger quota",
+            )
 
 
 def _known_to(who: Principal, sha256: ColumnElement[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

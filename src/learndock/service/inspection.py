@@ -1,7 +1,7 @@
-"""Looking inside strangers' files, in a process apart: no network, capped memory, and an end after some time.
+"""Inspect uploaded files in a separate process without network, with limited memory and a deadline.
 
-The server itself opens none of them. One such process is kept and asked in turn; where it dies or takes too long, what
-it was looking at is refused, and the next question gets a new one.
+The server itself opens none of them. One such process is kept and asked one question at a time. If it dies or takes too
+long, the files that it was inspecting are refused, and the next question starts a new process.
 
     python -m learndock.service.inspection      reads {"do": "files" | "admit", "folder": ...}, a line each, and answers
 """
@@ -33,7 +33,7 @@ _KINDS = {kind.__name__: kind for kind in STATUS}
 
 
 class Inspector:
-    """Asks the process apart; safe for threads, which wait for each other."""
+    """Asks the separate process; safe for threads, which wait for each other."""
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
@@ -71,9 +71,7 @@ class Inspector:
         with self._lock:
             answer = self._answer({"do": what, "folder": str(folder)}, self._seconds + size / BYTES_A_SECOND)
         if answer is None:
-            raise ModelError(
-                "the files could not be looked at: that took too long, or too much memory", remedy="check them"
-            )
+            raise ModelError("inspecting the files took too much time or memory", remedy="check them")
         if "error" in answer:
             raise _KINDS.get(answer.pop("error"), ModelError)(**answer)
 
@@ -119,7 +117,7 @@ class Inspector:
 
 
 def _shut_in() -> None:
-    """From here on: no network, no other programs, no pickles, no more memory than ``MEMORY``."""
+    """Give up, for the rest of this process, the network, other programs, pickles, and memory above ``MEMORY``."""
     # Where the system allows it, a network of its own, in which there is nothing.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_NEW_NETWORK) != 0:
@@ -158,7 +156,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
                 "remedy": "check them",
             }
         except Exception as error:
-            found = {"error": "ModelError", "message": f"the files could not be looked at ({type(error).__name__})"}
+            found = {"error": "ModelError", "message": f"the files could not be inspected ({type(error).__name__})"}
         answers.write(json.dumps(found).encode() + b"\n")
         answers.flush()
 

@@ -1,7 +1,7 @@
 """Users, organisations, and the tokens by which they are known.
 
-A token is 256 random bits behind ``ldk_``; the database has its SHA-256 only. There is no password anywhere: the first
-start makes the operator a token good for one exchange, and everyone after is given one by somebody who is in.
+A token is 256 random bits behind ``ldk_``; the database has only its SHA-256. There are no passwords: the first start
+makes a link for the operator, who makes links for users. A link is exchanged for a token once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Role = Literal["member", "admin"]
 
 @dataclass(frozen=True)
 class Owner:
-    """A user or an organisation; ``quota`` is in bytes, or None for the setting's."""
+    """A user or an organisation; ``quota`` is in bytes, or None for the one of the settings."""
 
     id: int
     name: str
@@ -41,7 +41,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Token:
-    """What may be told of a token; ``secret`` is there once, when it is made."""
+    """A token as its owner sees it; ``secret`` is set only when it is made."""
 
     id: int
     name: str
@@ -56,7 +56,7 @@ RESERVED = frozenset({"api", "datasets", "models", "spaces", "kernels", "buckets
 
 
 def check_owner_name(name: str) -> str:
-    """Return ``name`` if it can stand before the slash of ``owner/name``.
+    """Return ``name`` if it can be the owner in ``owner/name``.
 
     Raises:
         UsageError: it cannot.
@@ -64,14 +64,14 @@ def check_owner_name(name: str) -> str:
     try:
         check_name(f"{name}/x")
     except PackageError:
-        raise UsageError(f'"{name}" is no name', remedy='use letters, digits, ".", "_" and "-"') from None
+        raise UsageError(f'"{name}" cannot be a name', remedy='use letters, digits, ".", "_" and "-"') from None
     if name.casefold() in RESERVED:
-        raise UsageError(f'"{name}" is a part of addresses here', remedy="choose another name")
+        raise UsageError(f'"{name}" is reserved: addresses of the service begin so', remedy="choose another name")
     return name
 
 
 def digest(token: str) -> str:
-    """What the database keeps of a token. It has 256 random bits, so that a plain hash cannot be searched."""
+    """Return what the database stores of a token. Its 256 random bits make a plain hash safe against search."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -85,18 +85,18 @@ class People:
     # -- who is asking ------------------------------------------------------------------------------------
 
     def principal(self, token: str) -> Principal:
-        """The one whom ``token`` stands for.
+        """Return the user whose token this is.
 
         Raises:
-            Unauthorized: it stands for nobody, or does so no more.
+            Unauthorized: it is unknown, expired or revoked.
         """
         return self._principal(tokens.c.hash == digest(token))
 
     def principal_of(self, token: int) -> Principal:
-        """The one whose token has this number, for what was signed on its behalf.
+        """Return the user whose token has this number, for a signed address.
 
         Raises:
-            Unauthorized: there is no such token, or not any more.
+            Unauthorized: it is unknown, expired or revoked.
         """
         return self._principal(tokens.c.id == token)
 
@@ -175,9 +175,9 @@ class People:
             note(connection, who, "token.revoke", str(token))
 
     def first_link(self, *, again: bool = False) -> str | None:
-        """Make the secret that lets the operator in; None where one has a token, unless ``again``.
+        """Make a link's secret for the operator; None where an operator has a token, unless ``again``.
 
-        A new secret ends those before. ``again`` is for who runs the dock's machine and lost the token.
+        A new secret invalidates earlier ones. ``again`` is for an operator who lost the token and runs the machine.
         """
         with self._database.write() as connection:
             there = connection.execute(select(owners.c.id).where(owners.c.operator).order_by(owners.c.id)).scalars()
@@ -196,10 +196,10 @@ class People:
             ).secret
 
     def invite(self, who: Principal, name: str) -> str:
-        """A link's secret for the user ``name``, good for one exchange within an hour.
+        """Make a link's secret for the user ``name``; it can be exchanged once, within an hour.
 
         Raises:
-            Forbidden: ``who`` is no operator.
+            Forbidden: ``who`` is not an operator.
             NotFound: there is no such user.
         """
         self._need_operator(who)
@@ -211,7 +211,7 @@ class People:
             return made.secret
 
     def exchange(self, link: str, *, name: str, scope: Scope, days: float | None = None) -> Token:
-        """A token for the secret of a link, which is spent by it.
+        """Exchange a link's secret for a token; the link works once.
 
         Raises:
             Unauthorized: the link is unknown, spent or expired.
@@ -232,17 +232,17 @@ class People:
     # -- users and organisations --------------------------------------------------------------------------
 
     def add_user(self, who: Principal, name: str, *, operator: bool = False, quota: int | None = None) -> Owner:
-        """A new user.
+        """Make a user.
 
         Raises:
-            Forbidden: ``who`` is no operator.
+            Forbidden: ``who`` is not an operator.
             Conflict: the name is taken.
         """
         self._need_operator(who)
         return self._add(who, name, "user", operator=operator, quota=quota)
 
     def add_organisation(self, who: Principal, name: str) -> Owner:
-        """A new organisation whose administrator is ``who``.
+        """Make an organisation that ``who`` administers.
 
         Raises:
             Conflict: the name is taken.
@@ -272,15 +272,17 @@ class People:
             ).scalar_one()
             if not left:
                 raise Conflict(
-                    "somebody must administer it", remedy="name another administrator first", about=organisation
+                    "an organisation needs an administrator",
+                    remedy="name another administrator first",
+                    about=organisation,
                 )
             note(connection, who, "organisation.member", f"{group.name} {user.name} {role or 'none'}")
 
     def members(self, who: Principal, organisation: str) -> list[tuple[str, str]]:
-        """(name, role) of the members.
+        """Return (name, role) of the members.
 
         Raises:
-            NotFound: ``who`` is no member of such an organisation.
+            NotFound: ``who`` is not a member of such an organisation.
         """
         if not who.owns(organisation):
             raise NotFound("you belong to no such organisation", about=organisation)
@@ -295,7 +297,7 @@ class People:
             return [(name, role) for name, role in found]
 
     def organisations(self, who: Principal) -> list[tuple[str, str]]:
-        """(name, role) of the organisations that ``who`` belongs to."""
+        """Return (name, role) of the organisations that ``who`` belongs to."""
         with self._database.read() as connection:
             found = connection.execute(
                 select(owners.c.name, memberships.c.role)
@@ -306,20 +308,20 @@ class People:
             return [(name, role) for name, role in found]
 
     def users(self, who: Principal) -> list[Owner]:
-        """All users and organisations.
+        """Return all users and organisations.
 
         Raises:
-            Forbidden: ``who`` is no operator.
+            Forbidden: ``who`` is not an operator.
         """
         self._need_operator(who)
         with self._database.read() as connection:
             return [_to_owner(row) for row in connection.execute(select(owners).order_by(owners.c.key))]
 
     def set_quota(self, who: Principal, name: str, quota: int | None) -> Owner:
-        """Allow an owner ``quota`` bytes; None for the setting's.
+        """Set an owner's quota in bytes; None for the one of the settings.
 
         Raises:
-            Forbidden: ``who`` is no operator.
+            Forbidden: ``who`` is not an operator.
             NotFound: there is no such owner.
         """
         self._need_operator(who)
@@ -330,10 +332,10 @@ class People:
             return self._owner(connection, name)
 
     def remove_user(self, who: Principal, name: str) -> None:
-        """Remove a user or organisation that owns nothing any more, and all its tokens.
+        """Remove a user or organisation that owns no repository, and all its tokens.
 
         Raises:
-            Forbidden: ``who`` is no operator.
+            Forbidden: ``who`` is not an operator.
             NotFound: there is none.
             Conflict: it owns repositories still, or it is who asks.
         """
@@ -341,7 +343,7 @@ class People:
         with self._database.write() as connection:
             owner = self._owner(connection, name)
             if owner.id == who.id:
-                raise Conflict("nobody removes themselves", remedy="ask another operator")
+                raise Conflict("you cannot remove yourself", remedy="ask another operator")
             left = connection.execute(
                 select(func.count()).select_from(repositories).where(repositories.c.owner == owner.id)
             ).scalar_one()
@@ -397,7 +399,7 @@ class People:
         self, connection: Connection, owner: int, name: str, scope: Scope, expires: float, *, once: bool = False
     ) -> Token:
         if scope not in SCOPES:
-            raise UsageError(f'"{scope}" is no scope', remedy="a token may read, write or admin")
+            raise UsageError(f'"{scope}" is not a scope', remedy="choose read, write or admin")
         secret, now = MARK + secrets.token_urlsafe(32), time.time()
         made = connection.execute(
             insert(tokens)

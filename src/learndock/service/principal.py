@@ -13,11 +13,11 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 
 @dataclass(frozen=True)
 class Principal:
-    """Nobody, or a user with a token.
+    """A user with a token, or an anonymous client.
 
-    ``owners`` are the names (without case) whose private things they may see and change: their own, and those of
-    their organisations. ``administers`` are the organisations that they may change. An ``operator`` keeps the
-    service: may make users and see the audit log, but sees no private learnware for that.
+    ``owners`` are the names (without case) whose private repositories they may see and change: their own name and
+    their organisations. ``administers`` are the organisations that they may change. An ``operator`` may make users
+    and read the log of changes, but does not see private learnwares.
     """
 
     name: str = ""
@@ -31,7 +31,7 @@ class Principal:
 
     @property
     def known(self) -> bool:
-        """Whether a token was shown."""
+        """Whether the client showed a token."""
         return self.scope is not None
 
     def need(self, scope: Scope) -> None:
@@ -49,7 +49,7 @@ class Principal:
             )
 
     def owns(self, owner: str) -> bool:
-        """Whether the things of ``owner`` are theirs, or their organisation's."""
+        """Return whether ``owner`` is this user, or an organisation of theirs."""
         return owner.casefold() in self.owners
 
 

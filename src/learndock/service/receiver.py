@@ -1,4 +1,4 @@
-"""Taking bytes: written to a file and hashed as they come."""
+"""Receive bytes: write them to a file and hash them as they arrive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Blob:
 
 
 class Hashes:
-    """SHA-256 of bytes, and their name in git, which begins with their number."""
+    """The SHA-256 of bytes, and the SHA-1 of their git blob, which includes their number."""
 
     def __init__(self, size: int) -> None:
         self._sha256 = hashlib.sha256()
@@ -31,13 +31,13 @@ class Hashes:
         self.passed = 0
 
     def update(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Hash the next bytes."""
         self._sha256.update(piece)
         self._oid.update(piece)
         self.passed += len(piece)
 
     def blob(self) -> Blob:
-        """What the bytes so far are."""
+        """Return the hashes and the size of the bytes so far."""
         return Blob(self._sha256.hexdigest(), self.passed, self._oid.hexdigest())
 
 
@@ -49,7 +49,7 @@ def blob_of(content: bytes) -> Blob:
 
 
 class Receiver:
-    """Takes the bytes of one request; a context that syncs the file when it ends, however it ends.
+    """Takes the bytes of one request; a context manager that syncs the file at its end, also after an error.
 
     ``size`` is how many bytes may still come. Not safe for threads: one writes at a time.
     """
@@ -69,14 +69,14 @@ class Receiver:
         return self
 
     def write(self, piece: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes.
+        """Write the next bytes.
 
         Raises:
             TooLarge: more than was announced; they were not kept.
             StorageFull: no room.
         """
         if self.received + len(piece) > self._room:
-            raise TooLarge(f"more bytes than the {self._room} that were announced", remedy="begin the upload anew")
+            raise TooLarge(f"more bytes than the {self._room} that were announced", remedy="begin a new upload")
         view = memoryview(piece)
         with storage_errors(self._path):
             left = view

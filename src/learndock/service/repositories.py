@@ -1,8 +1,7 @@
 """Repositories: files under a name, changed by commits. The mutable side of a dock.
 
-Each commit has the whole tree, path by path, of blobs that are stored already. Its id is 40 hexadecimal digits, as
-other clients expect. Whatever is asked, the filter of what a principal may see is part of the question, and what
-they may not see does not exist for them.
+Each commit has a complete tree, path by path, of stored blobs. Its id is 40 hexadecimal digits, as hub clients expect.
+Every query includes the filter of what the principal may see. What they may not see does not exist for them.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Repositories:
     # -- finding ------------------------------------------------------------------------------------------
 
     def get(self, who: Principal, name: str, *, write: bool = False) -> Repository:
-        """The repository ``owner/name``; with ``write`` one that ``who`` may change.
+        """Return the repository ``owner/name``; with ``write`` only if ``who`` may change it.
 
         Raises:
             NotFound: there is none, or none that ``who`` may see.
@@ -83,7 +82,7 @@ class Repositories:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Repository]:
-        """What ``who`` may see, by name; ``after`` is the last name of the page before."""
+        """Return the repositories that ``who`` may see, by name; ``after`` is the last name of the previous page."""
         asked = self._select().where(self._visible(who)).order_by(repositories.c.key).limit(limit)
         if owner is not None:
             asked = asked.where(owners.c.key == owner.casefold())
@@ -95,7 +94,7 @@ class Repositories:
             return [_to_repository(row) for row in connection.execute(asked)]
 
     def resolve(self, repository: Repository, revision: str = MAIN) -> Commit:
-        """The commit that a revision names: ``main``, ``HEAD``, or at least 7 digits of its id.
+        """Return the commit of a revision: ``main``, ``HEAD``, or at least 7 digits of its id.
 
         Raises:
             NotFound: there is none, or the repository is empty.
@@ -122,7 +121,7 @@ class Repositories:
         return _to_commit(found[0])
 
     def commits(self, repository: Repository, *, before: int | None = None, limit: int = 100) -> list[Commit]:
-        """Commits, newest first."""
+        """Return commits, newest first."""
         asked = select(commits).where(commits.c.repository == repository.id).order_by(commits.c.sequence.desc())
         if before is not None:
             asked = asked.where(commits.c.sequence < before)
@@ -130,7 +129,7 @@ class Repositories:
             return [_to_commit(row) for row in connection.execute(asked.limit(limit))]
 
     def tree(self, commit: Commit) -> dict[str, Entry]:
-        """The files of a commit by path, in order."""
+        """Return the files of a commit, sorted by path."""
         asked = (
             select(tree.c.path, tree.c.sha256, tree.c.size, blobs.c.oid)
             .join(blobs, blobs.c.sha256 == tree.c.sha256)
@@ -141,7 +140,7 @@ class Repositories:
             return {p: Entry(p, sha256, size, oid) for p, sha256, size, oid in connection.execute(asked)}
 
     def file(self, commit: Commit, path: str) -> Entry:
-        """One file of a commit.
+        """Return one file of a commit.
 
         Raises:
             NotFound: there is none.
@@ -160,7 +159,7 @@ class Repositories:
     # -- changing -----------------------------------------------------------------------------------------
 
     def create(self, who: Principal, name: str, *, private: bool = False, begun: bool = False) -> Repository:
-        """A new, empty repository; one that is ``begun`` goes by itself where what it was made for never comes.
+        """Make an empty repository; one that is ``begun`` is deleted later if its learnware never comes.
 
         Raises:
             PackageError: not a name of the form owner/name.
@@ -224,7 +223,7 @@ class Repositories:
             raise NotFound("you are not that user, and belong to no such organisation", about=owner)
 
     def set_private(self, who: Principal, name: str, private: bool) -> Repository:
-        """Show a repository to all, or to its owner alone.
+        """Make a repository public or private.
 
         Raises:
             NotFound, Unauthorized, Forbidden: see ``get``.
@@ -252,10 +251,9 @@ class Repositories:
         body: str = "",
         parent: str | None = None,
     ) -> Commit:
-        """Put a new state on top: all of the changes, or none.
+        """Commit all of the changes, or none.
 
-        ``parent`` is the head that the changes were made for, where that matters. A commit that changes nothing gives
-        the head back.
+        With ``parent`` the changes apply only to that head. A commit that changes nothing returns the head.
 
         Raises:
             NotFound, Unauthorized, Forbidden: see ``get``; or a file to delete is not there.
@@ -266,8 +264,8 @@ class Repositories:
         who.need("write")
         for path in changes.add:
             check_file_path(path)
-        # The dock's lock: a collection that runs meanwhile must see what the commit refers to, or the commit that
-        # the blob is gone.
+        # With the dock's lock held, a concurrent gc sees what the commit refers to, or the commit sees that the
+        # blob is gone.
         with self._storage.locked(), self._database.write() as connection:
             repository = self._get(connection, who, name, write=True)
             if parent is not None and repository.head is not None and not repository.head.startswith(parent):
@@ -282,9 +280,9 @@ class Repositories:
         return made
 
     def commit_published(self, who: Principal, name: str, files: Mapping[str, Blob], digest: str) -> Commit:
-        """Let the head be the files of the learnware ``digest`` that the dock has, and write down that it is.
+        """Make the files of the published learnware ``digest`` the head, and record that they are it.
 
-        The blobs are kept by leases, or by the dock: whose they are is not asked, and no collection is held off.
+        Leases or the dock keep the blobs, so gc needs no lock here, and it is not checked who may refer to them.
 
         Raises:
             NotFound, Unauthorized, Forbidden: see ``get``.
@@ -313,7 +311,7 @@ class Repositories:
         return made
 
     def delete(self, who: Principal, name: str) -> Repository:
-        """Forget a repository and its commits; the caller has taken its learnware out of the dock.
+        """Delete a repository and its commits; the caller has removed its learnware from the dock.
 
         Raises:
             NotFound, Unauthorized, Forbidden: see ``get``.
@@ -327,7 +325,7 @@ class Repositories:
         return found
 
     def publication(self, repository: Repository, commit: Commit, digest: str | None, reason: str | None) -> Repository:
-        """Write down what became of a commit: the digest that the dock has of it, or why it has none.
+        """Record what became of a commit: the digest of the learnware, or the reason why there is none.
 
         Returns the repository as it is afterwards.
         """
@@ -349,7 +347,7 @@ class Repositories:
     # -- what others ask ----------------------------------------------------------------------------------
 
     def standing(self) -> dict[str, tuple[bool, str]]:
-        """Of every repository, by ``owner/name`` without case: is it private, and whose (without case)."""
+        """Return {key: (private, owner's key)} of every repository; a key is a name without case."""
         asked = select(repositories.c.key, repositories.c.private, owners.c.key).join(
             owners, owners.c.id == repositories.c.owner
         )
@@ -416,8 +414,8 @@ class Repositories:
         more = sum(size for sha256, size in new.items() if sha256 not in known)
         if used + more > allowed:
             raise QuotaExceeded(
-                f"{repository.owner} keeps {used} bytes, {more} more would pass the {allowed} allowed",
-                remedy="delete something first, or ask the operator",
+                f"{repository.owner} stores {used} bytes, and {more} more would exceed the quota of {allowed}",
+                remedy="delete something first, or ask the operator for a larger quota",
             )
 
     def _insert_commit(

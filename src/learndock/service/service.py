@@ -1,9 +1,8 @@
-"""The service as one thing: the dock, the people, the repositories, and what happens when files are committed.
+"""The service: the dock, its people and repositories, and what happens when files are committed.
 
     commit -> are the files safe? -> a new head -> is it a learnware? -> checked and published in the dock
 
-A tree without a manifest stays a plain model. One with a manifest that may not be stored stays one too, and the
-repository says why.
+A tree without a manifest is a plain model. So is one whose manifest is refused; the repository's note says why.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ from learndock.settings import Settings
 
 @dataclass(frozen=True)
 class Committed:
-    """A commit, the repository as it is after it, and what the dock has of it (None for a plain model)."""
+    """A commit, the repository after it, and the published learnware (None for a plain model)."""
 
     commit: Commit
     repository: Repository
@@ -63,7 +62,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Published:
-    """What the dock has of a learnware, whether it is new there, and whether only its owner may see it."""
+    """A published learnware, whether it is new, and whether only its owner may see it."""
 
     record: Record
     new: bool
@@ -88,12 +87,12 @@ class Service:
         views.clear(self.uploads.folder)
 
     def close(self) -> None:
-        """Let go of the database, and of the process that looks at files."""
+        """Close the database, and end the process that inspects files."""
         self.inspector.close()
         self.database.close()
 
     def check(self) -> None:
-        """See that both databases answer.
+        """Check that both databases answer.
 
         Raises:
             Unavailable: one does not.
@@ -123,7 +122,7 @@ class Service:
 
         Raises:
             UnsafeModel, ModelError: a file could run code when loaded, or is damaged; nothing was changed.
-            whatever ``Repositories.commit`` raises; nothing was changed.
+            any error of ``Repositories.commit``; nothing was changed.
         """
         repository, before = self.repositories.head(who, name)
         for path in changes.add:
@@ -205,23 +204,23 @@ class Service:
         return repository, {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}, made
 
     def commit_published(self, who: Principal, repository: Repository, record: Record) -> None:
-        """Let the head of a repository be the learnware that the dock has of it, and nothing else.
+        """Make the published learnware the head of its repository.
 
         Raises:
-            whatever ``Repositories.commit`` raises.
+            any error of ``Repositories.commit``.
         """
         files = {f.path: self.holdings.known(f.sha256) for f in record.manifest.files}
         files[MANIFEST] = self.uploads.put(who, record.manifest.to_bytes())
         self.repositories.commit_published(who, repository.name, files, record.digest)
 
     def delete(self, who: Principal, name: str) -> Repository:
-        """Take a repository away, its learnware out of the dock; the name never stands for other content again.
+        """Delete a repository and its learnware; the name can never be used for other content.
 
         Raises:
             NotFound, Unauthorized, Forbidden: see ``Repositories.get``.
         """
         found = self.repositories.get(who, name, write=True)
-        # First from the dock: a private learnware whose repository is gone would belong to nobody.
+        # First from the dock: without its repository a private learnware would be public.
         with contextlib.suppress(NotFound):
             self.dock.remove(found.name)
         return self.repositories.delete(who, name)
@@ -246,7 +245,7 @@ class Service:
             return Manifest.from_bytes(stream.read())
 
     def _check_content(self, who: Principal, before: Mapping[str, str], changes: Changes) -> None:
-        """No commit holds what could run: the same list that learnwares are held to, for plain models too."""
+        """Refuse files that could run code when loaded, in plain models as in learnwares."""
         files = {p: sha256 for p, sha256 in before.items() if p not in changes.delete}
         with self.database.read() as connection:
             self.holdings.find_in(connection, who, {b.sha256 for b in changes.add.values()})
@@ -258,10 +257,10 @@ class Service:
 
     @contextlib.contextmanager
     def _folder(self, files: Mapping[str, str], *, owner: str) -> Iterator[Path]:
-        """Yield a folder of the files ``path -> SHA-256``; errors of the block are told as ``owner`` may hear them.
+        """Yield a folder of the files ``path -> SHA-256``; errors of the block show what ``owner`` may see.
 
-        What the block looks at may be named by its place in the service's own folders, and the dock compares a
-        newcomer with learnwares that ``owner`` may not know of.
+        An error may be about a path in the service's own folders, or about a learnware that the gate compared with
+        and that ``owner`` may not see.
         """
         with views.folder_of(self.storage.blobs, files, self.uploads.folder) as folder:
             try:
@@ -282,11 +281,11 @@ class Service:
 
 
 def open_service(settings: Settings, folder: Path | str) -> Service:
-    """Open the service whose dock lies in ``folder``, or where the settings say; made where there is nothing yet.
+    """Open the service of the dock in ``folder``, or where the settings say; makes a new one if there is none.
 
     Raises:
         UsageError: one of ``database`` and ``objects`` is given without the other.
-        DockError: the service was here before, and its database is gone: without it, nobody knows what is private.
+        DockError: the service's database is missing; only it records what is private.
     """
     dock = open_home(settings, Path(folder), create=True)
     service = Service(dock, open_database(settings, dock), settings)
@@ -295,15 +294,15 @@ def open_service(settings: Settings, folder: Path | str) -> Service:
 
 
 def open_home(settings: Settings, folder: Path, *, create: bool) -> LocalDock:
-    """The dock in ``folder``, or in the database and the object store that the settings name.
+    """Open the dock in ``folder``, or in the database and object store of the settings.
 
     Raises:
         UsageError: one of them is given without the other.
-        NotFound: there is no dock, and none is to be made.
+        NotFound: there is no dock, and ``create`` is False.
     """
     if bool(settings.database) != bool(settings.objects):
         raise UsageError(
-            "a dock lies in a folder, or its records in --database and its bytes in --objects",
+            "a dock is in a folder, or its records are in --database and its bytes in --objects",
             remedy="give both or neither",
         )
     if not settings.database:
@@ -320,16 +319,16 @@ def open_home(settings: Settings, folder: Path, *, create: bool) -> LocalDock:
 
 
 def open_database(settings: Settings, dock: LocalDock) -> Database:
-    """The service's own tables, brought to their present form.
+    """Open the service's own tables, upgraded to the current schema.
 
     Raises:
-        DockError: the service was here before, and its database is gone.
+        DockError: they are missing although the dock was served before.
     """
     file, mark = dock.folder / DATABASE, dock.folder / SERVED
     if mark.exists() and not settings.database and not file.exists():
         raise DockError(
             "is missing, and only it knows who may see what",
-            remedy=f"restore it with `learndock restore`, or remove {mark} to begin anew with everything public",
+            remedy=f"restore it with `learndock restore`, or remove {mark} to start over with everything public",
             about=file,
         )
     storage = dock.storage

@@ -1,7 +1,7 @@
-"""The service's own tables; ``migrations`` makes them, a test says that both agree.
+"""The service's own tables; ``migrations`` makes them, and a test compares the two.
 
-What a learnware is stands in the dock. Here stand the people, and the mutable side: repositories of files that
-change commit by commit.
+The dock's records describe the learnwares. These tables have the people, and the mutable side: repositories of files
+that change commit by commit.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ parts = Table(
     Column("etag", String(64), nullable=False),
 )
 
-#: Who has put what there: an owner may commit a blob that was uploaded by them or stands in a tree they may read.
+#: Who uploaded which blob: an owner may commit a blob that they uploaded, or that is in a tree they may read.
 holdings = Table(
     "holdings",
     metadata,

@@ -1,4 +1,4 @@
-"""What a service does by itself: finish what a killed process left, collect, and hash everything again in time."""
+"""What a service does by itself: finish what a killed process left, run gc, and hash all bytes again periodically."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _OWNED = (
 
 
 class Upkeep:
-    """The chores of a service; each may run beside requests."""
+    """The periodic work of a service; it runs beside requests."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        #: SHA-256 of blobs whose bytes were found to be others.
+        #: SHA-256 of the blobs that the last scrub found damaged.
         self.damaged: set[str] = set()
         self.scrubbed = 0
 
     def reconcile(self) -> int:
-        """Finish what was committed or published and not both; returns how many repositories that were."""
+        """Finish what was committed and not published, or published and not committed; returns how many."""
         service, done = self._service, 0
         with service.database.read() as connection:
             rows = connection.execute(_OWNED).all()
@@ -65,9 +65,9 @@ class Upkeep:
         return done
 
     def collect(self) -> GcResult:
-        """Throw away expired uploads, and blobs that neither a learnware, nor a commit, nor a lease refers to.
+        """Delete expired uploads, and blobs that no learnware, commit or lease refers to.
 
-        Also empty repositories whose first learnware never came: its uploads are gone by now.
+        Also empty repositories whose learnware never came: its uploads have expired.
         """
         service = self._service
         service.uploads.expire()
@@ -98,12 +98,12 @@ class Upkeep:
                     service.repositories.delete(_owner(row), name)
 
     def scrub(self, *, wait: Callable[[float], object] = lambda _: None, seconds: float = 0.0) -> set[str]:
-        """Hash every blob once, spread over ``seconds``; returns those whose bytes are others. ``wait`` sleeps."""
+        """Hash every blob once, spread over ``seconds``; returns the damaged ones. ``wait`` sleeps."""
         store = self._service.storage.blobs
         digests = list(store.digests())
         found: set[str] = set()
         for sha256 in digests:
-            with contextlib.suppress(NotFound):  # collected meanwhile
+            with contextlib.suppress(NotFound):  # gc deleted it
                 if not self._sound(sha256):
                     found.add(sha256)
                     log.error("damaged blob; restore it from a backup, or let its owner upload it again",
@@ -122,7 +122,7 @@ class Upkeep:
         return hasher.hexdigest() == sha256
 
     def run(self, stop: threading.Event) -> None:
-        """Do all chores in their time until ``stop`` is set."""
+        """Do all of it at its times until ``stop`` is set."""
         settings = self._service.settings
         self._guarded("reconcile", self.reconcile)
         chores = [
@@ -141,7 +141,7 @@ class Upkeep:
             chore.join(timeout=5)
 
     def _repeat(self, stop: threading.Event, hours: float, name: str, chore: Callable[[], object]) -> None:
-        # Not at once: who starts a service waits for its first answer.
+        # Not at once: the start of a service should answer soon.
         while not stop.wait(60 if name == "scrub" else hours * 3600):
             self._guarded(name, chore)
 
@@ -153,7 +153,7 @@ class Upkeep:
 
 
 def _owner(row: Row[Any]) -> Principal:
-    """Who may do all to a repository: its owner."""
+    """Return the principal that may do everything with a repository: its owner."""
     return Principal(
         *(row.owner_name, row.owner, "admin"),
         owners=frozenset({row.owner_name.casefold()}),

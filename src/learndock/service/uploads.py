@@ -1,9 +1,9 @@
-"""Bytes on their way in: streamed to a file of the dock's folder, hashed as they arrive, resumed where they broke off.
+"""Uploads: streamed to a file of the dock's folder, hashed as they arrive, resumed after an interruption.
 
-    begin -> write at the offset that ``find`` tells, as often as it takes -> stored
+    begin -> write at the offset of ``find``, in one or more requests -> stored
     begin with parts -> write each part, in any order -> complete -> stored
 
-What is stored is a blob that nobody refers to yet; a lease keeps it from collection until a commit does.
+A stored upload is a blob that nothing refers to yet. A lease protects it from gc until a commit does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Upload:
-    """Bytes that are expected. ``offset`` are there already; ``part_size`` is None where they come in one stream."""
+    """An announced file; ``offset`` bytes have arrived. ``part_size`` is None for an upload in one stream."""
 
     id: str
     sha256: str
@@ -50,7 +50,7 @@ class Upload:
 
     @property
     def part_count(self) -> int:
-        """How many parts it has."""
+        """The number of parts."""
         return 1 if self.part_size is None else max(1, -(-self.size // self.part_size))
 
 
@@ -71,10 +71,10 @@ class Uploads:
     # -- beginning and finding ----------------------------------------------------------------------------
 
     def begin(self, who: Principal, sha256: str, size: int, *, part_size: int | None = None) -> Upload:
-        """Expect ``size`` bytes with this SHA-256; ``stored`` at once where ``who`` has them here already.
+        """Announce ``size`` bytes with this SHA-256; ``stored`` at once where ``who`` has them here already.
 
         Raises:
-            UsageError: no SHA-256, or parts of a size that does not do.
+            UsageError: not a SHA-256, or a part size that is not allowed.
             TooLarge: more than the service takes.
             QuotaExceeded: more than ``who`` may keep.
         """
@@ -105,7 +105,7 @@ class Uploads:
         return upload
 
     def find(self, who: Principal, upload: str) -> Upload:
-        """An upload of ``who``, with the offset at which it goes on.
+        """Return an upload of ``who`` with the offset at which it continues.
 
         Raises:
             NotFound: there is none.
@@ -123,11 +123,11 @@ class Uploads:
         return Upload(row.id, row.sha256, row.size, offset, row.part_size, row.stored, row.expires)
 
     def cancel(self, who: Principal, upload: str) -> None:
-        """Forget an upload and its bytes.
+        """Delete an upload and its bytes.
 
         Raises:
             NotFound: there is none.
-            Conflict: bytes are coming in right now.
+            Conflict: another request is sending bytes.
         """
         found = self.find(who, upload)
         with self._alone(who, found), self._database.write() as connection:
@@ -136,7 +136,7 @@ class Uploads:
             self._hashes.pop(found.id, None)
 
     def unfinished(self, who: Principal, sha256: str, size: int) -> list[Upload]:
-        """Uploads of these bytes that ``who`` began and did not end, the one that got furthest first."""
+        """Return the unfinished uploads of these bytes by ``who``, the one with most bytes first."""
         asked = select(uploads.c.id).where(
             uploads.c.owner == who.id,
             uploads.c.sha256 == sha256,
@@ -149,7 +149,7 @@ class Uploads:
         return sorted((self.find(who, upload) for upload in found), key=lambda u: -u.offset)
 
     def forget_stale(self, who: Principal, sha256: str, *, seconds: float) -> None:
-        """Forget own uploads of these bytes to which nothing came for so long: they are about to be begun anew."""
+        """Delete uploads of these bytes by ``who`` that received nothing for ``seconds``: a new one will begin."""
         with self._database.read() as connection:
             begun = connection.execute(
                 select(uploads.c.id).where(
@@ -163,10 +163,10 @@ class Uploads:
                     self.cancel(who, upload)
 
     def restart(self, who: Principal, upload: Upload) -> None:
-        """Throw away what came of an upload, so that it begins at 0 again.
+        """Delete the bytes of an upload, so that it starts at 0 again.
 
         Raises:
-            Conflict: bytes are coming in right now.
+            Conflict: another request is sending bytes.
         """
         with self._alone(who, upload):
             self._file(upload.id).unlink(missing_ok=True)
@@ -176,11 +176,11 @@ class Uploads:
 
     @contextlib.contextmanager
     def receive(self, who: Principal, upload: Upload, *, offset: int) -> Iterator[Receiver]:
-        """Take bytes from ``offset`` on; what came stays, also where the sender breaks off.
+        """Receive bytes from ``offset`` on; bytes that arrived are kept when the sender breaks off.
 
         Raises:
-            Conflict: another request is sending, the upload goes on elsewhere, or it comes in parts.
-            TooManyRequests: the owner sends as many at once as the service allows.
+            Conflict: another request is sending, the offset is wrong, or the upload has parts.
+            TooManyRequests: the owner is sending as many uploads as the service allows.
         """
         with self._alone(who, upload):
             there = self._length(upload.id)
@@ -197,7 +197,7 @@ class Uploads:
 
     @contextlib.contextmanager
     def receive_part(self, who: Principal, upload: Upload, number: int) -> Iterator[Receiver]:
-        """Take part ``number``, counted from 1, whole; parts may come side by side and again.
+        """Receive part ``number``, counted from 1, completely; parts may arrive concurrently and repeatedly.
 
         Raises:
             UsageError: there is no such part.
@@ -218,10 +218,10 @@ class Uploads:
                 )
 
     def finish(self, who: Principal, upload: Upload) -> Upload:
-        """Store an upload whose bytes are all there; one that is not yet complete is given back as it is.
+        """Store an upload if all its bytes have arrived; returns it, stored or not.
 
         Raises:
-            UsageError: the bytes are not those that were announced; they were thrown away.
+            UsageError: the bytes are not the announced ones; they were deleted.
         """
         there = upload.offset if upload.stored or upload.part_size is not None else self._length(upload.id)
         if upload.stored or there < upload.size or upload.part_size is not None:
@@ -235,11 +235,11 @@ class Uploads:
             return self._keep(who, upload, hashes)
 
     def complete(self, who: Principal, upload: Upload) -> Upload:
-        """Store an upload whose parts are all there.
+        """Store an upload if all its parts have arrived.
 
         Raises:
             Conflict: parts are missing.
-            UsageError: the bytes are not those that were announced; they were thrown away.
+            UsageError: the bytes are not the announced ones; they were deleted.
         """
         upload = self.find(who, upload.id)
         if upload.stored or upload.part_size is None:
@@ -286,9 +286,9 @@ class Uploads:
         return blob
 
     def expire(self) -> int:
-        """Throw away uploads whose time is over; returns how many."""
+        """Delete expired uploads; returns how many."""
         now = time.time()
-        # The files first: whose row is not there when they are on the list, has none; a new one is not on it.
+        # List the files before the rows: a file on the list without a row is a leftover, and a new one is not on it.
         files = [path for path in self.folder.iterdir() if path.is_file() and not path.name.startswith(views.PREFIX)]
         with self._database.write() as connection:
             gone = connection.execute(delete(uploads).where(uploads.c.expires <= now).returning(uploads.c.id))
@@ -319,20 +319,20 @@ class Uploads:
         if size < 0:
             raise UsageError(f"size is {size}", remedy="a file has 0 bytes or more")
         if size > self._settings.max_file:
-            raise TooLarge(f"{size} bytes", remedy=f"this service takes files of at most {self._settings.max_file}")
+            raise TooLarge(f"{size} bytes, and this service takes files of at most {self._settings.max_file}")
         if part_size is not None and (part_size < MIN_PART or -(-size // part_size) > MAX_PARTS):
             raise UsageError(f"parts have at least {MIN_PART} bytes, and there are at most {MAX_PARTS}")
 
     @contextlib.contextmanager
     def _alone(self, who: Principal, upload: Upload, *, part: int | None = None) -> Iterator[None]:
-        """One request at a time for an upload, or for a part of it; and not too many of one owner."""
+        """Allow one request at a time per upload or part, and a limited number per owner."""
         key = upload.id if part is None else f"{upload.id}/{part}"
         with self._lock:
             if key in self._busy:
                 raise Conflict("another request is sending these bytes", remedy="wait for it, then ask for the offset")
             if sum(name == who.name for name in self._busy.values()) >= self._settings.concurrent_uploads:
                 raise TooManyRequests(
-                    f"{self._settings.concurrent_uploads} uploads at once are what this service takes of one user",
+                    f"at most {self._settings.concurrent_uploads} uploads of one user at once",
                     remedy="wait for one to end",
                 )
             self._busy[key] = who.name
@@ -343,7 +343,7 @@ class Uploads:
                 del self._busy[key]
 
     def _hashed(self, upload: Upload) -> Hashes:
-        """Hashes of what lies there: after a restart, and of parts."""
+        """Hash the file of an upload: after a restart, and for uploads in parts."""
         hashes = Hashes(upload.size)
         with contextlib.suppress(FileNotFoundError), self._file(upload.id).open("rb") as stream:
             while piece := stream.read(CHUNK):
@@ -357,11 +357,11 @@ class Uploads:
             with self._database.write() as connection:
                 connection.execute(delete(uploads).where(uploads.c.id == upload.id))
             raise UsageError(
-                f"the bytes that came have the SHA-256 {blob.sha256[:12]}..., {upload.sha256[:12]}... was announced",
-                remedy="nothing was kept, send them again",
+                f"the received bytes have the SHA-256 {blob.sha256[:12]}..., {upload.sha256[:12]}... was announced",
+                remedy="nothing was kept; send them again",
             )
-        # The lease is there before the blob, so that no collection finds it alone; and comes before or after a
-        # collection, not in its midst, for one that nobody referred to may be on its list.
+        # The lease is committed before the blob is stored, so that gc never sees the blob without it. The collection
+        # lock keeps this out of the middle of a gc, which may have listed an old, unreferenced blob of that name.
         with self._storage.collection_lock(), self._database.write() as connection:
             self._holdings.lease(connection, who, [blob], upload.expires)
         if not file.exists():

@@ -1,4 +1,4 @@
-"""Folders made of blobs, for what looks at a learnware as a folder: the checks at the dock's door."""
+"""Folders made of blobs, for the checks, which look at a learnware as a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HELD = ".held"
 
 @contextlib.contextmanager
 def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterator[Path]:
-    """A folder below ``root`` that holds the blobs ``path -> SHA-256``, gone when the block ends.
+    """Yield a folder below ``root`` with the blobs ``path -> SHA-256``; it is deleted when the block ends.
 
     Raises:
         PackageError: a path is a file and a folder.
@@ -46,7 +46,7 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
 
 
 def clear(root: Path) -> None:
-    """Remove what killed processes left, and nothing of one that lives: several may serve one dock."""
+    """Delete what killed processes left, and nothing of a running one: several may serve one dock."""
     for lock in root.glob(f"{PREFIX}*{HELD}"):
         with held(lock) as free:
             if free:
@@ -55,5 +55,5 @@ def clear(root: Path) -> None:
 
 
 def _lock(folder: Path) -> Path:
-    """A view's lock lies beside it: in it is what was committed, and nothing else."""
+    """Return the lock of a view; it is beside the folder, which contains only what was committed."""
     return folder.with_name(folder.name + HELD)

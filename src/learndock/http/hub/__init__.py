@@ -3,5 +3,5 @@
     download  model and tree as JSON, then HEAD and GET of each file, in ranges
     upload    create, preupload (small: in the commit; large: as LFS objects), LFS batch and PUTs, commit
 
-Every answer is made of the same questions to ``service/`` as those of ``/api/v1``: there is no second way in.
+Every route calls the same functions of ``service/`` as those of ``/api/v1``: there is no second access check.
 """

@@ -1,7 +1,7 @@
-"""Addresses that are handed out: where this service is, and signed ones that work for a while without a token.
+"""Addresses for clients: the service's own, and signed ones that work for a limited time without a token.
 
-A signature holds for one upload, one part of it, one token and until a time. Whose token was ended since, or expired,
-cannot use it any more.
+A signature is for one upload or part, one token and a time limit. It stops working when its token expires or is
+revoked.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SECONDS, BYTES_A_SECOND = 900.0, 1_000_000
 
 
 def base(request: Request, settings: Settings) -> str:
-    """Where the service is, as this client reaches it."""
+    """Return the address at which this client reaches the service."""
     return settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
 
 
 def signed(service: Service, who: Principal, upload: Upload, *, part: int | None, root: str) -> str:
-    """An address for the bytes of an upload, of a part of it (counted from 1), or (0) for its completion."""
+    """Return a signed address for the bytes of an upload, for a part (from 1), or for its completion (0)."""
     expires = int(min(upload.expires, time.time() + SECONDS + upload.size / BYTES_A_SECOND))
     number = "" if part is None else str(part)
     query = {"token": who.token, "expires": expires, "part": number}
@@ -38,16 +38,16 @@ def signed(service: Service, who: Principal, upload: Upload, *, part: int | None
 
 
 def bearer(service: Service, upload: str, *, part: str, token: str, expires: str, signature: str) -> Principal:
-    """The one for whom an address was signed.
+    """Return the user for whom an address was signed.
 
     Raises:
-        Forbidden: it was not signed here, or its time is over.
-        Unauthorized: the token for which it was signed holds no more.
+        Forbidden: the signature is wrong or has expired.
+        Unauthorized: its token expired or was revoked.
     """
     wanted = _signature(service, upload, part, token, expires)
     if not hmac.compare_digest(wanted.encode(), signature.encode()) or float(expires) < time.time():
         raise Forbidden(
-            "this address was not signed here, or its time is over", remedy="ask for another with an LFS batch"
+            "the signature of this address is wrong or has expired", remedy="request another with an LFS batch"
         )
     return service.people.principal_of(int(token))
 

@@ -40,7 +40,7 @@ def list_models(
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
-    """Repositories by name, and what lies in the dock without one."""
+    """List repositories by name, and learnwares of the dock that have none."""
     repositories = service.repositories.find(who, owner=author, search=search, after=cursor, limit=limit + 1)
     alone = _without_repository(service, who, author=author, search=search, after=cursor)
     found = sorted([*repositories, *alone], key=lambda r: r.name.casefold())[: limit + 1]
@@ -53,13 +53,13 @@ def list_models(
 
 @router.get("/api/models/{name}")
 def get_model_without_owner(name: Name) -> Response:
-    """Here every model has an owner."""
+    """Refuse a name without an owner."""
     raise Missing("no such model here", "RepoNotFound", remedy="names have the form owner/name", about=name)
 
 
 @router.get("/api/models/{owner}/{name}")
 def get_model(owner: Owner, name: Name, who: Anyone, service: ServiceOf, blobs: bool = False) -> dict[str, Any]:
-    """A repository at its head."""
+    """Describe a repository at its head."""
     return _model(find(service, who, f"{owner}/{name}"), blobs=blobs)
 
 
@@ -67,7 +67,7 @@ def get_model(owner: Owner, name: Name, who: Anyone, service: ServiceOf, blobs: 
 def get_model_at(
     owner: Owner, name: Name, revision: Rest, who: Anyone, service: ServiceOf, blobs: bool = False
 ) -> dict[str, Any]:
-    """A repository at a revision."""
+    """Describe a repository at a revision."""
     return _model(find(service, who, f"{owner}/{name}", revision), blobs=blobs)
 
 
@@ -84,7 +84,7 @@ def get_tree(
     cursor: Annotated[str, Query(max_length=512)] = "",
     limit: Annotated[int, Query(ge=1, le=PAGE)] = PAGE,
 ) -> Response:
-    """The files of a folder, or of all folders, in pages."""
+    """List the files of a folder, or of all folders, in pages."""
     revision, folder = split_revision(rest)
     entries = _below(find(service, who, f"{owner}/{name}", revision), folder, recursive=recursive)
     size = min(limit, EXPANDED_PAGE) if expand else limit
@@ -98,7 +98,7 @@ def get_tree(
 
 @router.post("/api/models/{owner}/{name}/paths-info/{revision:path}")
 async def get_paths(owner: Owner, name: Name, revision: Rest, request: Request, who: Anyone, service: ServiceOf) -> Any:
-    """What is known of some paths; those that are not there are left out."""
+    """Describe some paths; missing ones are left out."""
     paths = await _paths(request, service)
     snapshot = await run_in_threadpool(find, service, who, f"{owner}/{name}", revision)
     known = {e["path"]: e for e in _all(snapshot)}
@@ -107,7 +107,7 @@ async def get_paths(owner: Owner, name: Name, revision: Rest, request: Request, 
 
 @router.get("/api/models/{owner}/{name}/refs")
 def get_refs(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> dict[str, Any]:
-    """The one branch."""
+    """List the branches: there is one."""
     head = find(service, who, f"{owner}/{name}").commit
     branch = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": head}
     return {"branches": [branch], "converts": [], "tags": [], "pullRequests": []}
@@ -115,7 +115,7 @@ def get_refs(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> dict[
 
 @router.get("/api/models/{owner}/{name}/commits/{revision:path}")
 def get_commits(owner: Owner, name: Name, revision: Rest, who: Anyone, service: ServiceOf) -> list[dict[str, Any]]:
-    """The latest hundred commits up to a revision, newest first."""
+    """List the latest hundred commits up to a revision, newest first."""
     with missing("RepoNotFound"):
         repository = service.repositories.get(who, f"{owner}/{name}")
     if repository.head is None:
@@ -137,13 +137,13 @@ def get_commits(owner: Owner, name: Name, revision: Rest, who: Anyone, service: 
 
 @router.api_route("/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
 def get_file_without_owner(name: Name, rest: Rest) -> Response:
-    """Here every model has an owner."""
+    """Refuse a name without an owner."""
     raise Missing("no such model here", "RepoNotFound", remedy="names have the form owner/name", about=name)
 
 
 @router.api_route("/{owner}/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
 async def get_file(owner: Owner, name: Name, rest: Rest, request: Request, who: Anyone, service: ServiceOf) -> Response:
-    """The bytes of one file; clients go on with Range where they broke off."""
+    """Send one file; clients resume with Range."""
     revision, path = split_revision(rest)
     commit, entry, content = await run_in_threadpool(find_file, service, who, f"{owner}/{name}", revision, path)
     headers = {"X-Repo-Commit": commit}
@@ -156,7 +156,7 @@ async def get_file(owner: Owner, name: Name, rest: Rest, request: Request, who: 
 
 
 def split_revision(rest: str) -> tuple[str, str]:
-    """Revision and path of ``revision/path``; a revision ``refs/...`` has two slashes in it."""
+    """Split ``revision/path``; a revision ``refs/...`` has two slashes."""
     parts = rest.split("/")
     count = 3 if parts[0] == "refs" else 1
     return "/".join(parts[:count]), "/".join(parts[count:])
@@ -232,7 +232,7 @@ def _tags(snapshot: Snapshot) -> list[str]:
 
 
 def _all(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Files and folders by path."""
+    """Return files and folders by path."""
     found = [described(e) for e in snapshot.entries.values()]
     below: dict[str, list[str]] = {}
     for path, entry in snapshot.entries.items():
@@ -265,7 +265,7 @@ def _below(snapshot: Snapshot, folder: str, *, recursive: bool) -> list[dict[str
 
 
 async def _paths(request: Request, service: Service) -> list[str]:
-    """The paths of a form or of JSON: clients send either."""
+    """Return the paths of a form or of JSON: clients send either."""
     import json
     from urllib.parse import parse_qs
 
@@ -281,7 +281,7 @@ async def _paths(request: Request, service: Service) -> list[str]:
     except (ValueError, KeyError, TypeError):
         raise UsageError("the body names no paths", remedy="send paths=... for each") from None
     if not isinstance(found, list) or not all(isinstance(p, str) for p in found):
-        raise UsageError("paths is no list of texts", remedy="send paths=... for each")
+        raise UsageError("paths is not a list of strings", remedy="send paths=... for each")
     return found
 
 

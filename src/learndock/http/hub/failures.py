@@ -18,7 +18,7 @@ Code = Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
 
 
 class Missing(NotFound):
-    """Something that is not there, and which kind of thing; ``commit`` is where it was looked for."""
+    """Something is missing; ``code`` says which kind of thing, ``commit`` in which commit."""
 
     def __init__(self, message: str, code: Code, commit: str = "", *, remedy: str = "", about: object = "") -> None:
         super().__init__(message, remedy=remedy, about=about)
@@ -31,7 +31,7 @@ class Missing(NotFound):
 
 @contextlib.contextmanager
 def missing(code: Code, commit: str = "") -> Iterator[None]:
-    """What is not found in this block is a thing of the kind ``code``."""
+    """Turn a ``NotFound`` of the block into ``Missing`` of the kind ``code``."""
     try:
         yield
     except Missing:
@@ -41,7 +41,7 @@ def missing(code: Code, commit: str = "") -> Iterator[None]:
 
 
 class HubRoute(APIRoute):
-    """A route whose errors carry X-Error-Code and X-Error-Message."""
+    """A route whose errors have the headers X-Error-Code and X-Error-Message."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See FastAPI."""

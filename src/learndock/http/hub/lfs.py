@@ -1,4 +1,4 @@
-"""Large files: where to send each, the bytes as they come, and why there is no Xet here."""
+"""Large files: where to send each, receiving their bytes, and what to do instead of Xet."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Batch(BaseModel):
 
 @router.post("/{owner}/{name}.git/info/lfs/objects/batch")
 async def batch(owner: Owner, name: Name, request: Request, who: Writer, service: ServiceOf) -> Response:
-    """Where to send each object; none is needed for one that the client has here already."""
+    """Say where to send each object; one that the client has here already is not sent."""
     asked = _read(_Batch, await bodies.whole(request, service.settings))
     if asked.operation != "upload":
         raise UsageError(
@@ -77,7 +77,7 @@ async def put(
     signature: Text,
     part: Text = "",
 ) -> Response:
-    """The bytes of an upload, or of one of its parts, at a signed address."""
+    """Receive the bytes of an upload or of a part, at a signed address."""
     who, found = await run_in_threadpool(_signed_for, service, upload, part, token, expires, signature)
     if part:
         taking = service.uploads.receive_part(who, found, int(part))
@@ -101,14 +101,14 @@ def complete(
     """Store an upload whose parts are all there, at a signed address."""
     who, found = _signed_for(service, upload, part, token, expires, signature)
     if part != "0":
-        raise UsageError("this address is for bytes", remedy="PUT them")
+        raise UsageError("this address receives bytes", remedy="send them with PUT")
     service.uploads.complete(who, found)
     return {"success": True}
 
 
 @router.post("/{owner}/{name}.git/info/lfs/verify")
 async def verify(owner: Owner, name: Name, request: Request, who: Writer, service: ServiceOf) -> dict[str, Any]:
-    """Whether an object is here, with that many bytes."""
+    """Check that an object is here, with that many bytes."""
     asked = _read(_Object, await bodies.whole(request, service.settings))
 
     def check() -> None:
@@ -125,13 +125,13 @@ async def verify(owner: Owner, name: Name, request: Request, who: Writer, servic
 
 @router.get("/api/models/{owner}/{name}/xet-{kind}-token/{revision:path}")
 def xet_token(owner: Owner, name: Name, kind: str, revision: Rest) -> Response:
-    """There is no Xet here. Newer clients show of a failure only where it was, so the way out is an address too."""
+    """Redirect to an address that says what to do: newer clients show only the address of a failure."""
     return RedirectResponse(f"/api/no-xet/set-{WITHOUT_XET}-and-upload-again", 307)
 
 
 @router.get("/api/no-xet/{what}")
 def no_xet(what: str) -> Response:
-    """The way around Xet, said to clients that show messages."""
+    """Say what to do instead of Xet, for clients that show messages."""
     raise UsageError(
         "this dock stores no Xet chunks",
         remedy=f"set {WITHOUT_XET} and upload again, or use `learndock add`, which needs nothing set",
@@ -142,7 +142,7 @@ def no_xet(what: str) -> Response:
 
 
 def _read(kind: type[_Body], source: bytes) -> _Body:
-    """Bodies come as a JSON type of their own, which FastAPI takes for none."""
+    """Parse a body whose content type FastAPI does not treat as JSON."""
     try:
         return kind.model_validate_json(source)
     except ValidationError as error:
@@ -154,7 +154,7 @@ def _read(kind: type[_Body], source: bytes) -> _Body:
 def _place(
     service: Service, who: Principal, wanted: _Object, name: str, root: str, *, in_parts: bool
 ) -> dict[str, Any]:
-    """What the client is to do with one object."""
+    """Return what the client should do with one object."""
     found: dict[str, Any] = {"oid": wanted.oid, "size": wanted.size}
     part_size = PART if in_parts and wanted.size > IN_PARTS_ABOVE else None
     try:

@@ -1,7 +1,7 @@
 """The body of a commit: a line of JSON for each change, files among them in base64.
 
-Such a line can have 70 MB. The body is kept in a file without a name while it comes, and is never a text in memory: of
-a line with a file, everything but the base64 is read as JSON, and the base64 is decoded piece by piece.
+Such a line can have 70 MB, so the body is spooled to an unnamed file and never held in memory: of a line with a file,
+everything but the base64 is parsed as JSON, and the base64 is decoded in pieces.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Line:
 
 
 class Spool:
-    """Takes a body of at most ``limit`` bytes; a context, the file is gone when it ends."""
+    """Spools a body of at most ``limit`` bytes; a context manager that deletes the file at its end."""
 
     def __init__(self, folder: Path, *, limit: int) -> None:
         self._where, self._limit, self._size = folder, limit, 0
@@ -66,7 +66,7 @@ class Spool:
 
     @contextlib.contextmanager
     def lines(self, *, limit: int) -> Iterator[Iterator[Line]]:
-        """The lines, of which at most ``limit``; to be read inside of the block.
+        """Yield the lines, at most ``limit``; to be read inside the block.
 
         Raises:
             UsageError: a line is not what this protocol says.

@@ -1,6 +1,6 @@
-"""One state of a repository, as hub clients see it: a commit of 40 digits, and files with the names that git gives.
+"""One state of a repository, as hub clients see it: a commit id of 40 digits, and files with git object ids.
 
-A learnware that lies in the dock without a repository, because its operator put it there, is one such state too.
+A learnware that the operator added to the dock's folder has no repository; it is shown as one such state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ EMPTY = "0" * 40
 
 @dataclass(frozen=True)
 class Snapshot:
-    """``entries`` by path, in order; ``kept`` are bytes that are no blob; ``record`` is what the dock has of it."""
+    """``entries`` by path, sorted; ``kept`` has files that are not blobs; ``record`` is the published learnware."""
 
     name: str
     private: bool
@@ -43,7 +43,7 @@ class Snapshot:
     record: Record | None
 
     def entry(self, path: str) -> Entry:
-        """One file.
+        """Return one file.
 
         Raises:
             Missing: there is none.
@@ -60,7 +60,7 @@ class Snapshot:
 
 
 def find(service: Service, who: Principal, name: str, revision: str = MAIN) -> Snapshot:
-    """The state of ``owner/name`` at a revision, if ``who`` may see it.
+    """Return the state of ``owner/name`` at a revision, if ``who`` may see it.
 
     Raises:
         Missing: there is no such repository, or no such revision.
@@ -74,7 +74,7 @@ def find(service: Service, who: Principal, name: str, revision: str = MAIN) -> S
 
 
 def find_file(service: Service, who: Principal, name: str, revision: str, path: str) -> tuple[str, Entry, bytes | None]:
-    """The commit, one file of it, and its bytes where these are no blob: ``find`` without reading the whole tree.
+    """Return the commit, one file, and its bytes if they are not a blob; does not read the rest of the tree.
 
     Raises:
         Missing: there is no such repository, revision, or file.
@@ -91,17 +91,17 @@ def find_file(service: Service, who: Principal, name: str, revision: str, path: 
 
 
 def is_large(size: int) -> bool:
-    """Whether a file of this size is an LFS object."""
+    """Return whether a file of this size is an LFS object."""
     return size > LARGE
 
 
 def etag(entry: Entry) -> str:
-    """What a client knows a file's bytes by."""
+    """Return the ETag of a file, by which clients cache it."""
     return entry.sha256 if is_large(entry.size) else entry.oid
 
 
 def described(entry: Entry) -> dict[str, Any]:
-    """A file in a tree; a large one is, for git, a pointer to its bytes."""
+    """Return a file's entry in a tree; for git, a large file is a pointer to its bytes."""
     found: dict[str, Any] = {"type": "file", "oid": entry.oid, "size": entry.size, "path": entry.path}
     if is_large(entry.size):
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{entry.sha256}\nsize {entry.size}\n".encode()
@@ -111,7 +111,7 @@ def described(entry: Entry) -> dict[str, Any]:
 
 
 def time_text(seconds: float) -> str:
-    """A time as these clients read it."""
+    """Return a time in the format of these clients."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

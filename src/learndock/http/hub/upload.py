@@ -1,4 +1,4 @@
-"""Uploading with hub clients: who one is, repositories, how each file is to come, and the commit."""
+"""Uploading with hub clients: whoami, repositories, how to send each file, and the commit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ router = APIRouter(route_class=HubRoute, include_in_schema=False)
 
 
 class _Asked(BaseModel):
-    """What clients send has fields that mean nothing here; they are passed over."""
+    """A body of a hub client; fields that mean nothing here are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -64,7 +64,7 @@ class _Preupload(_Asked):
 
 @router.get("/api/whoami-v2")
 def whoami(who: Reader, service: ServiceOf) -> dict[str, Any]:
-    """Who the token is, and their organisations."""
+    """Say whose token it is, and their organisations."""
     return {
         "type": "user",
         "id": str(who.id),
@@ -80,14 +80,14 @@ def whoami(who: Reader, service: ServiceOf) -> dict[str, Any]:
 
 @router.post("/api/repos/create")
 def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) -> Response:
-    """A new repository; where there is one already, the answer says where."""
+    """Make a repository; if there is one, the answer says where."""
     _only_models(asked.type)
     name = _named(asked.name, asked.organization, who)
     private = bool(asked.private) or asked.visibility in ("private", "protected")
     try:
         found = service.repositories.create(who, name, private=private).name
     except Conflict as error:
-        # Whether it stands there is for those to know who may see it.
+        # The address is derived from the request, so it reveals nothing about a private repository.
         answer = errors.body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
         return JSONResponse(answer, 409, {"X-Error-Message": "there is such a repository already"})
     except NotFound as error:
@@ -97,7 +97,7 @@ def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) 
 
 @router.delete("/api/repos/delete")
 def delete(asked: _Deletion, who: Writer, service: ServiceOf) -> dict[str, Any]:
-    """Take a repository and its learnware away."""
+    """Delete a repository and its learnware."""
     _only_models(asked.type)
     with missing("RepoNotFound"):
         service.delete(who, _named(asked.name, asked.organization, who))
@@ -106,7 +106,7 @@ def delete(asked: _Deletion, who: Writer, service: ServiceOf) -> dict[str, Any]:
 
 @router.put("/api/models/{owner}/{name}/settings")
 def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: ServiceOf) -> dict[str, Any]:
-    """Show a repository to all, or to its owner alone."""
+    """Make a repository public or private."""
     private = asked.private if asked.visibility is None else asked.visibility != "public"
     if private is None:
         raise UsageError("only a repository's visibility can be set here", remedy="send private or visibility")
@@ -117,7 +117,7 @@ def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: S
 
 @router.post("/api/validate-yaml")
 async def validate_yaml(request: Request, service: ServiceOf) -> dict[str, Any]:
-    """Cards are not looked into here: what counts is the manifest."""
+    """Accept any card: what counts here is the manifest."""
     await bodies.whole(request, service.settings)
     return {"errors": [], "warnings": []}
 
@@ -126,7 +126,7 @@ async def validate_yaml(request: Request, service: ServiceOf) -> dict[str, Any]:
 def preupload(
     owner: Owner, name: Name, revision: Rest, asked: _Preupload, request: Request, who: Writer, service: ServiceOf
 ) -> dict[str, Any]:
-    """How each file is to come: small ones inside the commit, large ones as LFS objects before it."""
+    """Say how to send each file: small ones in the commit, large ones as LFS objects before it."""
     _check_branch(request, revision)
     with missing("RepoNotFound"):
         service.repositories.get(who, f"{owner}/{name}", write=True)
@@ -148,7 +148,7 @@ def preupload(
 async def commit(
     owner: Owner, name: Name, revision: Rest, request: Request, who: Writer, service: ServiceOf
 ) -> dict[str, Any]:
-    """Put a new state on top: all of it, or nothing. Where its files are a learnware, it is published."""
+    """Commit all changes or none. If the files are a learnware, it is published."""
     _check_branch(request, revision)
 
     def room() -> int:
@@ -202,7 +202,7 @@ async def _receive(request: Request, service: Service, spool: Spool) -> None:
                 full, waiting = waiting, bytearray()
                 await run_in_threadpool(spool.write, full)
     except ClientDisconnect:
-        raise UsageError("the commit broke off", remedy="send it again") from None
+        raise UsageError("the connection ended before the commit did", remedy="send it again") from None
     await run_in_threadpool(spool.write, waiting)
 
 
@@ -218,7 +218,9 @@ def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Commit
             elif line.key == "file":
                 if line.size > LARGE:
                     raise UsageError(
-                        f"{line.size} bytes", remedy=f"files above {LARGE} come as LFS objects", about=_path(line)[:200]
+                        f"{line.size} bytes",
+                        remedy=f"send files above {LARGE} bytes as LFS objects",
+                        about=_path(line)[:200],
                     )
                 add[_path(line)] = service.uploads.put_pieces(who, line.size, line.pieces)
             elif line.key == "lfsFile":
@@ -228,7 +230,7 @@ def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Commit
             elif line.key == "deletedFolder":
                 folders.append(_path(line).rstrip("/"))
             else:
-                raise UsageError(f"{line.key[:40]!r}: no change that is known here", remedy="send files and deletions")
+                raise UsageError(f"{line.key[:40]!r} is not a known change", remedy="send files and deletions")
     parent = header.get("parentCommit")
     changes = Changes(add=add, delete=[p for p in delete if p not in add], delete_folders=folders)
     return service.commit(

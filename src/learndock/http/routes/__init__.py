@@ -1,3 +1,3 @@
-"""The routes of ``/api/v1``: each reads the request, calls one function of ``service``, and shapes the answer."""
+"""The routes of ``/api/v1``: each reads the request, calls one function of ``service``, and returns its result."""
 
 PREFIX = "/api/v1"

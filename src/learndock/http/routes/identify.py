@@ -23,7 +23,7 @@ LIMIT = 8 << 20
 
 
 class MatchSchema(BaseSchema):
-    """One learnware beside the task (see the library's ``Match``)."""
+    """One learnware compared with the task (see the library's ``Match``)."""
 
     id: str
     name: str
@@ -43,7 +43,7 @@ class MatchSchema(BaseSchema):
 
 
 class IdentificationSchema(BaseSchema):
-    """Where ``fits`` is false, nothing here fits, and ``closest`` is no answer."""
+    """The ranking. If ``fits`` is false, no learnware fits; ``closest`` are the nearest ones, not a recommendation."""
 
     fits: bool
     p_value_any: float | None
@@ -86,19 +86,19 @@ async def identify(
     license: Annotated[str | None, Query(max_length=64)] = None,  # noqa: A002 - the field's name
     base: Annotated[str | None, Query(max_length=200)] = None,
     owner: Annotated[str | None, Query(max_length=96)] = None,
-    seed: Annotated[int, Query(ge=0, lt=1 << 63, description="Of what is drawn to tell chance.")] = 0,
+    seed: Annotated[int, Query(ge=0, lt=1 << 63, description="Random seed of the permutation tests.")] = 0,
 ) -> IdentificationSchema:
-    """Rank the learnwares that you may see for a task spec, sent as the bytes of its file."""
+    """Rank the learnwares that you may see for a task's specification, sent as the bytes of its file."""
     source = await bodies.whole(request, service.settings, limit=LIMIT)
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
-    # As many at once as there are cores: more would only make all of them, and everybody else, wait longer.
+    # One per core at a time: more would only make every request wait longer.
     async with request.app.state.identifying.turn(client_of(request.scope)):
         return await run_in_threadpool(_identify, service, who, source, top, filters, seed)
 
 
 @router.get("/spaces")
 async def list_spaces(who: Anyone, service: ServiceOf) -> Spaces:
-    """The spaces in which there are specs."""
+    """List the spaces of the learnwares that you may see."""
     found = await asked(service, service.catalogue.spaces, who)
     return Spaces(spaces=[SpaceSchema(id=i, name=name, learnwares=n) for i, (name, n) in found.items()])
 

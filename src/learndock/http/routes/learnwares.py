@@ -1,4 +1,4 @@
-"""Learnwares: what is published, as it can be found, read and taken."""
+"""Learnwares: list, read, download, publish and remove them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Versions(BaseSchema):
 
 
 class Submission(BaseSchema):
-    """The manifest of a learnware whose files are uploaded; ``private`` counts where its repository is new."""
+    """The manifest of a learnware whose files are uploaded; ``private`` hides it from others, also if it was public."""
 
     manifest: dict[str, Any]
     private: bool = Field(default=False)
@@ -85,7 +85,7 @@ async def list_learnwares(
     owner: Annotated[str | None, Query(max_length=96)] = None,
     include_manifest: Annotated[bool, Query(description="Add each learnware's manifest.")] = False,
 ) -> Response:
-    """The learnwares that you may see."""
+    """List the learnwares that you may see."""
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
     found = await asked(service, service.catalogue.records, who, filters)
     start = bisect.bisect_right(found, after, key=lambda r: r.sequence)
@@ -99,7 +99,7 @@ async def list_learnwares(
 
 @router.post("/learnwares", status_code=201)
 def publish(asked: Submission, who: Writer, service: ServiceOf, response: Response) -> LearnwareSchema:
-    """Publish a learnware: all of it, or nothing. 200 where this very content was there already."""
+    """Publish a learnware, completely or not at all. The status is 200 if this content was published already."""
     from learndock.spec.spec import canonical
 
     done = service.add(who, canonical(asked.manifest), private=asked.private)
@@ -109,14 +109,14 @@ def publish(asked: Submission, who: Writer, service: ServiceOf, response: Respon
 
 @router.get("/learnwares/{owner}/{name}", response_model=LearnwareWithManifest)
 async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, digest: Digest = None) -> Response:
-    """One learnware with its manifest."""
+    """Return one learnware with its manifest."""
     record = await asked(service, service.catalogue.record, who, _which(owner, name, digest))
     return Response(_with_manifest(service, record), media_type=JSON)
 
 
 @router.get("/learnwares/{owner}/{name}/versions")
 def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> Versions:
-    """The versions that a name stands for: one, for as long as it stands, and the commits that hold it."""
+    """List the versions of a learnware: one, since its content never changes, with the commits that have it."""
     record = service.catalogue.record(who, f"{owner}/{name}")
     try:
         repository = service.repositories.get(who, record.name)
@@ -128,7 +128,7 @@ def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> 
 
 @router.delete("/learnwares/{owner}/{name}", status_code=204)
 def remove(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> None:
-    """Take a learnware and its repository away; the name never stands for other content again."""
+    """Delete a learnware and its repository; the name can never be used for other content."""
     service.delete(who, f"{owner}/{name}")
 
 
@@ -142,7 +142,7 @@ async def get_file(
     service: ServiceOf,
     digest: Digest = None,
 ) -> Response:
-    """The bytes of one file; Range is understood."""
+    """Download one file; Range is supported."""
     sha256, size = await asked(service, _file, service, who, _which(owner, name, digest), path)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
@@ -157,17 +157,17 @@ async def get_spec(
     service: ServiceOf,
     digest: Digest = None,
 ) -> Response:
-    """The specification of a learnware in one space, as a spec file."""
+    """Download the specification of a learnware in one space, as a spec file."""
     sha256, size = await asked(service, _spec, service, who, _which(owner, name, digest), space_id)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
 async def asked(service: Service, question: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
-    """The answer of the catalogue: here, where it has it in memory; in a thread, where it must look."""
+    """Return the catalogue's answer: at once if it is in memory, else from a thread."""
     if not service.catalogue.fresh:
         return await run_in_threadpool(question, *values, **named)
     if service.catalogue.due:
-        # What other processes changed is looked for beside the answer, which need not wait for it.
+        # The answer does not wait for the check whether another process has changed something.
         asyncio.get_running_loop().run_in_executor(None, service.catalogue.look)
     return question(*values, **named)
 

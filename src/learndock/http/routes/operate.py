@@ -1,4 +1,4 @@
-"""What an operator's tools ask: is it alive, can it work, how is it doing."""
+"""Health, readiness and metrics, for an operator's tools."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ router = APIRouter(prefix=PREFIX, tags=["operating"], responses=FAILURES)
 
 
 class Health(BaseSchema):
-    """It answers."""
+    """The service answers."""
 
     status: Literal["ok"]
     version: str
 
 
 class Ready(BaseSchema):
-    """It can work: the databases answer. ``damaged`` counts blobs that the last scrub found to be others."""
+    """The databases answer. ``damaged`` counts the blobs that the last scrub found damaged."""
 
     status: Literal["ready"]
     damaged: int
@@ -32,13 +32,13 @@ class Ready(BaseSchema):
 
 @router.get("/health")
 async def health() -> Health:
-    """Whether the service answers."""
+    """Check that the service answers."""
     return Health(status="ok", version=VERSION)
 
 
 @router.get("/ready")
 def ready(request: Request, service: ServiceOf) -> Ready:
-    """Whether the service can work: 503 where a database does not answer."""
+    """Check that the service can work; 503 if a database does not answer."""
     service.check()
     upkeep = request.app.state.upkeep
     assert isinstance(upkeep, Upkeep)
@@ -47,7 +47,7 @@ def ready(request: Request, service: ServiceOf) -> Ready:
 
 @router.get("/metrics", response_class=Response)
 def metrics(request: Request) -> Response:
-    """Figures for Prometheus."""
+    """Return metrics for Prometheus."""
     found, upkeep = request.app.state.metrics, request.app.state.upkeep
     assert isinstance(found, Metrics)
     assert isinstance(upkeep, Upkeep)

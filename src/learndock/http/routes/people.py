@@ -1,4 +1,4 @@
-"""People: who is asking, their tokens, users and organisations, and the log of changes."""
+"""People: whoami, tokens, users and organisations, and the log of changes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Days = Annotated[float | None, Field(default=None, gt=0, le=3650)]
 
 
 class OrganisationSchema(BaseSchema):
-    """An organisation, and what somebody is in it."""
+    """A name, of an organisation or of a member, and the member's role."""
 
     name: str
     role: str
 
 
 class WhoAmI(BaseSchema):
-    """The one behind the token; all but ``known`` is null for nobody."""
+    """The user of the token; for an anonymous client ``known`` is false."""
 
     known: bool
     name: str | None
@@ -38,7 +38,7 @@ class WhoAmI(BaseSchema):
 
 
 class TokenRequest(BaseSchema):
-    """A token to be; by default it expires when the service's settings say."""
+    """A token to make; by default it expires after the number of days in the service's settings."""
 
     name: TokenName
     scope: ScopeName = "read"
@@ -46,7 +46,7 @@ class TokenRequest(BaseSchema):
 
 
 class Exchange(BaseSchema):
-    """The secret of a link, for a token."""
+    """The secret of a link, to be exchanged for a token."""
 
     link: str = Field(max_length=200)
     name: TokenName
@@ -61,7 +61,7 @@ class Tokens(BaseSchema):
 
 
 class OwnerSchema(BaseSchema):
-    """A user or an organisation; ``quota`` in bytes, null for the service's."""
+    """A user or an organisation; ``quota`` in bytes, null for the service's setting."""
 
     name: str
     kind: str
@@ -71,7 +71,7 @@ class OwnerSchema(BaseSchema):
 
     @classmethod
     def of(cls, found: OwnerRow) -> OwnerSchema:
-        """The JSON of a user or an organisation."""
+        """Return the JSON of a user or an organisation."""
         return cls(name=found.name, kind=found.kind, operator=found.operator, quota=found.quota, created=found.created)
 
 
@@ -82,7 +82,7 @@ class Owners(BaseSchema):
 
 
 class UserRequest(BaseSchema):
-    """A user to be."""
+    """A user to make."""
 
     name: str = Field(max_length=96)
     operator: bool = False
@@ -97,13 +97,13 @@ class Invited(BaseSchema):
 
 
 class OrganisationRequest(BaseSchema):
-    """An organisation to be; you will administer it."""
+    """An organisation to make; you will administer it."""
 
     name: str = Field(max_length=96)
 
 
 class MemberRequest(BaseSchema):
-    """What somebody is in an organisation; null for nothing any more."""
+    """The role of a member; null removes them."""
 
     role: Literal["member", "admin"] | None
 
@@ -115,7 +115,7 @@ class Members(BaseSchema):
 
 
 class QuotaRequest(BaseSchema):
-    """Bytes that an owner may keep; null for the service's."""
+    """Bytes that an owner may store; null for the service's setting."""
 
     quota: int | None = Field(ge=0, le=1 << 62)
 
@@ -139,7 +139,7 @@ class Audit(BaseSchema):
 
 @router.get("/whoami")
 def whoami(who: Anyone, service: ServiceOf) -> WhoAmI:
-    """Who you are to the service."""
+    """Return who you are to the service."""
     found = service.people.organisations(who) if who.known else []
     return WhoAmI(
         known=who.known,
@@ -152,13 +152,13 @@ def whoami(who: Anyone, service: ServiceOf) -> WhoAmI:
 
 @router.post("/tokens/exchange", status_code=201)
 def exchange(asked: Exchange, service: ServiceOf) -> TokenSchema:
-    """A token for the secret of a link, which is spent by it."""
+    """Exchange a link's secret for a token; the link works once."""
     return TokenSchema.of(service.people.exchange(asked.link, name=asked.name, scope=asked.scope, days=asked.days))
 
 
 @router.get("/tokens")
 def list_tokens(who: Reader, service: ServiceOf) -> Tokens:
-    """Your tokens."""
+    """List your tokens."""
     return Tokens(tokens=[TokenSchema.of(t) for t in service.people.tokens(who)])
 
 
@@ -176,50 +176,50 @@ def revoke_token(token: Annotated[int, Path(ge=1, le=1 << 62)], who: Writer, ser
 
 @router.get("/users")
 def list_users(who: Admin, service: ServiceOf) -> Owners:
-    """All users and organisations (operators)."""
+    """List all users and organisations (operators)."""
     return Owners(owners=[OwnerSchema.of(o) for o in service.people.users(who)])
 
 
 @router.post("/users", status_code=201)
 def add_user(asked: UserRequest, who: Admin, service: ServiceOf) -> Invited:
-    """A new user, and the link by which they get their first token (operators)."""
+    """Make a user, and the link by which they get their first token (operators)."""
     user = service.people.add_user(who, asked.name, operator=asked.operator, quota=asked.quota)
     return Invited(user=user.name, link=service.people.invite(who, user.name))
 
 
 @router.post("/users/{name}/invite", status_code=201)
 def invite(name: Owner, who: Admin, service: ServiceOf) -> Invited:
-    """Another link for a user who has lost their tokens (operators)."""
+    """Make a new link for a user who has lost their tokens (operators)."""
     return Invited(user=name, link=service.people.invite(who, name))
 
 
 @router.delete("/users/{name}", status_code=204)
 def remove_user(name: Owner, who: Admin, service: ServiceOf) -> None:
-    """Remove a user or organisation that owns nothing any more (operators)."""
+    """Remove a user or organisation that owns no repository (operators)."""
     service.people.remove_user(who, name)
 
 
 @router.put("/users/{name}/quota")
 def set_quota(name: Owner, asked: QuotaRequest, who: Admin, service: ServiceOf) -> OwnerSchema:
-    """Allow an owner some bytes (operators)."""
+    """Set an owner's quota (operators)."""
     return OwnerSchema.of(service.people.set_quota(who, name, asked.quota))
 
 
 @router.post("/organisations", status_code=201)
 def add_organisation(asked: OrganisationRequest, who: Admin, service: ServiceOf) -> OwnerSchema:
-    """A new organisation, which you administer."""
+    """Make an organisation, which you administer."""
     return OwnerSchema.of(service.people.add_organisation(who, asked.name))
 
 
 @router.get("/organisations/{name}/members")
 def list_members(name: Owner, who: Reader, service: ServiceOf) -> Members:
-    """Who belongs to an organisation of yours."""
+    """List the members of an organisation of yours."""
     return Members(members=[OrganisationSchema(name=n, role=r) for n, r in service.people.members(who, name)])
 
 
 @router.put("/organisations/{name}/members/{member}", status_code=204)
 def set_member(name: Owner, member: Owner, asked: MemberRequest, who: Admin, service: ServiceOf) -> None:
-    """Make a user a member or an administrator of an organisation, or neither."""
+    """Set or remove a member of an organisation that you administer."""
     service.people.set_member(who, name, member, asked.role)
 
 
@@ -230,7 +230,7 @@ def audit(
     before: Annotated[int | None, Query(ge=1, le=1 << 62)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Audit:
-    """What was changed, by whom, newest first (operators)."""
+    """List changes and who made them, newest first (operators)."""
     found = entries(service.database, who, before=before, limit=limit)
     return Audit(
         entries=[AuditEntry(id=e.id, at=e.at, who=e.who, token=e.token, action=e.action, what=e.what) for e in found]

@@ -29,7 +29,7 @@ class RepositoryPage(BaseSchema):
 
 
 class Creation(BaseSchema):
-    """A repository to be."""
+    """A repository to make."""
 
     name: str = Field(max_length=200)
     private: bool = False
@@ -42,7 +42,7 @@ class Privacy(BaseSchema):
 
 
 class CommitRequest(BaseSchema):
-    """What a commit changes: path -> SHA-256 of an uploaded file, and what goes."""
+    """What a commit changes: ``add`` is path -> SHA-256 of an uploaded file, ``delete`` is a list of paths."""
 
     title: str = Field(max_length=500)
     body: str = Field(default="", max_length=20_000)
@@ -52,7 +52,7 @@ class CommitRequest(BaseSchema):
 
 
 class CommittedSchema(BaseSchema):
-    """A commit, and the repository as it is with it."""
+    """A commit, and the repository after it."""
 
     commit: CommitSchema
     repository: RepositorySchema
@@ -80,7 +80,7 @@ def list_repositories(
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RepositoryPage:
-    """The repositories that you may see."""
+    """List the repositories that you may see."""
     found = service.repositories.find(who, owner=owner, search=search, after=after, limit=limit + 1)
     page = found[:limit]
     return RepositoryPage(
@@ -90,31 +90,31 @@ def list_repositories(
 
 @router.post("/repositories", status_code=201)
 def create_repository(asked: Creation, who: Writer, service: ServiceOf) -> RepositorySchema:
-    """A new, empty repository."""
+    """Make an empty repository."""
     return RepositorySchema.of(service.repositories.create(who, asked.name, private=asked.private))
 
 
 @router.get("/repositories/{owner}/{name}")
 def get_repository(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> RepositorySchema:
-    """One repository."""
+    """Return one repository."""
     return RepositorySchema.of(service.repositories.get(who, f"{owner}/{name}"))
 
 
 @router.patch("/repositories/{owner}/{name}")
 def set_privacy(owner: Owner, name: Name, asked: Privacy, who: Writer, service: ServiceOf) -> RepositorySchema:
-    """Show a repository to all, or to its owner alone."""
+    """Make a repository public or private."""
     return RepositorySchema.of(service.repositories.set_private(who, f"{owner}/{name}", asked.private))
 
 
 @router.delete("/repositories/{owner}/{name}", status_code=204)
 def delete_repository(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> None:
-    """Take a repository and its learnware away; the name never stands for other content again."""
+    """Delete a repository and its learnware; the name can never be used for other content."""
     service.delete(who, f"{owner}/{name}")
 
 
 @router.post("/repositories/{owner}/{name}/commits", status_code=201)
 def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service: ServiceOf) -> CommittedSchema:
-    """Put a new state on top: all of it, or nothing. Where its files are a learnware, it is published."""
+    """Commit all changes or none. If the files are a learnware, it is published."""
     blobs = service.holdings.find(who, set(asked.add.values()))
     add = {path: blobs[sha256] for path, sha256 in asked.add.items()}
     done = service.commit(
@@ -139,7 +139,7 @@ def list_commits(
 
 @router.get("/repositories/{owner}/{name}/tree/{revision}")
 def get_tree(owner: Owner, name: Name, revision: Revision, who: Anyone, service: ServiceOf) -> Tree:
-    """The files of a commit: ``main``, or at least 7 digits of its id."""
+    """List the files of a commit: ``main``, or at least 7 digits of its id."""
     repository = service.repositories.get(who, f"{owner}/{name}")
     found = service.repositories.resolve(repository, revision)
     return Tree(commit=found.id, files=[FileSchema.of(e) for e in service.repositories.tree(found).values()])
@@ -155,7 +155,7 @@ async def get_repository_file(
     who: Anyone,
     service: ServiceOf,
 ) -> Response:
-    """The bytes of one file of a commit; Range is understood."""
+    """Download one file of a commit; Range is supported."""
     found = await run_in_threadpool(_file, service, who, f"{owner}/{name}", revision, path)
     return await blob_response(request, service.storage.blobs, found.sha256, found.size, etag=found.sha256)
 

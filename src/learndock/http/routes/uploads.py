@@ -14,13 +14,13 @@ from learndock.http.schemas import FAILURES, BaseSchema, UploadBegin, UploadSche
 from learndock.http.threads import in_threads
 
 router = APIRouter(prefix=PREFIX, tags=["uploads"], responses=FAILURES)
-#: What an upload was announced with is its limit, not the one of requests.
+#: The announced size is the limit of an upload; the limit of requests does not apply.
 ANY = 1 << 62
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Unfinished(BaseSchema):
-    """Uploads of yours that came in one stream and not to their end, the one that got furthest first."""
+    """Your unfinished uploads in one stream, the one with most bytes first."""
 
     uploads: list[UploadSchema]
 
@@ -32,21 +32,21 @@ async def find_uploads(
     sha256: Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")],
     size: Annotated[int, Query(ge=0, le=1 << 62)],
 ) -> Unfinished:
-    """What of a file is on its way here already: an upload that broke off goes on."""
+    """List your unfinished uploads of a file; each can be continued at its offset."""
     found = await run_in_threadpool(service.uploads.unfinished, who, sha256, size)
     return Unfinished(uploads=[UploadSchema.of(u) for u in found if u.part_size is None])
 
 
 @router.post("/uploads", status_code=201)
 async def begin_upload(asked: UploadBegin, who: Writer, service: ServiceOf) -> UploadSchema:
-    """Announce a file by its SHA-256 and size. Where you have it here already, it is stored at once."""
+    """Announce a file by its SHA-256 and size. If you have it here already, it is stored at once."""
     found = await run_in_threadpool(service.uploads.begin, who, asked.sha256, asked.size, part_size=asked.part_size)
     return UploadSchema.of(found)
 
 
 @router.get("/uploads/{upload}")
 async def get_upload(upload: UploadId, who: Writer, service: ServiceOf) -> UploadSchema:
-    """Where an upload goes on."""
+    """Return an upload with the offset at which it continues."""
     return UploadSchema.of(await run_in_threadpool(service.uploads.find, who, upload))
 
 
@@ -62,9 +62,9 @@ async def send_bytes(
     request: Request,
     who: Writer,
     service: ServiceOf,
-    upload_offset: Annotated[int, Header(ge=0, le=1 << 62, description="Where these bytes belong.")],
+    upload_offset: Annotated[int, Header(ge=0, le=1 << 62, description="Offset of the first byte of the body.")],
 ) -> UploadSchema:
-    """Send the bytes from the offset on. What arrives stays, also where the connection breaks off."""
+    """Send the bytes from the offset on. Bytes that arrive are kept when the connection breaks."""
     found = await run_in_threadpool(service.uploads.find, who, upload)
     async with in_threads(service.uploads.receive(who, found, offset=upload_offset)) as receiver:
         await bodies.receive(request, service.settings, receiver)
@@ -85,7 +85,7 @@ async def send_part(
     who: Writer,
     service: ServiceOf,
 ) -> UploadSchema:
-    """Send one numbered part, whole."""
+    """Send one complete part."""
     found = await run_in_threadpool(service.uploads.find, who, upload)
     async with in_threads(service.uploads.receive_part(who, found, number)) as receiver:
         await bodies.receive(request, service.settings, receiver)
@@ -94,12 +94,12 @@ async def send_part(
 
 @router.post("/uploads/{upload}/complete")
 async def complete_upload(upload: UploadId, who: Writer, service: ServiceOf) -> UploadSchema:
-    """Store an upload whose parts are all there."""
+    """Store an upload after its last part."""
     found = await run_in_threadpool(service.uploads.find, who, upload)
     return UploadSchema.of(await run_in_threadpool(service.uploads.complete, who, found))
 
 
 @router.delete("/uploads/{upload}", status_code=204)
 async def cancel_upload(upload: UploadId, who: Writer, service: ServiceOf) -> None:
-    """Forget an upload and its bytes."""
+    """Delete an upload and its bytes."""
     await run_in_threadpool(service.uploads.cancel, who, upload)

@@ -1,4 +1,4 @@
-"""Alembic's door: runs the steps on the connection that it is handed (see ``database``)."""
+"""Alembic's entry point: runs the migrations on the connection that it is given (see ``database``)."""
 
 from alembic import context
 
