@@ -127,7 +127,7 @@ def test_a_backup_is_a_dock_and_gives_the_same_again(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         restore(EMBEDDED, tmp_path / "nowhere", tmp_path / "new")
     (tmp_path / "saved" / "dock.json").unlink()
-    with pytest.raises(DockError, match="no dock"):
+    with pytest.raises(DockError, match="is not a dock"):
         restore(EMBEDDED, tmp_path / "saved", tmp_path / "new")
 
 
@@ -332,7 +332,7 @@ def test_who_looks_too_long_or_dies_refuses_and_the_next_is_looked_at(tmp_path: 
     assert inspector._process is not process
     os.kill(inspector._process.pid, signal.SIGSTOP)  # type: ignore[union-attr]
     inspector._seconds = 0.2
-    with pytest.raises(ModelError, match="too long"):
+    with pytest.raises(ModelError, match="too much time"):
         inspector.admit(folder)
     inspector._seconds = 60
     (folder / "config.json").write_text('{"auto_map": 1}')

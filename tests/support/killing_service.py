@@ -446,9 +446,9 @@ def _backed_up(small: Small, place: Path, before: State, after: State, steps: in
     whole = (out / "dock.json").exists()
     assert whole or not done, "acknowledged and not whole"
     if not whole:
-        assert _refused(lambda: restore(SETTINGS, out, place / "from half"), "no dock")
+        assert _refused(lambda: restore(SETTINGS, out, place / "from half"), "dock")
         assert not (place / "from half").exists()
-        if _refused(lambda: _backup(small, place, None), "did not end; if none goes on, remove it"):
+        if _refused(lambda: _backup(small, place, None), "an unfinished backup; if none is running, remove it"):
             shutil.rmtree(out)
             _backup(small, place, None)
     restore(SETTINGS, out, place / "again")

@@ -8,7 +8,6 @@ A tree without a manifest is a plain model. So is one whose manifest is refused;
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -200,7 +199,7 @@ class Service:
                 )
             self.holdings.lease(connection, who, [*blobs.values(), own])
         self.repositories.mark_changed()
-        self.storage.blobs.put(io.BytesIO(content), sha256=own.sha256, size=own.size)
+        self.uploads.store(content, own)
         return repository, {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}, made
 
     def commit_published(self, who: Principal, repository: Repository, record: Record) -> None:
