@@ -163,7 +163,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer.ggml.suppress_tokens": [3]}, r"tokenizer\.ggml\.suppress_tokens is"),
     ({"tokenizer.ggml.precompiled_charsmap": [1]}, r"precompiled_charsmap is there"),
     ({"tokenizer.huggingface.json": "{}"}, r"tokenizer\.huggingface\.json is there"),
-    ({"tokenizer.ggml.eot_token_id": 999}, r"eot_token_id is 999, which is no"),
+    ({"tokenizer.ggml.eot_token_id": 999}, r"eot_token_id is 999, which is not one"),
     ({"tokenizer.ggml.add_bos_token": True}, r"bos_token_id does not say which"),
     ({"tokenizer.ggml.pre": "default"}, r"vocabulary gpt2/default is not read"),
     ({"tokenizer.ggml.model": "t5"}, r"vocabulary t5/gpt-2 is not read"),

@@ -168,7 +168,15 @@ def test_a_file_that_is_cut_off(file: Path, share: float) -> None:
         gguf.read_gguf(file)
 
 
-def test_what_is_no_gguf(tmp_path: Path) -> None:
+def test_versions_that_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    for head, message in (("<I", "GGUF version 1 is not read"), (">I", "big-endian GGUF is not read")):
+        path.write_bytes(b"GGUF" + struct.pack(head, 1 if head == "<I" else 3) + bytes(16))
+        with pytest.raises(ModelError, match=message):
+            gguf.read_gguf(path)
+
+
+def test_what_is_not_gguf(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"PK\x03\x04" + bytes(60))
     with pytest.raises(ModelError, match="not a GGUF file"):
@@ -178,14 +186,14 @@ def test_what_is_no_gguf(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(gguf_bytes({}, {"t": ((1, 32), 8, half(math.inf) + bytes([1] * 32))}))
-    with pytest.raises(ModelError, match="t holds numbers that are not finite"):
+    with pytest.raises(ModelError, match="t has numbers that are not finite"):
         gguf.numbers(gguf.read_gguf(path), "t")
 
 
 def test_an_unknown_kind_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(gguf_bytes({}, {"t": ((1, 256), 16, bytes(66))}))
-    with pytest.raises(ModelError, match=r"stored as IQ2_XXS.*Quantise it to one of these"):
+    with pytest.raises(ModelError, match=r"stored as IQ2_XXS.*quantise it to one of F32"):
         gguf.read_gguf(path)
 
 

@@ -89,7 +89,7 @@ def generate(model: GenerativeModel, prompt: str | Prompt, *, max_tokens: int = 
     """
     text = prompt if isinstance(prompt, str) else prompt.text
     if not text.strip():
-        raise UsageError("the prompt is empty", remedy="say something to the model")
+        raise UsageError("the prompt is empty", remedy="write what the model is to answer")
     anything = False
     for piece in model.stream(prompt, max_tokens=max_tokens):
         anything = anything or bool(piece.strip())

@@ -54,7 +54,7 @@ class Gguf:
 
 
 def read_gguf(path: Path) -> Gguf:
-    """Read and check the head of a GGUF file; every tensor must lie inside the file.
+    """Read and check the head of a GGUF file; every tensor must be inside the file.
 
     Raises:
         ModelError: not GGUF, cut off, or it contradicts itself.
@@ -65,8 +65,8 @@ def read_gguf(path: Path) -> Gguf:
             return _read(path, stream, size)
     except (struct.error, UnicodeDecodeError, ValueError, OverflowError) as error:
         raise ModelError(
-            f"cut off or damaged in its head ({error})",
-            remedy=f"its {size:,} bytes are not a whole GGUF file. Fetch it again",
+            f"cut off or damaged in its head ({error}): its {size:,} bytes are not a complete GGUF file",
+            remedy="fetch it again",
             about=path.name,
         ) from None
 
@@ -76,7 +76,9 @@ def _read(path: Path, stream: BinaryIO, size: int) -> Gguf:
     if magic != MAGIC:
         raise ModelError(f"not a GGUF file (it begins with {magic!r})", remedy="save the model again", about=path.name)
     if version not in VERSIONS:
-        raise ModelError(f"GGUF version {version} is not read here", remedy="write version 3", about=path.name)
+        big = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
+        what = "big-endian GGUF" if big else f"GGUF version {version}"
+        raise ModelError(f"{what} is not read here", remedy="write little-endian version 3", about=path.name)
     if tensors > MAX_TENSORS or settings > MAX_SETTINGS:
         raise ModelError(f"claims {tensors} tensors and {settings} settings; it is damaged", about=path.name)
     known: dict[str, Any] = {}
@@ -98,7 +100,7 @@ def _read(path: Path, stream: BinaryIO, size: int) -> Gguf:
                 about=path.name,
             )
         if name in found:
-            raise ModelError(f"holds {name} twice; it is damaged", about=path.name)
+            raise ModelError(f"it has the tensor {name} twice; the file is damaged", about=path.name)
         found[name] = Quantised(shape, kind, path, start + offset, start + offset + length)
     return Gguf(path, known, found)
 
@@ -142,13 +144,15 @@ def _length(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
         known = ", ".join(k.name for k in KINDS.values())
         raise ModelError(
             f"{name} is stored as {UNREAD.get(kind, f'type {kind}')}, which is not read here",
-            remedy=f"read are {known}. Quantise it to one of these, or save the model as safetensors",
+            remedy=f"quantise it to one of {known}, or save the model as safetensors",
             about=path.name,
         )
     found = KINDS[kind]
     count = math.prod(shape)
     if count == 0 or shape[-1] % found.numbers:
-        raise ModelError(f"{name} has the shape {list(shape)}, no whole blocks of {found.name}", about=path.name)
+        raise ModelError(
+            f"{name} has the shape {list(shape)}, which is not a multiple of a block of {found.name}", about=path.name
+        )
     return count // found.numbers * found.size
 
 
@@ -161,7 +165,7 @@ NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 def read_parts(paths: Sequence[Path]) -> Gguf:
     """Read one model from one GGUF file, or from all the parts of a split one.
 
-    Parts are named ``NAME-00001-of-00003.gguf``; the first holds the settings of the model.
+    Parts are named ``NAME-00001-of-00003.gguf``; the first has the settings of the model.
 
     Raises:
         ModelError: no file, several models, a part that is missing or of another model.
@@ -194,7 +198,9 @@ def read_parts(paths: Sequence[Path]) -> Gguf:
     for part in read:
         if twice := sorted(set(tensors) & set(part.tensors)):
             raise ModelError(
-                f"holds {twice[0]}, which another part holds too", remedy="fetch the parts again", about=part.path.name
+                f"it has the tensor {twice[0]}, which another part has too",
+                remedy="fetch the parts again",
+                about=part.path.name,
             )
         tensors.update(part.tensors)
     wanted = read[0].settings.get(TENSORS, len(tensors))
@@ -225,6 +231,6 @@ def numbers(file: Gguf, name: str) -> Float:
         data = np.frombuffer(stream.read(entry.end - entry.begin), np.uint8)
     found = kind.read(data.reshape(-1, kind.size)).reshape(entry.shape)
     if not np.isfinite(found).all():
-        raise ModelError(f"{name} holds numbers that are not finite; the file is damaged", about=file.path.name)
+        raise ModelError(f"{name} has numbers that are not finite; the file is damaged", about=file.path.name)
     # Plain numbers are still the file's own bytes, which are read-only
     return np.require(found, np.float32, ["W"])

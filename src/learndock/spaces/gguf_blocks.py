@@ -1,4 +1,4 @@
-"""How numbers lie in the blocks of a GGUF file, and how they become float32.
+"""The layouts of numbers in the blocks of a GGUF file, and how they become float32.
 
 Two generations: blocks of 32 numbers with one scale, and the *K-quants*, blocks of 256 numbers in groups of 16 or
 32, whose scales and minima are small integers in units of one or two halves (``d``, ``dmin``) of the block. All layouts
@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Kind:
-    """How a block of ``numbers`` lies in ``size`` bytes; ``read`` takes ``(blocks, size)`` bytes."""
+    """A block of ``numbers`` numbers in ``size`` bytes; ``read`` takes ``(blocks, size)`` bytes."""
 
     name: str
     numbers: int
@@ -155,7 +155,7 @@ def _iq4_nl(blocks: Bytes) -> Float:
 
 
 def _iq4_xs(blocks: Bytes) -> Float:
-    # Eight groups of 32; the six bits of their scales lie four low in bytes, two high in one short
+    # Eight groups of 32; of the six bits of a scale, four are in bytes and two in one short
     high = np.ascontiguousarray(blocks[:, 2:4]).view(np.uint16)
     low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], 2).reshape(len(blocks), 8)
     top = (high >> (2 * np.arange(8, dtype=np.uint16))) & 3

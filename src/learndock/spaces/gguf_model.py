@@ -91,7 +91,7 @@ def family_of(file: Gguf) -> str:
     if found not in FAMILIES:
         raise ModelError(
             f"the architecture {found!r} is not read from GGUF",
-            remedy=f"known are {', '.join(FAMILIES)}. Save the model as safetensors instead",
+            remedy=f"use a file of the family {' or '.join(FAMILIES)}, or save the model as safetensors",
             about=file.path.name,
         )
     return str(found)
@@ -139,7 +139,7 @@ def _setting(file: Gguf, key: str) -> Any:
 
 
 def _count(file: Gguf, key: str, default: int | None = None) -> int:
-    """A whole number of at least one; a list of one for each layer where they are all alike."""
+    """A whole number of at least one; a list of one for each layer where they are all equal."""
     name = f"{family_of(file)}.{key}"
     found = file.settings.get(name, default)
     if found is None:
@@ -217,7 +217,9 @@ def _rope(file: Gguf, size: int) -> dict[str, Any]:
         raise _unread(file, f"{family}.rope.scaling.type", f"is {kind!r}; none, linear and yarn are read here")
     scaled = kind != "none" and factor not in (0.0, 1.0)
     if scaled and factors is not None:
-        raise _unread(file, f"{family}.rope.scaling.type", f"stands beside the tensor {ROPE_FREQS}, which also scales,")
+        raise _unread(
+            file, f"{family}.rope.scaling.type", f"is set together with the tensor {ROPE_FREQS}, which also scales,"
+        )
     if factors is not None:
         # transformers' longrope with one set of factors and no change of attention is just that
         return {
@@ -303,7 +305,7 @@ def _biases(file: Gguf) -> list[bool]:
         if any(there) and not all(there):
             raise ModelError(
                 f"has {names[there.index(True)]} but no {names[there.index(False)]}",
-                remedy="a bias in a part of these layers is not read here. Save the model as safetensors",
+                remedy="save the model as safetensors; biases of all these layers, or of none, are read",
                 about=file.path.name,
             )
         found.append(any(there))

@@ -143,7 +143,9 @@ def _token(file: Gguf, key: str, default: int | None) -> int | None:
     words = file.settings.get(TOKENS) or []
     if found is not None and (type(found) is not int or not 0 <= found < max(len(words), 1)):
         raise ModelError(
-            f"{name} is {found!r}, which is no token of its {len(words)}", remedy="write it again", about=file.path.name
+            f"{name} is {found!r}, which is not one of its {len(words)} tokens",
+            remedy="write it again",
+            about=file.path.name,
         )
     return found
 
@@ -166,7 +168,7 @@ def tokenizer_bytes(file: Gguf) -> bytes:
     kinds = known.get("tokenizer.ggml.token_type") or [_NORMAL] * len(words or [])
     if not words or len(kinds) != len(words) or len(set(words)) != len(words):
         raise ModelError(
-            f"its vocabulary of {len(words or [])} tokens and {len(kinds)} types is not whole, or has a token twice",
+            f"its vocabulary of {len(words or [])} tokens and {len(kinds)} types is incomplete, or has a token twice",
             remedy="put the model's tokenizer.json beside it",
             about=file.path.name,
         )
@@ -177,8 +179,8 @@ def tokenizer_bytes(file: Gguf) -> bytes:
     else:
         raise _foreign(file)
     special = [_added(i, words[i], kinds[i]) for i in range(len(words)) if kinds[i] in (_CONTROL, _USER_DEFINED)]
-    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, **made}
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+    tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, **made}
+    return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _added(number: int, text: str, kind: int) -> dict[str, Any]:

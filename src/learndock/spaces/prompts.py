@@ -37,9 +37,9 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PromptFormat:
-    """How prompts are written for one vocabulary: special tokens by id, all that people wrote as plain text.
+    """How prompts are written for one vocabulary: special tokens by id, everything else as plain text.
 
-    ``end`` closes a completion; ``start`` opens a turn (chatml only); ``begin`` opens the whole, or is None.
+    ``end`` closes a completion; ``start`` opens a turn (chatml only); ``begin`` opens the prompt, or is None.
     """
 
     name: str
@@ -95,7 +95,7 @@ def _turns(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def plain_tokenizer(tokenizer_json: bytes) -> Any:
-    """A tokenizer that takes what people wrote as text, even where it spells a special token."""
+    """A tokenizer that reads a user's text as text, even where it spells a special token."""
     from tokenizers import Tokenizer
 
     found = Tokenizer.from_buffer(tokenizer_json)
@@ -174,7 +174,7 @@ class PromptEncoder:
         return {"prompts": prompts, "completions": completions}
 
     def reading(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """What could not be read of ``inputs`` (see ``reading.text_remarks``); lengths are told by ``cut``."""
+        """What could not be read of ``inputs`` (see ``reading.text_remarks``); lengths are counted by ``cut``."""
         texts = [
             t.text if isinstance(t, Prompt) else " ".join(t) if isinstance(t, tuple) else t for t in sample(inputs)
         ]

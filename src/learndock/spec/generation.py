@@ -10,7 +10,7 @@ the covariance of ``onepass``, with the completions as columns. Where a few comp
 the labels of a classification: every prompt is compared with all of them, by the weights of ``onepass``. Free text is
 compared within blocks of four: w is 3/4 for one's own completion and -1/4 for each of the other three.
 
-The plain gradient, which knows the topic, has no part here: a spec's domain stands for what is asked.
+The plain gradient, which knows the topic, has no part here: a spec's domain represents what is asked.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from learndock.spec.paper import PaperSettings, fit
 
 Targets = NDArray[Any]
 
-#: Predictions of a model that say the same of every input carry no behaviour.
+#: Predictions of a model that are the same for every input have no behaviour.
 LEAST_VARIATION = 1e-9
 
 
@@ -197,7 +197,9 @@ def _check_probabilities(predictions: Targets, schema: Schema, n: int) -> Target
     values = np.asarray(predictions, np.float64)
     if values.ndim == 1:
         if not np.isin(values, np.arange(schema.classes)).all():
-            raise ModelError(f"predictions are no class indices: whole numbers from 0 to {schema.classes - 1}")
+            raise ModelError(
+                f"predictions are not class indices, which are whole numbers from 0 to {schema.classes - 1}"
+            )
         values = np.eye(schema.classes)[values.astype(np.int64)]
     values = _check_numbers(values, (n, schema.classes))
     if values.min() < -1e-6 or np.abs(values.sum(1) - 1).max() > 1e-3:

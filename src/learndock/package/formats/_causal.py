@@ -1,6 +1,6 @@
 """Causal language models in torch: what a folder says of one, loading it, asking it.
 
-Shared by the formats of whole models, adapters and GGUF files. A chat template that came with a model is never
+Shared by the formats of models, adapters and GGUF files. A chat template that came with a model is never
 rendered: prompts are written in one of the formats of ``spaces/prompts.py``, which a file ``prompt.json`` beside the
 model may name (``{"format": "plain"}``); without one it is chatml where the vocabulary has its marks, else plain. They
 begin with the token with which the model's own tokenizer begins a text, where it does.
@@ -100,7 +100,7 @@ def _require_causal(network: Any) -> Any:
     if bool(torch.isnan(logits).any()):
         raise ModelError(
             "the model's output is not finite",
-            remedy="its weights are damaged or it diverged in training",
+            remedy="check its weights: they are damaged, or its training diverged",
             about=CONFIG,
         )
     if not bool(torch.isclose(logits[0], logits[1], rtol=1e-3, atol=1e-3).all()):
@@ -285,7 +285,9 @@ def model_of(
         raise ModelError(str(error)) from None
     words = int(network.get_input_embeddings().weight.shape[0])
     if form.tokenizer.get_vocab_size(with_added_tokens=True) > words:
-        raise ModelError(f"the tokenizer has more words than the model ({words})", remedy="they do not belong together")
+        raise ModelError(
+            f"the tokenizer has more words than the model ({words})", remedy="give the model its own tokenizer"
+        )
     ends = {form.end, *writing.ends, *decoding.end_tokens(network)}
     return CausalModel(network, form, schema, frozenset(e for e in ends if 0 <= e < words), adapter)
 

@@ -27,7 +27,7 @@ class Writing:
     """The bytes of ``tokenizer.json``, the token that begins a text, or None, and those that end an answer.
 
     The first of ``ends`` closes a completion in the plain format. ``template`` is a chat template that came with the
-    model, which is never rendered: where it does not speak of chatml, the owner says which format is right.
+    model, which is never rendered: where it is not chatml, the owner chooses the format.
     """
 
     vocabulary: bytes
@@ -58,7 +58,8 @@ def settings_of(folder: Path, schema: Schema, writing: Writing) -> dict[str, Any
     """
     if schema.type == "regression":
         raise ModelError(
-            "a language model answers with texts", remedy="a regression needs a model that puts out a number"
+            "a language model answers with texts",
+            remedy="for a regression use a model that puts out a number",
         )
     asked = asked_format(folder)
     end = writing.ends[0] if writing.ends else None
@@ -116,8 +117,8 @@ def tokenizer_of(folder: Path) -> bytes:
 def _begin(vocabulary: bytes) -> int | None:
     """The token that the tokenizer's own rule puts before a text, or None.
 
-    ``add_bos_token`` in ``tokenizer_config.json`` says nothing: transformers 5 reads it where there is no
-    ``tokenizer.json`` alone.
+    ``add_bos_token`` in ``tokenizer_config.json`` has no effect: transformers 5 reads it only where there is no
+    ``tokenizer.json``.
     """
     try:
         tokenizer = plain_tokenizer(vocabulary)

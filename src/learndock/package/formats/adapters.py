@@ -58,7 +58,7 @@ def read_updates(folder: Path) -> dict[str, Update]:
         match = LORA.fullmatch(name)
         if match is None:
             raise ModelError(
-                f"holds {name} beside lora_A and lora_B", remedy="merge adapters of plain LoRA", about=WEIGHTS
+                f"has {name} beside lora_A and lora_B", remedy="merge adapters of plain LoRA", about=WEIGHTS
             )
         values = np.asarray(read_tensor(folder / WEIGHTS, entry, name=name), np.float32)
         found.setdefault(match["module"], {})[match["part"]] = values

@@ -4,7 +4,7 @@
     adapter_model.safetensors    the matrices A and B, and nothing else
     prompt.json                  optional: how prompts are written (see ``_causal``)
 
-The base does not travel along: the manifest names it and holds the hash of its weights. Several adapters on one base
+The base is not part of the learnware: the manifest names it, with the hash of its weights. Several adapters on one base
 share it in memory (``stand_on``), and a switch between them copies nothing.
 """
 
@@ -66,7 +66,7 @@ class CausalPeftFormat:
         foreign = [name for name in sorted(header.tensors) if not _belongs(name, config, header.tensors)]
         if foreign:
             raise ModelError(
-                f"holds {', '.join(foreign[:3])} beside lora_A and lora_B", remedy="train plain LoRA", about=WEIGHTS
+                f"has {', '.join(foreign[:3])} beside lora_A and lora_B", remedy="train plain LoRA", about=WEIGHTS
             )
         classifiers.check_ranks(config, header)
         classifiers.check_values(folder / WEIGHTS, header, [])
@@ -114,7 +114,7 @@ def stand_on(adapters: list[tuple[Path, Schema, Mapping[str, Any]]]) -> list[_ca
     peft = need("peft", extra="torch", why="a LoRA adapter")
     bases = {str(dict(s.get("base") or {}).get("sha256")) for _, _, s in adapters}
     if len(bases) != 1:
-        raise ModelError("these adapters stand on different bases", remedy="they cannot share one model")
+        raise ModelError("these adapters have different bases", remedy="they cannot share one model")
     base = classifiers.base_folder(dict(adapters[0][2]))
     network: Any = None
     models = []
@@ -186,7 +186,7 @@ def _check_shapes(folder: Path, base: Path, name: str) -> None:
             raise ModelError(
                 f"adapts {module}, which the base {name} does not have", remedy="is it the base?", about=WEIGHTS
             )
-        # Layers of GPT-2's kind are stored the other way round; PEFT says later which it is
+        # Layers of GPT-2's kind are stored the other way round; PEFT finds out later which it is
         side, want = (entry.shape[1], layer.shape[-1]) if match["part"] == "A" else (entry.shape[0], layer.shape[0])
         if side not in layer.shape:
             raise ModelError(

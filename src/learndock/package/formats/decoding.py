@@ -77,7 +77,7 @@ def check_options(said: Mapping[str, Any], *, where: str) -> dict[str, Any]:
         if key not in ACTING and key not in _WITHOUT_EFFECT and not off:
             raise ModelError(
                 f"{key} is {str(value)[:60]}, which would change what the model writes and is not followed here",
-                remedy="remove it, or set it off",
+                remedy="remove it, or set it to its default",
                 about=where,
             )
     return {k: said[k] for k, off in ACTING.items() if said.get(k) is not None and said[k] not in off}
@@ -155,14 +155,14 @@ def _generate(
     """Ids ``(n, length)`` with what is written after them, by ``generate``."""
     import transformers
 
-    whole = _inner(network)
+    inner = _inner(network)
     last = sorted(ends)
     settings = transformers.GenerationConfig(
         **options, do_sample=False, num_beams=1, max_new_tokens=most, eos_token_id=last, pad_token_id=last[0]
     )
     try:
         with quiet():
-            return whole.generate(
+            return inner.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=settings,
@@ -173,7 +173,7 @@ def _generate(
         text = " ".join(str(error).split())[:300]
         raise ModelError(
             f"transformers {transformers.__version__} does not generate with this model of the type "
-            f"{whole.config.model_type!r} ({text})",
+            f"{inner.config.model_type!r} ({text})",
             remedy="update transformers, or use a causal model of another type",
         ) from None
 
@@ -184,7 +184,8 @@ def _finite(ids: Any, scores: Any) -> Any:
 
     if bool(torch.isnan(scores).any() | torch.isposinf(scores).any()):
         raise ModelError(
-            "the model's output is not finite", remedy="its weights are damaged or it diverged in training"
+            "the model's output is not finite",
+            remedy="check its weights: they are damaged, or its training diverged",
         )
     return scores
 

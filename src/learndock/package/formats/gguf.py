@@ -35,7 +35,7 @@ class GgufFormat:
         return next(folder.glob("*.gguf"), None) is not None
 
     def check(self, folder: Path, schema: Schema) -> dict[str, Any]:
-        """See ``Format``; the file's head says whether it is whole."""
+        """See ``Format``; the file's head says whether it is complete."""
         file = _file(folder)
         config(file)
         return settings_of(folder, schema, _writing(folder, file))
@@ -56,7 +56,7 @@ class GgufFormat:
         lacking = [m for m in missing if m != "lm_head.weight" or not described.tie_word_embeddings]
         if lacking or unexpected:
             raise ModelError(
-                f"its weights are not whole: {', '.join([*lacking, *unexpected][:3])}", about=file.path.name
+                f"its weights are incomplete: {', '.join([*lacking, *unexpected][:3])}", about=file.path.name
             )
         network.tie_weights()
         network.generation_config.eos_token_id = None  # those of the file are ``Writing.ends``

@@ -138,7 +138,7 @@ class CausalHelper:
         assert layout.segments is not None
         said = torch.eq(layout.segments, 0) & torch.gt(positions, 0)
         there = layout.mask * said[layout.slots].to(torch.float32)
-        # Tokens of equal say: some carry states a hundred times as long as others
+        # Tokens of equal weight: the states of some are a hundred times as long as those of others
         unit = middle / (middle * middle).sum(-1, keepdim=True).sqrt()
         pooled = (layout.pad(unit) * there[..., None]).sum(1)
         found: torch.Tensor = pooled / (pooled * pooled).sum(-1, keepdim=True).sqrt()
@@ -232,7 +232,7 @@ class CausalHelper:
 
     @property
     def sample(self) -> list[ScoredPrompt]:
-        """Inputs to trace with: a number of them that is no size of the helper."""
+        """Inputs to trace with: as many as no axis of the helper has, so that tracing keeps them apart."""
         return list(SAMPLE * 3)[:11]
 
     def trials(self) -> list[list[ScoredPrompt]]:
@@ -337,7 +337,7 @@ def feature_layer(layers: int, depth: float) -> int:
 
 
 def _serves(path: Path, model: Any) -> bool:
-    """Whether a weights file holds all of this model's tensors under its own names, in float32."""
+    """Whether a weights file has all of this model's tensors under its own names, in float32."""
     from safetensors import safe_open
 
     if not path.is_file():
@@ -442,7 +442,7 @@ def _wrap(model: Any, encoder: PromptEncoder, recipe: CausalRecipe) -> CausalHel
 
 
 def _number(name: str) -> int:
-    """Which layer a module stands in."""
+    """The number of the layer that a module is in."""
     return next(int(part) for part in name.split(".") if part.isdigit())
 
 

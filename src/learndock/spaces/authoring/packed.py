@@ -4,7 +4,7 @@ Half of a batch of short texts can be padding, which linear layers would multipl
 row of all ``tokens``; attention, and whatever else goes by example, sees ``(n, length, ...)`` by way of two
 gathers, each the other's transpose, so that no pass scatters:
 
-    pad     (tokens, ...) -> (n, length, ...)   by ``slots``; what stands in empty places must be masked
+    pad     (tokens, ...) -> (n, length, ...)   by ``slots``; what is in empty places must be masked
     unpad   (n, length, ...) -> (tokens, ...)   by ``places``
 """
 
@@ -26,7 +26,7 @@ ATTENTION = "learndock_compact"
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where tokens stand: ``mask`` ``(n, length)`` float, ``slots`` ``(n, length)``, ``places`` ``(tokens,)``.
+    """Where tokens are: ``mask`` ``(n, length)`` float, ``slots`` ``(n, length)``, ``places`` ``(tokens,)``.
 
     With ``segments`` ``(tokens,)`` attention looks backwards only: at segment 0, which is a prompt, and at its own.
     """

@@ -83,7 +83,7 @@ class TorchHelper:
     ) -> torch.Tensor:
         """Features ``(n, width)`` of unit length under W' = W + B A, for a batch as the encoder makes it.
 
-        ``B`` holds ``(out, rank)`` tensors, or is None for B = 0.
+        ``B`` are ``(out, rank)`` tensors, or None for B = 0.
         """
         import torch
 
@@ -131,7 +131,7 @@ class TorchHelper:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features ``(n, width)`` and gradients ``(n, |B|)`` of <f(x), t> at B = 0, for ``direction`` t.
 
-        B stands nowhere in the forward pass: at B = 0 the gradient of an example is dY^T (X A^T) with dY that of the
+        B has no part in the forward pass: at B = 0 the gradient of an example is dY^T (X A^T) with dY that of the
         layer's output Y, so an offset of Y is what is differentiated by, and the adapters cost one product a layer.
         """
         import torch
