@@ -103,13 +103,13 @@ def report(users: dict[str, Spec], owners: dict[tuple[str, str], Spec]) -> dict[
     found = {}
     for task, user in users.items():
         ranked = rank(user, domains, behaviours, reliability, ["/".join(n) for n in names])
-        first = names[int(ranked.score.argmax())]
+        first = names[int(ranked.key.argmax())]
         own = {kind: names.index((task, kind)) for kind in ("right", "shuffled")}
         found[task] = {
             "first": "/".join(first),
             "own_task_first": first[0] == task,
             "own_right_first": first == (task, "right"),
-            "right_ahead_of_shuffled": bool(ranked.score[own["right"]] > ranked.score[own["shuffled"]]),
+            "right_ahead_of_shuffled": bool(ranked.key[own["right"]] > ranked.key[own["shuffled"]]),
             **{f"behaviour_{kind}": round(float(ranked.behaviour[place]), 3) for kind, place in own.items()},
             "domain_right": round(float(ranked.domain[own["right"]]), 3),
             "p_value": user.p_value,

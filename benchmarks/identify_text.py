@@ -133,7 +133,7 @@ def main() -> None:
             np.array([w.spec.reliability for w in learnwares]),
             [w.name for w in learnwares],
         )
-        scores = dict(zip((w.name for w in learnwares), ranks.score.tolist(), strict=True))
+        scores = dict(zip((w.name for w in learnwares), ranks.key.tolist(), strict=True))
         ranked = sorted(scores, key=lambda w: -scores[w])
         ranking[name] = [[w, round(scores[w], 4)] for w in ranked]
         first = ranked[0].split("/")

@@ -45,7 +45,7 @@ VARIABLES = {
     "LEARNDOCK_WEIGHTS": "folder in which weights of helpers are looked for first: `SPACE/FILE`, or `FILE`",
     "LEARNDOCK_THREADS": "how many threads a helper may use; default: all cores",
     "LEARNDOCK_BASES": "folders in which the base models of adapters are looked for first, separated by `:`",
-    "LEARNDOCK_TOKEN": "token for docks behind an address; wins over what `learndock login` keeps",
+    "LEARNDOCK_TOKEN": "token for services; wins over what `learndock login` stores",
     "LEARNDOCK_DEBUG": "anything: show where an error came from (a Python traceback)",
 }
 

@@ -111,7 +111,7 @@ def filled(desk: Desk) -> tuple[Path, dict[tuple[str, str], str]]:
 def address(
     desk: Desk, filled: tuple[Path, dict[tuple[str, str], str]], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
-    """The same behind an address."""
+    """The same at an address."""
     from tests.support.serving import served
 
     folder, tokens = filled
@@ -388,7 +388,7 @@ def test_the_installed_command(desk: Desk, folder: Path) -> None:
     assert ended[3].complaint == "learndock: NotFound: no/body: not in this dock; `learndock list` shows what is there"
 
 
-# --- behind an address ---------------------------------------------------------------------------------------
+# --- at an address --------------------------------------------------------------------------------------------
 
 
 def test_commands_of_operators_want_the_folder(address: Any) -> None:

@@ -48,11 +48,11 @@ from tests.support.docking import (
     blob_path,
     make_learnware,
     make_spec,
-    outgrown,
     put_behind_its_back,
     reopened,
     run_sql,
     seal,
+    server_storage,
     stored,
 )
 
@@ -443,14 +443,14 @@ def test_collect_takes_what_nobody_refers_to(dock: LocalDock, good: Path, tmp_pa
     orphans = dock.verify()
     assert [p.severity for p in orphans] == ["info"] * 3  # card, model, spec; the config is shared
     (dock.folder / "staging" / "blob-left").write_bytes(b"x")
-    if not outgrown(dock):
+    if not server_storage(dock):
         (dock.folder / "learnwares" / "ada" / ".x.json.abc.part").write_bytes(b"x")
     dock.rebuild()
     collected = dock.gc()
     assert collected.blobs == 3
-    assert collected.unfinished >= (1 if outgrown(dock) else 3)  # those above, and the database before
+    assert collected.unfinished >= (1 if server_storage(dock) else 3)  # those above, and the database before
     assert dock.verify() == []
-    assert len(list(dock.folder.glob("records-*.sqlite"))) == (0 if outgrown(dock) else 1)
+    assert len(list(dock.folder.glob("records-*.sqlite"))) == (0 if server_storage(dock) else 1)
     assert [r.name for r in dock.records()] == ["ada/kept"]
     assert dock.gc() == type(collected)(0, 0)
     dock.add(good)
@@ -648,7 +648,7 @@ def test_rebuild_without_a_spec_says_how_to_go_on(full: LocalDock, tmp_path: Pat
     with pytest.raises(Corrupt, match=r"ada/a: specs/tiny\.spec.*Move .*a\.json away") as told:
         full.rebuild()
     assert shown(full) == before
-    assert len(list(full.folder.glob("records-*.sqlite"))) == (0 if outgrown(full) else 1)
+    assert len(list(full.folder.glob("records-*.sqlite"))) == (0 if server_storage(full) else 1)
     assert "learndock rebuild" in str(told.value)
     put_behind_its_back(full, "learnwares/ada/a.json", None)
     assert full.rebuild() == 2

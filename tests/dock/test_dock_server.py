@@ -54,7 +54,7 @@ from tests.dock.test_dock import (  # noqa: F401 - collected here once more
     tmp_path,
 )
 from tests.support import engines
-from tests.support.docking import make_learnware, outgrown
+from tests.support.docking import make_learnware, server_storage
 
 _number = itertools.count()
 #: What comes before the store is reached, or differs in nothing there, runs here with LEARNDOCK_SOAK=1 only.
@@ -92,10 +92,10 @@ def a_store(s3: engines.S3) -> Any:
 def dock(database: str, s3: engines.S3, tmp_path: Path) -> Iterator[LocalDock]:  # noqa: F811 - the fixture
     dock = open_server_dock(tmp_path / "scratch", database, a_store(s3))
     yield dock
-    home = outgrown(dock)
-    with home.engine.begin() as connection:
+    storage = server_storage(dock)
+    with storage.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE IF EXISTS specs, learnwares, tombstones, dock_version")
-    home.engine.dispose()
+    storage.engine.dispose()
 
 
 @pytest.fixture
@@ -171,14 +171,13 @@ def test_lost_tables_are_told_and_rebuilt(full: LocalDock, tmp_path: Path) -> No
         again.records()
     assert again.rebuild() == 3
     assert test_dock.shown(again) == before
-    outgrown(again).engine.dispose()
+    server_storage(again).engine.dispose()
 
 
 def test_one_of_many_writers_gets_a_name(dock: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     folders = [make_learnware(tmp_path / str(i), "ada/good", seed=i) for i in range(8)]
-    others = [
-        open_server_dock(tmp_path / f"s{i}", str(outgrown(dock).engine.url), outgrown(dock).store) for i in (0, 1)
-    ]
+    storage = server_storage(dock)
+    others = [open_server_dock(tmp_path / f"s{i}", str(storage.engine.url), storage.store) for i in (0, 1)]
 
     def add(i: int) -> str | None:
         try:
@@ -192,7 +191,7 @@ def test_one_of_many_writers_gets_a_name(dock: LocalDock, tmp_path: Path) -> Non
     assert dock.gc().blobs == 0, "writers that were refused left nothing"
     assert dock.verify() == []
     for other in others:
-        outgrown(other).engine.dispose()
+        server_storage(other).engine.dispose()
 
 
 def test_a_connection_that_ends_while_publishing_is_told_as_what_it_is(

@@ -1,4 +1,4 @@
-"""A dock behind an address: the same answers as from its folder, and no trust in what comes back.
+"""The dock of a service: nothing that comes back is trusted (``test_congruence`` compares its answers).
 
 The journey on the command line runs against a folder and an address in ``test_cli``.
 """

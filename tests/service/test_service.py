@@ -131,7 +131,7 @@ def test_a_backup_is_a_dock_and_gives_the_same_again(tmp_path: Path) -> None:
         restore(EMBEDDED, tmp_path / "saved", tmp_path / "new")
 
 
-def test_an_outgrown_service_is_the_same_and_moves(tmp_path: Path) -> None:
+def test_a_server_backed_service_is_the_same_and_moves(tmp_path: Path) -> None:
     """Embedded -> backup -> PostgreSQL and S3 -> backup -> embedded: the same at every stop."""
     with engines.postgres() as url, engines.seaweed() as s3:
         grown = replace(

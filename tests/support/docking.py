@@ -78,37 +78,37 @@ def make_learnware(
 # -- a dock seen from below, wherever it keeps its things (see ``test_dock_server``) ------------------------
 
 
-def outgrown(dock: LocalDock) -> Any:
-    """The home of a dock in PostgreSQL and an object store; None where it is a folder."""
+def server_storage(dock: LocalDock) -> Any:
+    """The storage of a server-backed dock; None for a dock in a folder."""
     return dock.storage if hasattr(dock.storage, "engine") else None
 
 
 def reopened(dock: LocalDock) -> LocalDock:
     """The same dock, opened again."""
-    home = outgrown(dock)
-    if home is None:
+    storage = server_storage(dock)
+    if storage is None:
         return open_dock(dock.folder)
     from learndock.dock.open import open_server_dock
 
-    return open_server_dock(home.folder, home.engine.url, home.store)
+    return open_server_dock(storage.folder, storage.engine.url, storage.store)
 
 
 def stored(dock: LocalDock, below: str = "") -> dict[str, bytes]:
-    """Everything that is kept, but the database of an outgrown dock."""
+    """Everything that is kept, but the database of a server-backed dock."""
     found = {str(p.relative_to(dock.folder)): p.read_bytes() for p in dock.folder.rglob("*") if p.is_file()}
-    home = outgrown(dock)
-    if home is not None:
+    storage = server_storage(dock)
+    if storage is not None:
         import obstore
 
-        for chunk in obstore.list(home.store):
-            found |= {e["path"]: bytes(obstore.get(home.store, e["path"]).bytes()) for e in chunk}
+        for chunk in obstore.list(storage.store):
+            found |= {e["path"]: bytes(obstore.get(storage.store, e["path"]).bytes()) for e in chunk}
     return {path: content for path, content in found.items() if path.startswith(below)}
 
 
 def put_behind_its_back(dock: LocalDock, path: str, content: bytes | None) -> None:
     """Write, or (None) lose, what the dock keeps under ``path``."""
-    home = outgrown(dock)
-    if home is None:
+    storage = server_storage(dock)
+    if storage is None:
         file = dock.folder / path
         file.unlink(missing_ok=True)
         if content is not None:
@@ -117,9 +117,9 @@ def put_behind_its_back(dock: LocalDock, path: str, content: bytes | None) -> No
     import obstore
 
     if content is None:
-        obstore.delete(home.store, path)
+        obstore.delete(storage.store, path)
     else:
-        obstore.put(home.store, path, content)
+        obstore.put(storage.store, path, content)
 
 
 def blob_path(sha256: str) -> str:
@@ -128,8 +128,8 @@ def blob_path(sha256: str) -> str:
 
 def run_sql(dock: LocalDock, statement: str) -> int:
     """Change the dock's database; returns how many rows were."""
-    home = outgrown(dock)
-    if home is None:
+    storage = server_storage(dock)
+    if storage is None:
         import sqlite3
 
         with sqlite3.connect(dock.folder / "records.sqlite") as database:
@@ -138,5 +138,5 @@ def run_sql(dock: LocalDock, statement: str) -> int:
         database.close()
         return changed
     statement = statement.replace("x'7b7d'", r"'\x7b7d'").replace("zeroblob(32)", "decode(repeat('00', 32), 'hex')")
-    with home.engine.begin() as connection:
+    with storage.engine.begin() as connection:
         return int(connection.exec_driver_sql(statement).rowcount)

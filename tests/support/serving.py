@@ -128,8 +128,8 @@ class Site:
         return self.post("/api/v1/learnwares", asked, token=token)
 
 
-#: Where a service may keep its things; the outgrown one takes seconds to set up, and is part of `make soak`.
-BACKENDS = ("embedded", "outgrown") if "LEARNDOCK_SOAK" in os.environ else ("embedded",)
+#: Where a service may keep its things; the server-backed one takes seconds to set up, and is part of `make soak`.
+BACKENDS = ("embedded", "server-backed") if "LEARNDOCK_SOAK" in os.environ else ("embedded",)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""What a principal may see of the dock: the filter stands in front of every question, the search by vectors too.
+"""What a principal may see of the dock: every query is filtered by it, the search too.
 
-A picture of the dock is kept in memory, and drawn anew where the dock or the repositories have changed: at once for
-what this process changes, within half a second for what another does.
+A snapshot of the dock is kept in memory. It is renewed when the dock or the repositories change: at once for changes of
+this process, within half a second for those of another.
 """
 
 from __future__ import annotations
@@ -22,42 +22,43 @@ from learndock.service.principal import Principal
 from learndock.service.repositories import Repositories
 from learndock.spec.spec import Spec
 
-#: Another process's changes are looked for this often.
+#: Seconds between two checks for changes of other processes.
 SECONDS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
-    """The dock at one moment: all records by name without case; the private ones by their owner without case."""
+class _Snapshot:
+    """The dock at one moment: all records by case-folded name; the private ones by case-folded owner."""
 
     change: tuple[int, ...]
     records: dict[str, Record]
     public: tuple[Record, ...]
     private: dict[str, tuple[Record, ...]]
-    #: Name without case -> owner without case, of those that are private.
+    #: Case-folded name -> case-folded owner of the private ones.
     hidden: dict[str, str]
     spaces: dict[str, SpecTable] = field(default_factory=dict)
     #: Rows of the public records in each space.
     rows: dict[str, Rows] = field(default_factory=dict)
 
-    def visible(self, who: Principal) -> tuple[Record, ...]:
+    def visible(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
+        """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
         own = [r for owner in who.owners for r in self.private.get(owner, ())]
-        return tuple(sorted((*self.public, *own), key=lambda r: (r.sequence, r.name))) if own else self.public
+        every = sorted((*self.public, *own), key=lambda r: (r.sequence, r.name)) if own else list(self.public)
+        return every if filters.empty else [r for r in every if filters.passes(r.manifest)]
 
 
 class Catalogue:
-    """The dock through the eyes of a principal. Safe for threads."""
+    """The dock as a principal sees it. Safe for threads."""
 
     def __init__(self, dock: LocalDock, repositories: Repositories) -> None:
         self._dock, self._repositories = dock, repositories
         self._lock = threading.Lock()
-        self._picture: _Picture | None = None
+        self._snapshot: _Snapshot | None = None
         self._seen, self._looked = -1, 0.0
 
     def records(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
-        """Learnwares that ``who`` may see, in order of addition."""
-        found = self._now().visible(who)
-        return list(found) if filters.empty else [r for r in found if filters.passes(r.manifest)]
+        """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
+        return self._now().visible(who, filters)
 
     def record(self, who: Principal, which: str) -> Record:
         """The learnware ``owner/name``, or ``owner/name@`` and at least 6 digits of its version.
@@ -66,12 +67,12 @@ class Catalogue:
             NotFound: there is none that ``who`` may see.
         """
         name, _, version = which.partition("@")
-        picture = self._now()
-        record = picture.records.get(name.casefold())
-        # The dock's own message suggests names that are close, private ones among them: here it is one for all.
+        snapshot = self._now()
+        record = snapshot.records.get(name.casefold())
+        # The dock's own error suggests similar names, private ones too; this one names none.
         if record is None or record.name != name or not record.digest.startswith(version.lower()):
             raise _not_here(which)
-        owner = picture.hidden.get(name.casefold())
+        owner = snapshot.hidden.get(name.casefold())
         if owner is not None and owner not in who.owners:
             raise _not_here(which)
         return record
@@ -79,24 +80,24 @@ class Catalogue:
     def identify(
         self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0
     ) -> Identification:
-        """Rank what ``who`` may see; nothing of ``spec`` is kept.
+        """Rank the learnwares that ``who`` may see; nothing of ``spec`` is kept.
 
         Raises:
             SpaceMismatch: they may see specs, but none of this space; the message says what differs.
             UsageError: see ``Dock.identify``.
         """
-        picture = self._now()
-        table = self._space(picture, spec.space_id)
-        rows = picture.rows.get(spec.space_id)
-        if rows is None or not filters.empty or any(owner in picture.private for owner in who.owners):
-            rows = table.rows_of(r.id for r in self.records(who, filters))
+        snapshot = self._now()
+        table = self._space(snapshot, spec.space_id)
+        rows = snapshot.rows.get(spec.space_id)
+        if rows is None or not filters.empty or any(owner in snapshot.private for owner in who.owners):
+            rows = table.rows_of(r.id for r in snapshot.visible(who, filters))
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
-            self._dock.refuse_other_space(spec, self.records(who))
-        return answerable(found, spec, top, lambda m: Answers.of(picture.records[m.name.casefold()].manifest.task))
+            self._dock.refuse_other_space(spec, snapshot.visible(who))
+        return answerable(found, spec, top, lambda m: Answers.of(snapshot.records[m.name.casefold()].manifest.task))
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
-        """Space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
+        """Return space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
         found: dict[str, tuple[str, int]] = {}
         for record in self.records(who):
             for entry in record.manifest.specs:
@@ -114,7 +115,7 @@ class Catalogue:
         return whose is not None and whose != owner.casefold()
 
     def digest(self, name: str) -> str | None:
-        """The version that the dock has of a name, whoever asks."""
+        """Return the digest that the dock has of a name, visible or not."""
         try:
             return self._dock.get_record(name).digest
         except NotFound:
@@ -122,55 +123,55 @@ class Catalogue:
 
     @property
     def fresh(self) -> bool:
-        """Whether the picture has all that this process changed, so that questions are answered from memory."""
-        return self._picture is not None and self._seen == self._repositories.changes
+        """Whether the snapshot has all changes of this process, so that queries are answered from memory."""
+        return self._snapshot is not None and self._seen == self._repositories.changes
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look for changes of other processes, and nobody is looking."""
+        """Whether it is time to check for changes of other processes, and no thread is doing so."""
         return time.monotonic() - self._looked >= SECONDS and not self._lock.locked()
 
     def look(self) -> None:
-        """Look for changes of other processes; returns at once where another is looking."""
+        """Check for changes of other processes; return at once if another thread is doing so."""
         if self._lock.acquire(blocking=False):
             try:
-                self._draw()
+                self._renew()
             finally:
                 self._lock.release()
 
-    # -- the picture --------------------------------------------------------------------------------------
+    # -- the snapshot -------------------------------------------------------------------------------------
 
-    def _now(self) -> _Picture:
+    def _now(self) -> _Snapshot:
         if not self.fresh:
             with self._lock:
                 if not self.fresh:
-                    self._draw()
-        assert self._picture is not None
-        return self._picture
+                    self._renew()
+        assert self._snapshot is not None
+        return self._snapshot
 
-    def _draw(self) -> None:
-        """Bring the picture up to date; the caller holds the lock."""
+    def _renew(self) -> None:
+        """Renew the snapshot; the caller holds the lock."""
         looked, seen = time.monotonic(), self._repositories.changes
         with self._dock.storage.read() as records:
             change = records.change()
-        if self._picture is None or seen != self._seen or change != self._picture.change:
-            self._picture = self._drawn(self._picture, change)
+        if self._snapshot is None or seen != self._seen or change != self._snapshot.change:
+            self._snapshot = self._renewed(self._snapshot, change)
         self._seen, self._looked = seen, looked
 
-    def _drawn(self, before: _Picture | None, change: tuple[int, ...]) -> _Picture:
+    def _renewed(self, before: _Snapshot | None, change: tuple[int, ...]) -> _Snapshot:
         known = {} if before is None else {r.id: r for r in before.records.values()}
         standing = self._repositories.standing()
         found = self._dock.records(known=known)
         public: list[Record] = []
         private: dict[str, list[Record]] = {}
         for record in found:
-            # What the operator added to the folder by hand has no repository; it is for all.
+            # What the operator added to the folder has no repository, and is public.
             hidden, owner = standing.get(record.name.casefold(), (False, ""))
             if hidden:
                 private.setdefault(owner, []).append(record)
             else:
                 public.append(record)
-        picture = _Picture(
+        snapshot = _Snapshot(
             change,
             {r.name.casefold(): r for r in found},
             tuple(public),
@@ -180,11 +181,11 @@ class Catalogue:
         if before is not None:
             ids = {r.id for r in found}
             for space_id, table in before.spaces.items():
-                picture.spaces[space_id] = self._brought_up(table, space_id, found, ids)
-                picture.rows[space_id] = picture.spaces[space_id].rows_of(r.id for r in picture.public)
-        return picture
+                snapshot.spaces[space_id] = self._updated(table, space_id, found, ids)
+                snapshot.rows[space_id] = snapshot.spaces[space_id].rows_of(r.id for r in snapshot.public)
+        return snapshot
 
-    def _brought_up(self, table: SpecTable, space_id: str, found: Iterable[Record], ids: set[str]) -> SpecTable:
+    def _updated(self, table: SpecTable, space_id: str, found: Iterable[Record], ids: set[str]) -> SpecTable:
         gone = [name for name in table.rows if name not in ids]
         new = [r for r in found if r.id not in table.rows and any(s.space_id == space_id for s in r.manifest.specs)]
         if gone:
@@ -195,18 +196,18 @@ class Catalogue:
                 table = table.added(more)
         return table
 
-    def _space(self, picture: _Picture, space_id: str) -> SpecTable:
-        found = picture.spaces.get(space_id)
+    def _space(self, snapshot: _Snapshot, space_id: str) -> SpecTable:
+        found = snapshot.spaces.get(space_id)
         if found is not None:
             return found
         with self._lock:
-            if space_id not in picture.spaces:
+            if space_id not in snapshot.spaces:
                 table = self._dock.vectors(space_id)
                 if not len(table):
                     return table  # questions about spaces that no spec is of must not fill the memory
-                picture.spaces[space_id] = table
-                picture.rows[space_id] = table.rows_of(r.id for r in picture.public)
-            return picture.spaces[space_id]
+                snapshot.spaces[space_id] = table
+                snapshot.rows[space_id] = table.rows_of(r.id for r in snapshot.public)
+            return snapshot.spaces[space_id]
 
 
 def _not_here(which: str) -> NotFound:

@@ -23,7 +23,11 @@ LIMIT = 8 << 20
 
 
 class MatchSchema(BaseSchema):
-    """One learnware compared with the task (see the library's ``Match``)."""
+    """One learnware, compared with the task (see ``Match`` of the library).
+
+    ``can_answer`` and ``missing`` need the labels of the task. A client that keeps them to itself, as the library does,
+    works both out from ``task_type``, ``classes`` and ``labels`` (the first 50).
+    """
 
     id: str
     name: str
