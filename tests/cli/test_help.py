@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import typer.main
 
 from learndock.cli.app import ENTRIES, app
@@ -68,6 +71,25 @@ def test_examples_are_shown_and_are_commands(
         assert typed[: len(words)] == list(words)
         with TREE[words].make_context(words[-1], typed[len(words) :]):
             pass
+
+
+def typed_in_pages() -> Iterator[tuple[str, str]]:
+    """Lines ``$ learndock ...`` of the README and the docs, with the page; ``...`` marks what is left out."""
+    for page in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in text.splitlines():
+            found = re.match(r"\s*\$ learndock (\w.*)", line)
+            if found and "..." not in found[1] and page.name != "command-line.md":
+                yield str(page.relative_to(DOCS.parent)), re.split(r" [|>&<] ?|  #", found[1])[0]
+
+
+@pytest.mark.parametrize(("page", "line"), typed_in_pages(), ids=str)
+def test_commands_in_readme_and_docs_are_commands(page: str, line: str) -> None:
+    typed = shlex.split(line)
+    words = next((tuple(typed[:n]) for n in (2, 1) if tuple(typed[:n]) in TREE), None)
+    assert words is not None, line
+    with contextlib.suppress(typer.Exit), TREE[words].make_context(words[-1], typed[len(words) :]):
+        pass
 
 
 def test_the_lines_of_the_root_fit_a_terminal_and_name_what_they_load() -> None:
