@@ -5,6 +5,7 @@ Needs the extras ``sklearn`` and ``torch`` (with onnx), as owners of such models
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,8 +141,6 @@ def _train_sklearn(train: Examples, out: Path) -> None:
 
 def _train_on_features(train: Examples, space: Space, out: Path) -> None:
     """A linear model on the helper's features of images: ``features.json`` says what it is given."""
-    import json
-
     import skops.io
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -203,6 +202,7 @@ def _train_onnx(train: Examples, space: Space, out: Path) -> None:
     onnx.checker.check_model(whole)
     (out / "model.onnx").write_bytes(whole.SerializeToString())
     (out / "tokenizer.json").write_bytes(data)
+    (out / "labels.json").write_text(json.dumps(train.schema.labels) + "\n", encoding="utf-8")  # names the columns
 
 
 def _train_transformers(train: Examples, space: Space, steps: int, out: Path, progress: Progress | None) -> None:
