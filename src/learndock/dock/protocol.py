@@ -188,9 +188,26 @@ class Dock(Protocol):
 
 
 def identify(dock: Dock, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0) -> Identification:
-    """Rank the learnwares of ``dock`` for the task ``spec`` (see ``Dock.identify``).
+    """Rank the learnwares of a dock for a task, and say whether any of them fits.
+
+    A service is sent the spec without the names of its labels. ``fits`` compares the best match with the best one that
+    permuted labels find in the same dock (max-T, Westfall and Young 1993), at 5% false alarms.
+
+    Args:
+        dock: a folder or a service, see ``open_dock``.
+        spec: of a task, see ``make_spec``.
+        top: how many matches to return.
+        filters: which learnwares to search.
+        seed: of the simulated permutations.
 
     Raises:
-        UsageError, SpaceMismatch: see ``Dock.identify``.
+        UsageError: ``spec`` is of a model, or ``top`` is below 1.
+        SpaceMismatch: the dock has specs, but none in this space; the message says what differs.
+
+    Example:
+        >>> spec = learndock.make_spec(learndock.read_examples("few.csv"))
+        >>> answer = learndock.identify(learndock.open_dock("my-dock"), spec)
+        >>> answer.fits, answer.matches[0].name
+        (True, 'me/reviews')
     """
     return dock.identify(spec, top=top, filters=filters, seed=seed)

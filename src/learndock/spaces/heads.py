@@ -59,11 +59,11 @@ class Prototypes:
 
 
 def head_for(schema: Schema, space: Space) -> HeadName:
-    """Descriptions where the helper reads words and the schema says in words what a label means, class means otherwise.
+    """Return the head: descriptions if the helper reads text and the schema has words, class means otherwise.
 
-    A helper that writes needs neither: what is learnt is the completions themselves.
+    A generative helper needs neither: the completions themselves are learnt.
 
-    Bare numbers ("0", "1", "class 3") are no words: nothing about the task is in their feature.
+    Bare numbers ("0", "1", "class 3") are not words: their features say nothing about the task.
     """
     if space.input == "generation":
         return "completions"
@@ -76,13 +76,13 @@ def head_for(schema: Schema, space: Space) -> HeadName:
 
 
 def description_prototypes(helper: Helper, schema: Schema) -> Prototypes:
-    """Prototypes from what the labels mean."""
+    """Return the prototypes of the label descriptions."""
     points = helper.description_prototypes(schema.descriptions)
     return Prototypes((points - points.mean(0)).astype(np.float32))
 
 
 def mean_prototypes(features: Float, soft_labels: NDArray[np.float64], whitening: float | None = None) -> Prototypes:
-    """Prototypes from the examples themselves, each left out of its own.
+    """Return prototypes from the examples themselves, each example left out of its own.
 
     With ``whitening`` w they are multiplied with (X'X + tr(X'X)/w)^-1, X the centred features, up to a factor: a
     direction with more than 1/w of the features' variance counts the less the more it has.
@@ -95,7 +95,7 @@ def mean_prototypes(features: Float, soft_labels: NDArray[np.float64], whitening
     others = total[None] - soft_labels[:, :, None] * features[:, None, :]
     left = np.maximum(mass[None] - soft_labels, 1e-12)
     points = others / left[..., None]
-    # A label that only this example carries says nothing about it
+    # A label of this example alone has no other examples to be represented by
     points[(mass[None] - soft_labels) < 1e-9] = 0
     points = points - points.mean(1, keepdims=True)
     return Prototypes((points if whitening is None else _whiten(points, features, whitening)).astype(np.float32))
@@ -121,7 +121,7 @@ def make_prototypes(
     head: HeadName,
     known: Float | None = None,
 ) -> Prototypes:
-    """The prototypes of ``head``, whichever recipe asks; ``means`` runs the helper where features are not ``known``."""
+    """Return the prototypes of ``head``; ``means`` runs the helper unless the features are ``known``."""
     if head == "descriptions":
         return description_prototypes(load_helper(space), schema)
     features = load_helper(space).features(inputs) if known is None else known

@@ -1,4 +1,4 @@
-"""Installing somebody's space: nothing is put in place before every hash was checked."""
+"""Install a space: nothing is put in place before every hash was checked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Numbers that are the same on every machine: the shared A and the tables of the sketch.
 
 Both come from Philox 4x64-10, a counter-based generator: number i of a stream depends on the key and on i
-alone. NumPy keeps the raw stream of a bit generator fixed for ever (NEP 19); its floating-point
+alone. NumPy guarantees the raw stream of a bit generator (NEP 19); its floating-point
 distributions are not, so the few conversions are done here, with exact arithmetic.
 """
 

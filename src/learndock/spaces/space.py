@@ -30,7 +30,7 @@ from learndock.notebook import html_table
 from learndock.spaces.weights import FileSource, locate, read_checked
 
 DEFAULT = "minilm-l6"
-#: What is used where nobody names a space, by what the inputs are.
+#: The space that is used if none is named, by the kind of the inputs.
 DEFAULTS = {"text": DEFAULT, "image": "efficientnet-lite0", "generation": "smollm2-135m"}
 SPACE_FILE = "space.json"
 SPACE_FORMAT = 1
@@ -85,7 +85,7 @@ class Space:
 
     @property
     def reads_descriptions(self) -> bool:
-        """Whether the helper reads words, so that what labels mean can be the head."""
+        """Return whether the helper reads text, so that label descriptions can be the head."""
         return bool(self.description["head"]["prototypes"] in ("embedding", "table"))
 
     @property
@@ -105,15 +105,15 @@ class Space:
         return int(self.description["helper"]["width"])
 
     def find(self, file: str) -> Path | None:
-        """Where ``file`` lies on this machine, unchecked; None if nowhere."""
+        """Return where ``file`` is on this machine, unchecked; None if nowhere."""
         return locate(self.folder, file, self.sources.get(file, ()))
 
     def present(self) -> bool:
-        """Whether all files lie on this machine (their hashes are checked when they are used)."""
+        """Return whether all files are on this machine (their hashes are checked when they are used)."""
         return all(self.find(f) is not None for f in self.files)
 
     def read(self, file: str) -> bytes:
-        """The bytes of ``file``, after its hash was found to be the published one.
+        """Return the bytes of ``file``, after checking that its hash is the published one.
 
         Raises:
             WeightsMissing: it is nowhere; the message says how to get it.
@@ -131,13 +131,13 @@ class Space:
 
 
 def search_path() -> list[Path]:
-    """Folders that hold installed spaces, nearest first."""
+    """Return the folders that hold installed spaces, nearest first."""
     given = [Path(p) for p in os.environ.get("LEARNDOCK_SPACES", "").split(os.pathsep) if p]
     return [*given, user_spaces(), Path(__file__).parent / "published"]
 
 
 def user_spaces() -> Path:
-    """The folder into which spaces are installed."""
+    """Return the folder into which spaces are installed."""
     return Path(platformdirs.user_data_dir("learndock")) / "spaces"
 
 

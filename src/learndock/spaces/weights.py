@@ -1,4 +1,4 @@
-"""Finding the files of a space, and trusting none of them before its hash was checked."""
+"""Find the files of a space, and trust none of them before its hash was checked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FileSource:
 
 
 def locate(folder: Path, file: str, sources: Sequence[FileSource]) -> Path | None:
-    """Where ``file`` lies: in the space's folder, in LEARNDOCK_WEIGHTS, or at one of its sources."""
+    """Return where ``file`` is: in the space's folder, in LEARNDOCK_WEIGHTS, or at one of its sources."""
     given = os.environ.get("LEARNDOCK_WEIGHTS")
     places = [folder / file]
     if given:
@@ -114,7 +114,7 @@ def cached(sha256: str, file: str) -> Path:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    """Keep a made file. A full disk, or one that may not be written, costs time at the next use and nothing else."""
+    """Keep a made file. If the disk is full or read-only, the file is made again at the next use."""
     with contextlib.suppress(OSError, StorageFull):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as stream:

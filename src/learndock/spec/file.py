@@ -1,4 +1,4 @@
-"""Spec files: written whole or not at all, read with distrust."""
+"""Write spec files completely or not at all; read them without trusting them."""
 
 from __future__ import annotations
 

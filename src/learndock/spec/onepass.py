@@ -41,7 +41,7 @@ class Contributions:
     """What the examples add, as sketches.
 
     ``features`` ``(n, width)``. ``groups`` ``(G, k)``: the behaviours of the groups; their mean is the behaviour.
-    ``vector`` ``(|B|,)`` is the whole parameter vector.
+    ``vector`` ``(|B|,)`` is the entire parameter vector.
     """
 
     features: Float
@@ -123,7 +123,7 @@ def contribute(
     known: Float | None = None,
     progress: Progress | None = None,
 ) -> Contributions:
-    """Run the graph once over the examples; ``known`` are their features, where somebody has them."""
+    """Run the graph once over the examples; ``known`` are their features, if they were computed before."""
     prototypes = make_prototypes(space, schema, inputs, soft_labels, head, known)
     groups = stratified_groups(schema, soft_labels, seed)
     directions = prototypes.direct(centre_within(balanced_weights(schema, soft_labels), groups))

@@ -7,7 +7,7 @@ On disk a spec is one safetensors file: a tensor for each part, and a JSON text 
     behaviour  (sketch size,)   float16   how outputs depend on inputs
     contrasts  (at most 12, sketch size / 8) uint8 bits, and contrast_scales: how much the behaviour would vary
                with other examples (task specs; see ``statistics``)
-    vector     (|B|,)           float16   the whole parameter vector, on request
+    vector     (|B|,)           float16   the entire parameter vector, on request
 
 ``domain`` and ``behaviour`` have unit root mean square, so that float16 keeps every one of them to three digits.
 """
@@ -32,7 +32,7 @@ Array = NDArray[np.float32]
 
 
 def canonical(description: Mapping[str, Any]) -> bytes:
-    """The one byte string of a JSON value: sorted keys, no spaces, UTF-8."""
+    """Return the canonical bytes of a JSON value: sorted keys, no spaces, UTF-8."""
     return json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -85,9 +85,9 @@ class Spec:
         if self.n < 0:
             raise SpecError(f"n is {self.n}; it counts examples")
         if self.p_value is not None and not 0 <= self.p_value <= 1:
-            raise SpecError(f"p_value is {self.p_value}; a p-value lies between 0 and 1")
+            raise SpecError(f"p_value is {self.p_value}; a p-value is between 0 and 1")
         if not 0 <= self.reliability <= 1:
-            raise SpecError(f"reliability is {self.reliability}; a share lies between 0 and 1")
+            raise SpecError(f"reliability is {self.reliability}; a share is between 0 and 1")
         try:
             canonical({"space": self.space, "schema": self.schema, "settings": self.settings})
         except UnicodeEncodeError as error:
@@ -140,7 +140,11 @@ class Spec:
 
 
 def unit(vector: Array) -> Array:
-    """``vector`` divided by its length."""
+    """Return ``vector`` divided by its length.
+
+    Raises:
+        SpecError: its length is zero or infinite.
+    """
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not np.isfinite(length) or length == 0:
         raise SpecError("a vector of length zero or infinity has no direction")
@@ -148,7 +152,7 @@ def unit(vector: Array) -> Array:
 
 
 def coarse(n: int) -> int:
-    """``n`` with its first two digits: how many examples there were is nobody's business to the last one."""
+    """Return ``n`` rounded down to two digits, because the exact number of examples is private."""
     step = int(10 ** max(len(str(n)) - 2, 0))
     return n // step * step
 
@@ -158,7 +162,7 @@ def _rounded(part: Array) -> Array:
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any], path: str = "") -> list[str]:
-    """Which fields of two space descriptions differ, in words."""
+    """Return which fields of two space descriptions differ, in words."""
     found = []
     for key in sorted({*one, *other}):
         place = f"{path}{key}"

@@ -8,7 +8,7 @@ are answered from those, without another pass over the helper:
 
 A spec keeps *contrasts*: sums of the groups with weights of zero mean and unit length, orthogonal to each other. A
 contrast holds no part of the behaviour itself, and in any direction varies as a single group does, so the contrasts
-give any similarity a standard error, an interval and a p-value to whoever holds the spec. There are fewer of them
+give the owner of the spec a standard error, an interval and a p-value for any similarity. There are fewer of them
 than groups, and of each number one bit is kept.
 """
 

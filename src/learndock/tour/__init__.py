@@ -1,1 +1,1 @@
-"""The tour: the whole journey on real text, from fetched data to a page that shows what was found."""
+"""The tour: the entire journey on real data, from fetching it to a page that shows what was found."""

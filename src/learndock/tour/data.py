@@ -41,7 +41,7 @@ ICD = Package(
     "simple_icd_10_cm-1.5.0-py3-none-any.whl",
     "6d461d71dc26aedc530ae65f02cfb578a154e49507c32e8241e75f701d4b7e42",
 )
-#: Raised when the way of making tasks changes, so that older files are made anew.
+#: Raised when the way of making tasks changes, so that older files are made again.
 EDITION = 1
 
 _T = TypeVar("_T")
@@ -75,7 +75,7 @@ class _Made:
 
 
 def load_tour_data(cache: Path, *, progress: Progress | None = None) -> dict[str, TourTask]:
-    """The tour's tasks by name, from ``cache`` if they are there and whole, else made anew.
+    """The tour's tasks by name, from ``cache`` if they are there and complete, else made again.
 
     The folder is laid out as the benchmark's: ``tasks.json`` beside ``NAME.train.jsonl.gz`` and
     ``NAME.test.jsonl.gz``.
@@ -103,7 +103,7 @@ def _kept(cache: Path) -> dict[str, dict[str, Any]] | None:
             if not whole or entry["edition"] != EDITION or not isinstance(entry["source"], str):
                 return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SchemaError):
-        return None  # absent, half, or of another edition: the caller makes it anew
+        return None  # absent, half, or of another edition: the caller makes it again
     return dict(entries)
 
 

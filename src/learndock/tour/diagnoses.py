@@ -53,7 +53,7 @@ _EXTENSION = re.compile(r",? (initial encounter|subsequent encounter|sequela)( (
 
 
 class Diagnosis(NamedTuple):
-    """A text, the code it stands under, and the title of the code's category."""
+    """A text, its code, and the title of the code's category."""
 
     text: str
     code: str

@@ -37,7 +37,7 @@ class Package:
 
 
 # pip asks the build backend of a source archive for name and version; where the archive names no backend,
-# that is setuptools, which runs setup.py. This one stands in its place and reads PKG-INFO.
+# that is setuptools, which runs setup.py. This one replaces it and reads PKG-INFO.
 _BACKEND = """
 from pathlib import Path
 

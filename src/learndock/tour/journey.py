@@ -1,4 +1,4 @@
-"""The whole journey on real texts and images: owners pack, the dock admits, users find and reuse.
+"""Take the entire journey on real texts and images: owners pack, the dock admits, users find and reuse.
 
     data -> owners train and pack -> add -> users: spec -> identify -> predict or finetune -> report
 

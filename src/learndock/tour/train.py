@@ -24,7 +24,7 @@ from learndock.spaces.onnx_helper import load_helper
 class Owner:
     """What one owner of the tour does.
 
-    ``quality`` is ``good``, ``little`` (5% of the data), ``noisy`` (60% of the labels drawn anew) or ``broken``
+    ``quality`` is ``good``, ``little`` (5% of the data), ``noisy`` (60% label noise) or ``broken``
     (all labels shuffled); ``steps`` are those of a transformer's training.
     """
 
