@@ -1,6 +1,6 @@
 """How many learnwares a second one service publishes: each of four files, uploaded and published over HTTP.
 
-    python benchmarks/bench_publish.py [--source src] [--source ../before/src] [--seconds 10] [--rounds 3]
+    python -m benchmarks.bench_publish [--source src] [--source ../before/src] [--seconds 10] [--rounds 3]
 
 Each ``--source`` is the ``src`` folder of a checkout; several are measured by turns, so that they meet the same load of
 the machine. A server is ``learndock serve`` in a process of its own on a dock in a folder of the disk; this process is

@@ -272,7 +272,7 @@ def test_a_commit_has_limits(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     site.post("/api/repos/create", {"name": "small"}, token=who)
     monkeypatch.setattr(hub_upload, "LARGE", 1000)
     too_large = _commit(site, "small/small", who, {"a.txt": b"x" * 1001})
-    assert (too_large.status, "come as LFS objects" in str(too_large.body)) == (400, True)
+    assert (too_large.status, "as LFS objects" in str(too_large.body)) == (400, True)
     site.service.people.set_quota(site.service.people.principal(site.operator()), "small", 100)
     assert _commit(site, "small/small", who, {"a.txt": b"x" * 101}).status == 413
     monkeypatch.setattr(type(site.service.uploads), "room", lambda *_: 0)

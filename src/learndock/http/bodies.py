@@ -48,7 +48,7 @@ async def pieces(request: Request, settings: Settings) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def whole(request: Request, settings: Settings, *, limit: int | None = None) -> bytes:
+async def read_all(request: Request, settings: Settings, *, limit: int | None = None) -> bytes:
     """Return a small body.
 
     Raises:

@@ -272,7 +272,7 @@ async def _paths(request: Request, service: Service) -> list[str]:
     from learndock.errors import UsageError
     from learndock.http import bodies
 
-    source = await bodies.whole(request, service.settings)
+    source = await bodies.read_all(request, service.settings)
     try:
         if request.headers.get("content-type", "").startswith("application/json"):
             found = json.loads(source)["paths"]

@@ -49,7 +49,7 @@ class _Batch(BaseModel):
 @router.post("/{owner}/{name}.git/info/lfs/objects/batch")
 async def batch(owner: Owner, name: Name, request: Request, who: Writer, service: ServiceOf) -> Response:
     """Say where to send each object; one that the client has here already is not sent."""
-    asked = _read(_Batch, await bodies.whole(request, service.settings))
+    asked = _read(_Batch, await bodies.read_all(request, service.settings))
     if asked.operation != "upload":
         raise UsageError(
             f"operation {asked.operation[:20]!r}", remedy=f"files are downloaded from /{owner}/{name}/resolve/main/"
@@ -109,7 +109,7 @@ def complete(
 @router.post("/{owner}/{name}.git/info/lfs/verify")
 async def verify(owner: Owner, name: Name, request: Request, who: Writer, service: ServiceOf) -> dict[str, Any]:
     """Check that an object is here, with that many bytes."""
-    asked = _read(_Object, await bodies.whole(request, service.settings))
+    asked = _read(_Object, await bodies.read_all(request, service.settings))
 
     def check() -> None:
         with missing("RepoNotFound"):

@@ -118,7 +118,7 @@ def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: S
 @router.post("/api/validate-yaml")
 async def validate_yaml(request: Request, service: ServiceOf) -> dict[str, Any]:
     """Accept any card: what counts here is the manifest."""
-    await bodies.whole(request, service.settings)
+    await bodies.read_all(request, service.settings)
     return {"errors": [], "warnings": []}
 
 

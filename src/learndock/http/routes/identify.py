@@ -93,7 +93,7 @@ async def identify(
     seed: Annotated[int, Query(ge=0, lt=1 << 63, description="Random seed of the permutation tests.")] = 0,
 ) -> IdentificationSchema:
     """Rank the learnwares that you may see for a task's specification, sent as the bytes of its file."""
-    source = await bodies.whole(request, service.settings, limit=LIMIT)
+    source = await bodies.read_all(request, service.settings, limit=LIMIT)
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
     # One per core at a time: more would only make every request wait longer.
     async with request.app.state.identifying.turn(client_of(request.scope)):
