@@ -81,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: places[item.nodeid])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made first: a module that moves temporary files elsewhere would otherwise take all later tests' folders along."""
+    return tmp_path_factory.getbasetemp()
+
+
 # --- spaces --------------------------------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ def test_it_is_imported_from_where_it_was_installed(run: Callable[..., str]) -> 
 def test_the_command_makes_a_spec(run: Callable[..., str], tmp_path: Path) -> None:
     assert "Usage: learndock" in run("learndock", "--help")
     assert {"minilm-l6", "efficientnet-lite0", "smollm2-135m"} <= {
-        s["name"] for s in json.loads(run("learndock", "spaces", "--json"))
+        s["name"] for s in json.loads(run("learndock", "spaces", "--json"))["spaces"]
     }
     rows = [{"text": f"a {label} film {i}", "label": label} for i in range(12) for label in ("good", "bad")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

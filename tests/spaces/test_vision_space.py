@@ -185,7 +185,7 @@ def test_right_and_shuffled_labels_are_told_apart(lite0: Space) -> None:
 def test_words_are_no_head_here(lite0: Space) -> None:
     from learndock.spec import make_spec
 
-    with pytest.raises(UsageError, match="reads no words, so it has no head of descriptions"):
+    with pytest.raises(UsageError, match="does not read text, so it has no head of descriptions"):
         make_spec(digits(8), head="descriptions")
 
 
