@@ -275,7 +275,7 @@ def test_a_commit_has_limits(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (too_large.status, "as LFS objects" in str(too_large.body)) == (400, True)
     site.service.people.set_quota(site.service.people.principal(site.operator()), "small", 100)
     assert _commit(site, "small/small", who, {"a.txt": b"x" * 101}).status == 413
-    monkeypatch.setattr(type(site.service.uploads), "room", lambda *_: 0)
+    monkeypatch.setattr(type(site.service.holdings), "room", lambda *_: 0)
     long = b"\n".join([json.dumps({"key": "deletedFile", "value": {"path": "x" * 900}}).encode()] * 20_000)
     assert _commit(site, "small/small", who, {}, more=long).status == 413
     assert site.get("/api/models/small/small").body["sha"] == snapshot.EMPTY
