@@ -23,7 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "finetune corner-shop/review-mood feedback.csv --name me/feedback -o feedback-model",
         "finetune corner-shop/review-mood feedback.csv --name me/feedback -o feedback-model --hold-out 0",
     ),
-    "get": ("get corner-shop/review-mood", "get corner-shop/review-mood@d4a1fb308194 -o model"),
+    "get": ("get corner-shop/review-mood", "get corner-shop/review-mood@3634ef22aa68 -o model"),
     "list": ("list", "list --owner corner-shop --sort size --limit 20", "list --task-type regression --json"),
     "search": ("search review", "search injury region --dock http://dock.example:7080"),
     "show": ("show corner-shop/review-mood", "show corner-shop/review-mood --json"),

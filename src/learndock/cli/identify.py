@@ -194,6 +194,7 @@ def _print_matches(found: Identification, top: int, details: bool) -> None:
             for i, m in enumerate(matches, 1)
         ]
         show.table(columns, rows, right=["", "score"], wrap=["answers", "cannot answer"])
+        show.say("score: how alike your task and the model are, at most 1; not the share of right answers.")
         return
     show.table(
         ["", "learnware", "score", "90% interval", "domain", "behaviour", "reliability", "p-value"],
