@@ -574,6 +574,7 @@ def test_a_space_and_the_base_of_an_adapter_come_from_a_hub_by_name(site: Site, 
 
     lou, home = site.token("lou"), tmp_path / "home"
     base = write_causal(tmp_path / "writer", seed=6)
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7]}))
     adapter = write_causal_adapter(tmp_path / "adapter", base, seed=1)
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "lou/writer"}))
@@ -598,3 +599,4 @@ def test_a_space_and_the_base_of_an_adapter_come_from_a_hub_by_name(site: Site, 
     )
     packed = json.loads((tmp_path / "packed" / MANIFEST).read_text())
     assert packed["base"]["name"] == "lou/writer"
+    assert packed["settings"]["ends"] == [2, 7]

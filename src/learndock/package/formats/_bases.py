@@ -21,6 +21,7 @@ VARIABLE = "LEARNDOCK_BASES"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _WANTED = [
     CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
+    "generation_config.json",
 ]  # fmt: skip
 
 
