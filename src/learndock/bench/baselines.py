@@ -235,7 +235,7 @@ def rkme_labels(bench: Bench, task: str, seed: int, places: Sequence[int]) -> Fl
 
 
 def _balanced(schema: Schema, said: NDArray[Any]) -> Float:
-    """Weights ``(n,)`` by which every label of the schema has the same; one that nobody says leaves its part out."""
+    """Weights ``(n,)`` with the same total for every label; a label that is never predicted leaves its part out."""
     if schema.type == "regression":
         return np.full(len(said), 1 / len(said))
     found: Float = 1 / (schema.classes * np.bincount(said.astype(int), minlength=schema.classes)[said.astype(int)])

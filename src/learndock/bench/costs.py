@@ -51,6 +51,6 @@ def costs(bench: Bench) -> Finding:
     return Finding(
         "What a query costs", {"methods": result, "tasks": {}}, columns, rows,
         ("bars", {"values": {r[0]: r[2] for r in rows}, "label": "seconds of a query"}),
-        f"{LEARNWARES} learnwares, users of {bench.size.shots} examples a class, median of five tasks; loading models "
-        "is not counted.",
+        f"{LEARNWARES} learnwares, users of {bench.size.shots} examples per class, median of five tasks; loading "
+        "models is not counted.",
     )  # fmt: skip

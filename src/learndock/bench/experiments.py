@@ -1,4 +1,4 @@
-"""The questions that are asked of a pool as it stands: who finds what, with what, and how sure.
+"""The experiments on one pool: which method finds what, at which cost, and with what certainty.
 
 Each function takes a ``Bench`` and gives a ``Finding``: what results.json keeps, and the rows of its table.
 """
@@ -165,7 +165,7 @@ def weigh(bench: Bench) -> Finding:
 
 
 def shots(bench: Bench) -> Finding:
-    """How many examples a class a user needs."""
+    """How many examples per class a user needs."""
     everyone = range(len(bench.entries))
     rows, result, line = [], {}, {}
     for k in (2, 4, 8, 16, 32, 64):
@@ -180,7 +180,7 @@ def shots(bench: Bench) -> Finding:
         result[str(k)] = summary
         line[k] = summary["gap_closed"]
         rows.append([k, summary["mean_score"], summary["gap_closed"], summary["top1_own_dataset"], summary["regret"]])
-    columns = ("examples a class", "mean score", "gap closed", "own data set first", "regret")
+    columns = ("examples per class", "mean score", "gap closed", "own data set first", "regret")
     return Finding(
         "How many examples", {"methods": {f"{DEFAULT}, k = {k}": m for k, m in result.items()}, "tasks": {}}, columns,
         rows, ("line", {"x": list(line), "y": list(line.values()), "x label": columns[0], "y label": "gap closed"}),

@@ -6,7 +6,7 @@ a network, the log-probabilities of a model that has nothing else to show.
 
     good        all the data
     little      5% of it
-    noisy30/60  that share of labels drawn anew from the task's labels
+    noisy30/60  that share of labels drawn at random from the task's labels
     shuffled    all of them
     corrupted   never trained: random weights
 """
@@ -28,7 +28,7 @@ from learndock.spaces.space import Space
 
 Float = NDArray[np.float64]
 
-#: 5% of a small data set is no data set.
+#: 5% of a small data set is too little to train on.
 LEAST = 16
 
 

@@ -301,7 +301,7 @@ NAMES = (
 WRITERS: Mapping[str, Method] = {
     **{name: METHODS[name] for name in NAMES},
     "delta activations": Method(delta_activations, pays="nothing", note="of an adapter trained on the few examples"),
-    "weights, naive": Method(flat_naive, pays="nothing", note="flattened, the user's A drawn anew"),
+    "weights, naive": Method(flat_naive, pays="nothing", note="flattened, the user's A drawn again"),
     "weights, shared A": Method(flat_shared, pays="nothing", note="flattened, one drawing of A for all"),
 }
 

@@ -163,7 +163,7 @@ def train_network(
     if quality == "corrupted":
         with torch.no_grad():
             for p in network.body.parameters():
-                # Drawn anew at the size they had: a network that was never trained on anything
+                # Drawn again at the size they had: a network that was never trained on anything
                 p.copy_(torch.randn_like(p) * p.std() + p.mean() if p.numel() > 1 else p)
         return network
     data = degrade(quality, examples.take(range(min(size.network_fit, len(examples)))), seed)

@@ -85,7 +85,7 @@ class Bench:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def task_spec(self, task: str, seed: int, shots: int | None = None) -> Spec:
-        """The spec of a user who drew ``shots`` a class."""
+        """The spec of a user who drew ``shots`` per class."""
         found = self.tasks[task]
         assert found.user.targets is not None
         rows = found.draw(shots or self.size.shots, seed)

@@ -39,7 +39,7 @@ def bench_text(
     A run that was cut off goes on: pools and responses stand in ``OUT/cache``, findings in ``OUT``.
 
     Raises:
-        DataError: ``data`` is no folder of tasks. UsageError: an experiment that does not exist. MissingExtra
+        DataError: ``data`` is not a folder of tasks. UsageError: an experiment that does not exist. MissingExtra
     """
     from learndock.bench import text
 
@@ -74,7 +74,7 @@ def bench_vision(
     """Run the vision bench on the folder ``data``, as ``bench_text`` does for texts.
 
     Raises:
-        DataError: ``data`` is no folder of tasks. UsageError: an experiment that does not exist. MissingExtra
+        DataError: ``data`` is not a folder of tasks. UsageError: an experiment that does not exist. MissingExtra
     """
     from learndock.bench import vision
     from learndock.bench.vision_tasks import vision_tasks
@@ -201,7 +201,7 @@ def _ask(
 
 
 def _add_earlier(results: dict[str, Any], out: Path) -> None:
-    """What ``OUT`` holds of the same pool, version and machine: asking some experiments anew loses no others."""
+    """What ``OUT`` holds of the same pool, version and machine: running some experiments again keeps the others."""
     try:
         earlier = json.loads((out / "results.json").read_text(encoding="utf-8"))
         same = all(
@@ -245,7 +245,7 @@ def _head(results: Mapping[str, Any]) -> str:
     return (
         f"# Evidence\n\nlearndock {results['version']}, space {results['space']}, {len(results['tasks'])} tasks, "
         f"{results['learnwares']} learnwares, {size['seeds']} draw{'s' if size['seeds'] > 1 else ''} of the user, "
-        f"{size['shots']} examples a class. {m['cores']} cores, {m['processor']}, Python {m['python']}. Pool "
+        f"{size['shots']} examples per class. {m['cores']} cores, {m['processor']}, Python {m['python']}. Pool "
         f"{results['seconds']['pool']:.0f} s.\n"
     )
 

@@ -96,7 +96,7 @@ def semantics(bench: Bench, report: Report) -> Finding:
     return Finding(
         "Other meanings of the same inputs", {"methods": methods, "tasks": tasks}, ("task", "meanings", *names), rows,
         ("bars", {"values": {n: float(np.mean(totals[n])) for n in names}, "label": "right meaning first"}),
-        "Learnwares: logistic regression on frozen features, well trained, 60% of labels drawn anew, untrained, and "
+        "Learnwares: logistic regression on frozen features, well trained, 60% label noise, untrained, and "
         "the well-trained model of the same question with its labels exchanged, for each meaning. Share of draws with "
         "a learnware of the right meaning (and labels) first; `good first` asks for the well-trained one.",
     )  # fmt: skip

@@ -13,11 +13,11 @@ QUALITIES = ("good", "little", "noisy30", "noisy60", "corrupted")
 class Size:
     """The numbers that make a run long or short; part of every cache key that they touch.
 
-    ``fit`` and ``spec`` count the owner's examples, ``shots`` are the user's a class, of ``pool_shots`` a class that
-    are set aside; ``test`` examples score a learnware on its own labels, ``cross_test`` of them on other tasks'.
-    ``qualities`` are those of the pool's learnwares, ``other_qualities`` of those that stand on features of their own
+    ``fit`` and ``spec`` count the owner's examples, ``shots`` are the user's per class, of ``pool_shots`` per class
+    that are set aside; ``test`` examples score a learnware on its own labels, ``cross_test`` of them on other tasks'.
+    ``qualities`` are those of the pool's learnwares, ``other_qualities`` of those with features of their own
     (default: the same); ``network_qualities`` says which of the graded networks are trained, ``larger`` names a space
-    whose helper stands for a larger encoder, ``paper_tasks`` on how many tasks the expensive recipe runs, with
+    whose helper serves as a larger encoder, ``paper_tasks`` on how many tasks the expensive recipe runs, with
     ``paper_steps`` steps.
     """
 

@@ -37,7 +37,7 @@ def mixed_model(scores: ArrayLike, similarities: ArrayLike, groups: Sequence[str
     if len(set(groups)) < 2:
         raise DataError("a mixed model compares within groups", remedy="give scores of two tasks at least")
     if not (np.isfinite(y).all() and np.isfinite(x).all()) or np.ptp(x) == 0:
-        raise DataError("similarities are all equal, or something is NaN or infinite; there is no slope")
+        raise DataError("similarities are all equal, or something is NaN or infinite; no slope can be fitted")
     fitted = _quietly(MixedLM(y, np.stack([np.ones_like(x), x], 1), np.asarray(groups)))
     names = ("slope", "standard_error", "z", "p")
     values = (fitted.fe_params[1], fitted.bse_fe[1], fitted.tvalues[1], fitted.pvalues[1])

@@ -32,7 +32,7 @@ class Task:
     ``user`` is what users' few examples are drawn from, ``fit`` and ``spec`` are the owner's (models are trained
     on one and specified on the other), ``test`` scores. ``family`` names tasks that are one source and one question
     (found by equal descriptions and domain): they count for each other. ``base`` names the task whose inputs these are.
-    ``relatives`` names tasks that are nearly the same question, told before anything is measured: they count half.
+    ``relatives`` names tasks that are nearly the same question, named before anything is measured: they count half.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Task:
     relatives: frozenset[str] = frozenset()
 
     def draw(self, shots: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Which of ``user`` one user has: ``shots`` a class."""
+        """Which of ``user`` one user has: ``shots`` per class."""
         return few_shot(self.user, self.schema, _count(self.schema, shots), seed)[0]
 
     @cached_property

@@ -61,7 +61,7 @@ def vision_tasks(data: Path, size: Size) -> list[Task]:
     """The tasks of ``data``, the digits, and the other questions of each.
 
     Raises:
-        DataError: ``data`` is no folder of tasks.
+        DataError: ``data`` is not a folder of tasks.
     """
     bases = [*load_tasks(data, replace(size, tasks=None)), digits(size)]
     found = []
