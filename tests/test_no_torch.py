@@ -108,7 +108,7 @@ def test_what_needs_an_extra_names_it(place: Path, tiny_space: Any) -> None:
         ("author.build_space('x', 'y', name='z')", "learndock[torch]"),
     ):
         done = run(
-            "import learndock\nfrom learndock.spaces import author\nfrom learndock.errors import exit_code\n"
+            "import learndock\nfrom learndock.spaces.authoring import author\nfrom learndock.errors import exit_code\n"
             f"examples = learndock.read_examples({str(place / 'task.jsonl')!r}, "
             f"schema=learndock.Schema.from_file({str(place / 'schema.json')!r}))\n"
             f"try:\n    {code}\nexcept learndock.LearndockError as error:\n"

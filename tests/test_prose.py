@@ -32,7 +32,6 @@ LEFT: dict[str, int] = {
     "package/formats/_timm.py": 3,
     "package/formats/_tuning.py": 1,
     "package/skops_file.py": 1,
-    "spaces/gguf_vocabulary.py": 1,
 }
 
 
