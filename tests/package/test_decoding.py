@@ -256,8 +256,12 @@ def test_texts_become_tokens_as_the_tokenizers_class_has_it(config: dict[str, An
 # --- room ----------------------------------------------------------------------------------------------------
 
 
-def test_a_short_context_is_not_given_up_for_the_answer(tmp_path: Path) -> None:
-    folder = write_family(tmp_path, "gpt2", **_OLD | {"n_positions": 40})
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [("gpt2", _OLD | {"n_positions": 40}), ("mpt", FAMILIES["mpt"] | {"max_seq_len": 40})],
+)
+def test_a_short_context_is_not_given_up_for_the_answer(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_family(tmp_path, family, **settings)
     model: Any = CausalFormat().load(folder, FREE, CausalFormat().check(folder, FREE))
     fits, long = Prompt.of("goal goal"), Prompt.of("bank loan " * 40)
     assert (model.left_out(fits), model.left_out(long) > 50) == (0, True)

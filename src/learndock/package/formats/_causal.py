@@ -36,6 +36,8 @@ from learndock.spaces.prompts import PromptFormat, read_format
 CONFIG = "config.json"
 #: A prompt and its completion have at most so many tokens, whatever the model's configuration allows.
 MAX_CONTEXT = 4096
+#: What a model of a kind that is not known raises when it runs.
+_FAILURES = (ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError)
 
 
 def load_causal(folder: Path) -> Any:
@@ -90,7 +92,7 @@ def _require_causal(network: Any) -> Any:
     try:
         with quiet(), torch.inference_mode():
             logits = network(input_ids=ids).logits[:, :-1].float()
-    except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except _FAILURES as error:
         text = " ".join(str(error).split())[:200]
         raise ModelError(
             f"a model of the type {kind!r} does not run on a text alone ({text})",
@@ -139,8 +141,9 @@ class CausalModel:
     @property
     def context(self) -> int:
         """How many tokens a prompt and its completion have together, at most."""
-        found = getattr(self.network.config, "max_position_embeddings", None) or MAX_CONTEXT
-        return min(int(found), MAX_CONTEXT)
+        config = self.network.config
+        named = (getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "max_seq_len"))
+        return min(next((int(n) for n in named if n), MAX_CONTEXT), MAX_CONTEXT)
 
     def prompt(self, prompt: Input, room: int) -> tuple[list[int], int]:
         """Ids of a prompt that leave ``room`` tokens of the context, and how many were cut from its beginning.
@@ -265,7 +268,13 @@ def _last_logits(network: Any, ids: Any, count: int) -> Any:
     options: dict[str, Any] = {"logits_to_keep": count} if "logits_to_keep" in taken else {}
     if "use_cache" in taken:
         options["use_cache"] = False
-    return network(input_ids=ids, **options).logits[:, -count:]
+    try:
+        return network(input_ids=ids, **options).logits[:, -count:]
+    except _FAILURES as error:
+        text = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"the model does not run on {ids.shape[1]} tokens ({text})", remedy="use a causal language model"
+        ) from None
 
 
 def model_of(
