@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import importlib.util
 import json
 from pathlib import Path
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 from learndock.data import Schema, read_examples
-from learndock.errors import UsageError
+from learndock.errors import MissingExtra, UsageError
 from learndock.package import Learnware
-from learndock.reuse.answers import write_predictions
+from learndock.reuse.answers import check_suffix, write_predictions
 
 LABELS = Schema("classification", ("negative", "positive"), ("bad", "good"), "accuracy")
 FOUND = np.array([[0.25, 0.75], [0.875, 0.125]])
@@ -90,6 +91,18 @@ def test_a_column_of_the_input_is_never_replaced(tmp_path: Path) -> None:
     source.write_text('{"text": "a", "prediction": "mine"}\n{"text": "b", "prediction": {"x": [1]}}\n')
     lines = [json.loads(line) for line in write(source, tmp_path / "out.jsonl").read_text().splitlines()]
     assert [(x["prediction"], x["prediction_"]) for x in lines] == [("mine", "positive"), ({"x": [1]}, "negative")]
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "pyarrow" else find(name, *more)
+    )
+    with pytest.raises(MissingExtra, match=r"write \.csv or \.jsonl"):
+        check_suffix(tmp_path / "out.parquet")
+    assert check_suffix(tmp_path / "out.csv") == tmp_path / "out.csv"
 
 
 @pytest.mark.parametrize("name", ["out.xlsx", "out", "out.csv.gz", "out.json"])

@@ -13,7 +13,6 @@ from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
 
 if TYPE_CHECKING:
     from learndock.data import Examples
-    from learndock.dock import Dock
     from learndock.reuse import Trial
     from learndock.search import Filters, Identification, Match
     from learndock.spec import Spec
@@ -57,6 +56,7 @@ def identify(
 
     Where nothing fits, the exit code is 35, so that a script sees it.
     """
+    from learndock.dock import LocalDock
     from learndock.errors import NOTHING_FITS, UsageError
     from learndock.search import Filters
     from learndock.spec import make_spec, read_spec
@@ -77,8 +77,8 @@ def identify(
     else:
         assert path is not None
         examples = read_data(path, read_schema(schema), reading)
-        if not len(opened):  # making the spec takes seconds
-            _say_empty(opened, json)
+        if isinstance(opened, LocalDock) and not len(opened):  # making the spec takes seconds
+            _say_empty(json)
         with show.progress("making the spec") as bar:
             asked = make_spec(examples, space=space, recipe=recipe, seed=seed, progress=bar)
         warn_cut(asked.settings)
@@ -134,7 +134,7 @@ def _require_data_for(*, reading: bool, **given: object) -> None:
         raise UsageError(f"{what} how a spec is made, and --spec has one", remedy="leave them out, or give DATA")
 
 
-def _say_empty(opened: Dock, json: bool) -> None:
+def _say_empty(json: bool) -> None:
     """End where there is nothing to find.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +28,11 @@ _DIGITS = 6
 
 
 def check_suffix(path: str | Path) -> Path:
-    """Return ``path`` if predictions can be written under its suffix.
+    """Return ``path`` if predictions can be written under its suffix: known before a model runs for minutes.
 
     Raises:
         UsageError: they cannot.
+        MissingExtra: parquet, and pyarrow is not installed.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -38,6 +40,10 @@ def check_suffix(path: str | Path) -> Path:
             f'predictions are not written as "{path.suffix}"',
             remedy=f"end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
             about=path,
+        )
+    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise MissingExtra(
+            "parquet needs pyarrow", remedy='pip install "learndock[parquet]", or write .csv or .jsonl', about=path
         )
     return path
 
