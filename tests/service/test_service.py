@@ -36,6 +36,7 @@ from learndock.service.upkeep import Upkeep
 from learndock.settings import FIELDS, Settings, load, public
 from tests.support import engines
 from tests.support.docking import make_learnware
+from tests.support.terminal import learndock
 
 EMBEDDED = Settings()
 
@@ -265,6 +266,28 @@ def test_collecting_keeps_what_is_wanted_and_takes_the_rest(tmp_path: Path) -> N
         assert seen(service, ada) == before
         with pytest.raises(NotFound):
             service.holdings.blob(ada, sent.sha256)
+
+
+@pytest.mark.parametrize("command", [("gc",), ("remove", "ada/one")])
+def test_commands_on_the_folder_of_a_service_keep_its_files(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """While it is stopped: the command asks the service's tables which blobs its repositories need."""
+    folder = tmp_path / "dock"
+    with opened(folder) as service:
+        ada = filled(service, tmp_path)
+        with service.database.write() as connection:
+            connection.exec_driver_sql("UPDATE blobs SET lease = 1")
+        plain = service.repositories.resolve(service.repositories.get(ada, "ada/plain"))
+        kept = {entry.sha256 for entry in service.repositories.tree(plain).values()}
+        assert kept
+        known = set(service.storage.blobs.digests())
+    assert learndock(*command, "--dock", folder).code == 0
+    left = set(open_dock(folder).storage.blobs.digests())
+    assert kept <= left < known, "files of no repository are gone, those of a plain model are not"
+    found = learndock("verify", "--json", "--dock", folder)
+    assert (found.code, found.json) == (0, {"sound": True, "problems": []})
+    (folder / "service.sqlite").unlink()
+    assert learndock("gc", "--dock", folder).code == 33
+    assert set(open_dock(folder).storage.blobs.digests()) == left
 
 
 def test_a_scrub_finds_what_has_changed(tmp_path: Path) -> None:
