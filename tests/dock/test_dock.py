@@ -645,7 +645,7 @@ def test_rebuild_without_a_spec_says_how_to_go_on(full: LocalDock, tmp_path: Pat
     before = shown(full)
     digest = sha256_bytes((tmp_path / "a" / "specs" / "tiny.spec").read_bytes())
     put_behind_its_back(full, blob_path(digest), None)
-    with pytest.raises(Corrupt, match=r"ada/a: specs/tiny\.spec.*Move .*a\.json away") as told:
+    with pytest.raises(Corrupt, match=r"ada/a: specs/tiny\.spec.*move .*a\.json away") as told:
         full.rebuild()
     assert shown(full) == before
     assert len(list(full.folder.glob("records-*.sqlite"))) == (0 if server_storage(full) else 1)

@@ -129,6 +129,7 @@ def test_all_that_does_not_speak_of_files_runs_here() -> None:
         "test_a_lost_or_damaged_database_is_told_and_rebuilt",
         "test_a_new_dock_is_empty_and_the_same_when_opened_again",
         "test_a_waiting_log_is_read_without_room",
+        "test_an_address_without_its_scheme_makes_no_folder",
         "test_errors_of_the_system_are_ours",
         "test_the_environment_names_the_dock",
     }

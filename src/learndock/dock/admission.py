@@ -44,7 +44,7 @@ def admit(folder: Path) -> Admitted:
     try:
         manifest = open_learnware(folder, verify=True).manifest
     except Corrupt as error:  # the folder is damaged, not the dock
-        raise PackageError(str(error)) from None
+        raise PackageError(error.message, remedy="pack the learnware again", about=error.about) from None
     get_format(manifest.format).check(folder, manifest.task_schema)
     _check_manifest(manifest, where=str(folder))
     for entry in manifest.specs:

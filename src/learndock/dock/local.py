@@ -201,5 +201,5 @@ def _record(row: Row) -> Record:
     try:
         manifest = Manifest.from_bytes(row.manifest, where=row.name)
     except PackageError as error:
-        raise Corrupt(f"{error}", remedy="run `learndock rebuild`") from None
+        raise Corrupt(error.message, remedy="run `learndock rebuild`", about=error.about) from None
     return Record(row.name, row.digest, manifest, row.sequence)

@@ -219,7 +219,7 @@ class RemoteDock:
         except (KeyError, TypeError, ValueError):
             raise self._strange() from None
         except PackageError as error:
-            raise Corrupt(f"{error}", remedy="tell the operator of the dock") from None
+            raise Corrupt(error.message, remedy="tell the operator of the dock", about=error.about) from None
         if manifest.digest != digest or manifest.name != named:
             raise Corrupt(
                 f"the manifest of {named[:100]} is not the one that its version {digest[:12]} names",

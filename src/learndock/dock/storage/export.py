@@ -146,7 +146,9 @@ def _copy(found: Found, file: File, target: Path) -> None:
             copy_checked(stream, out, sha256=file.sha256, size=file.size, where=where, each=found.alive)
         except Corrupt as error:
             raise Corrupt(
-                f"{error}; nothing was written", remedy="`learndock add` the learnware again, which repairs it"
+                f"{error.message}; nothing was written",
+                remedy="`learndock add` the learnware again, which repairs it",
+                about=error.about,
             ) from None
         out.flush()
         os.fsync(out.fileno())

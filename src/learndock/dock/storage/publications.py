@@ -129,7 +129,7 @@ class Publications:
             try:
                 yield check_name(name)
             except PackageError as error:
-                raise damaged(file, str(error)) from None
+                raise damaged(file, error.what) from None
 
     def empty(self) -> bool:
         """Return whether nothing was ever published."""
@@ -147,7 +147,7 @@ class Publications:
         try:
             manifest = Manifest.from_bytes(publication.manifest, where=str(file))
         except PackageError as error:
-            raise damaged(file, str(error)) from None
+            raise damaged(file, error.what) from None
         if manifest.name != publication.name:
             raise damaged(file, f"its manifest is that of {manifest.name}")
         return manifest

@@ -267,7 +267,9 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
-        raise PackageError(f"cannot be read ({error.strerror})", about=path) from None
+        raise PackageError(
+            f"cannot be read ({error.strerror})", remedy="see that the file is there and readable", about=path
+        ) from None
 
 
 def _need_files(storage: DockLayout, manifest: Manifest, staged: Mapping[str, Path]) -> None:

@@ -6,7 +6,7 @@ from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.records import Row, Tombstone
 from learndock.dock.storage.specs import spec_rows
-from learndock.errors import Corrupt, SpecError
+from learndock.errors import Corrupt, LearndockError, SpecError
 from learndock.package.formats import Progress
 
 
@@ -44,9 +44,9 @@ def _publications(storage: DockLayout) -> list[Publication]:
     return sorted((s for s in found if s is not None), key=lambda s: (s.sequence, s.name))
 
 
-def _stuck(storage: DockLayout, publication: Publication, error: Exception) -> Corrupt:
+def _stuck(storage: DockLayout, publication: Publication, error: LearndockError) -> Corrupt:
     return Corrupt(
-        f"{error}",
-        remedy=f"the database is as it was. Move {storage.publications.file(publication.name)} away, run "
-        "`learndock rebuild`, and add the learnware again from its folder",
+        f"{error.what}; the database is as it was",
+        remedy=f"move {storage.publications.file(publication.name)} away, run `learndock rebuild`, and add the "
+        "learnware again from its folder",
     )

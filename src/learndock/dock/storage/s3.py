@@ -271,7 +271,7 @@ class ObjectPublications(Publications):
             try:
                 yield check_name(name)
             except PackageError as error:
-                raise damaged(Path(path), str(error)) from None
+                raise damaged(Path(path), error.what) from None
 
     def empty(self) -> bool:
         """See ``Publications.empty``."""

@@ -52,7 +52,9 @@ def _read(opened: Callable[[File], IO[bytes]], manifest: Manifest, entry: SpecFi
         with opened(file) as stream:
             copy_checked(stream, source, sha256=file.sha256, size=file.size, where=where)
     except NotFound:
-        raise Corrupt(f"its blob {file.sha256[:12]} is missing", about=where) from None
+        raise Corrupt(
+            f"its blob {file.sha256[:12]} is missing", remedy="`learndock add` the learnware again", about=where
+        ) from None
     return checked_spec(source.getvalue(), entry, where=where)
 
 
