@@ -26,8 +26,6 @@ REFUSED = {
 
 #: Files that still say such words, and how often; their next prose pass takes the line out.
 LEFT: dict[str, int] = {
-    "bench/llm.py": 1,
-    "bench/semantics.py": 1,
     "package/formats/_loading.py": 1,
     "package/formats/_timm.py": 3,
     "package/formats/_tuning.py": 1,
