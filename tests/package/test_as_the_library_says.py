@@ -6,6 +6,7 @@ once. Numbers agree within 1e-5 and labels are equal, or packing refuses and say
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -17,9 +18,11 @@ import pytest
 import torch
 import transformers
 
+from learndock.data.images import Image, pillow_image
 from learndock.data.schema import Schema
 from learndock.errors import ModelError
 from learndock.package.formats import remarks_of
+from learndock.package.formats._image_settings import compare_pixels, read_pixels
 from learndock.package.formats._quiet import quiet
 from learndock.package.formats.transformers import TransformersFormat
 
@@ -211,6 +214,25 @@ MODELS: dict[str, tuple[str, Tokens, dict[str, Any]]] = {
     ),
     "gpt2, space before": ("gpt2", bytes_(name="GPT2Tokenizer", roberta=False, add_prefix_space=True), {"n_embd": 16,
                            "n_layer": 1, "n_head": 2, "pad_token_id": None, "eos_token_id": 0, "bos_token_id": 0}),
+    "bloom, padded on the left": (
+        "bloom",
+        bert(padding_side="left"),
+        {"n_layer": 2, "n_head": 2, "pad_token_id": 0},
+    ),
+    "t5": (
+        "t5",
+        bert(),
+        {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2, "eos_token_id": 3, "pad_token_id": 0,
+         "decoder_start_token_id": 0},
+    ),
+    "opt": ("opt", bert(), {"ffn_dim": 16, "word_embed_proj_dim": 16, "pad_token_id": 1}),
+    "gpt_neox": ("gpt_neox", bert(), {}),
+    "mistral": ("mistral", bert(), {"num_key_value_heads": 2}),
+    "gemma": ("gemma", bert(), {"num_key_value_heads": 2, "head_dim": 8}),
+    "xlm-roberta": ("xlm-roberta", bert(), {"pad_token_id": 1}),
+    "luke": ("luke", bert(), {"entity_vocab_size": 5, "entity_emb_size": 8, "pad_token_id": 1}),
+    "yoso": ("yoso", bert(), {"use_expectation": True}),
+    "xlm": ("xlm", bert(), {"emb_dim": 16, "n_layers": 1, "n_heads": 2}),
     "llama": ("llama", bert(), {"num_key_value_heads": 2, "pad_token_id": None, "eos_token_id": 3, "bos_token_id": 2}),
 }  # fmt: skip
 
@@ -318,3 +340,106 @@ def test_texts_that_are_cut_are_counted(tmp_path: Path) -> None:
     assert remark.startswith("2 of 12 texts are longer than the 40 tokens that are read (the model could read 64")
     model.predict(TEXTS)
     assert remarks_of(model) == ()
+
+
+# --- preparation of images -----------------------------------------------------------------------------------
+
+#: Model type, and ``preprocessor_config.json`` as files of several ages say it; what is left out, the class decides.
+PREPARED: dict[str, tuple[str, dict[str, Any]]] = {
+    "one number, both sides": ("vit", {"feature_extractor_type": "ViTFeatureExtractor", "size": 18, "resample": 2,
+                                       "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}),
+    "one number, shorter side": ("clip", {"feature_extractor_type": "CLIPFeatureExtractor", "size": 20,
+                                          "crop_size": 16}),
+    "two numbers": ("vit", {"image_processor_type": "ViTImageProcessor", "size": {"height": 12, "width": 20}}),
+    "a fast class": ("vit", {"image_processor_type": "ViTImageProcessorFast", "size": {"height": 16, "width": 16}}),
+    "nothing but the class": ("vit", {"image_processor_type": "ViTImageProcessor"}),
+    "no class": ("swin", {"size": {"height": 16, "width": 16}, "image_mean": [0.485, 0.456, 0.406],
+                          "image_std": [0.229, 0.224, 0.225]}),
+    "no class, ResNet": ("resnet", {"size": {"shortest_edge": 28}, "crop_pct": 0.875}),
+    "a crop that is not said": ("clip", {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 24},
+                                         "crop_size": {"height": 16, "width": 16}}),
+    "no crop": ("clip", {"image_processor_type": "CLIPImageProcessor", "do_center_crop": False,
+                         "size": {"height": 16, "width": 16}}),
+    "resized and cut": ("deit", {"image_processor_type": "DeiTImageProcessor", "size": {"height": 24, "width": 24},
+                                 "crop_size": {"height": 16, "width": 16}}),
+    "a fraction, left out": ("convnext", {"image_processor_type": "ConvNextImageProcessor",
+                                          "size": {"shortest_edge": 28}}),
+    "a fraction, no effect": ("vit", {"image_processor_type": "ViTImageProcessor", "crop_pct": 0.9,
+                                      "size": {"height": 16, "width": 16}}),
+    "large, so not cut": ("convnext", {"image_processor_type": "ConvNextImageProcessor",
+                                       "size": {"shortest_edge": 384}, "crop_pct": 0.95}),
+    "blue first": ("mobilevit", {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 20},
+                                 "crop_size": {"height": 16, "width": 16}}),
+    "blue first, switched off": ("mobilevit", {"image_processor_type": "MobileViTImageProcessor",
+                                               "do_flip_channel_order": False, "size": {"shortest_edge": 20},
+                                               "crop_size": {"height": 16, "width": 16}}),
+    "bicubic": ("beit", {"image_processor_type": "BeitImageProcessor", "size": {"height": 16, "width": 16}}),
+    "DINOv2": ("dinov2", {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 20},
+                          "crop_size": {"height": 14, "width": 14}, "image_mean": [0.485, 0.456, 0.406],
+                          "image_std": [0.229, 0.224, 0.225]}),
+    "MobileNet": ("mobilenet_v2", {"image_processor_type": "MobileNetV2ImageProcessor", "size": {"shortest_edge": 20},
+                                   "crop_size": {"height": 16, "width": 16}}),
+    "SigLIP": ("siglip", {"image_processor_type": "SiglipImageProcessor", "size": {"height": 16, "width": 16}}),
+    "PVT": ("pvt", {"image_processor_type": "PvtImageProcessor", "size": {"height": 16, "width": 16}}),
+    "no numbers": ("vit", {"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16},
+                           "do_normalize": False, "do_rescale": False}),
+    "of training": ("segformer", {"image_processor_type": "SegformerImageProcessor", "do_reduce_labels": True,
+                                  "size": {"height": 16, "width": 16}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_preparation_of_images(name: str, tmp_path: Path) -> None:
+    kind, said = PREPARED[name]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    random = np.random.default_rng(0)
+    images = [
+        Image.from_pixels(random.integers(0, 256, (*shape, 3), dtype=np.uint8))
+        for shape in ((40, 61), (33, 20), (9, 7))
+    ]
+    with quiet():
+        theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
+    pixels = read_pixels(tmp_path)
+    compare_pixels(tmp_path, pixels, images)
+    with pytest.raises(ModelError, match="makes other pixels of an image"):
+        compare_pixels(tmp_path, dataclasses.replace(pixels, factor=pixels.factor * 1.01), images)
+    found = pixels.batch(pixels.encode(images), range(len(images))).pixels
+    expected = np.stack([theirs(images=pillow_image(image))["pixel_values"][0] for image in images])
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, float(np.abs(expected).max())))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "words"),
+    [
+        ("levit", {"image_processor_type": "LevitImageProcessor"}, "LevitImageProcessor, whose work is not known"),
+        ("efficientnet", {"image_processor_type": "EfficientNetImageProcessor"}, "EfficientNetImageProcessor, whose"),
+        ("imagegpt", {"feature_extractor_type": "ImageGPTFeatureExtractor"}, "ImageGPTFeatureExtractor, whose"),
+        ("convnext", {"image_processor_type": "ConvNextImageProcessor", "size": {"height": 8, "width": 8}},
+         "size must be the shorter side"),
+        ("vit", {"image_processor_type": "ViTImageProcessor", "do_pad": True, "pad_size": {"height": 9, "width": 9}},
+         "do_pad, pad_size: not supported"),
+    ],
+)  # fmt: skip
+def test_preparation_that_is_refused(kind: str, said: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(ModelError, match=words):
+        read_pixels(tmp_path)
+
+
+def test_a_processor_of_another_size_than_the_models(tmp_path: Path) -> None:
+    """An error of the model, with the image's number; it was a bug of ours before."""
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
+        id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1},
+    )  # fmt: skip
+    with quiet():
+        transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    said = {"image_processor_type": "ViTImageProcessor", "size": {"height": 24, "width": 24}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    model = TransformersFormat().load(tmp_path, SCHEMA, {})
+    image = Image.from_pixels(np.zeros((30, 30, 3), np.uint8))
+    with pytest.raises(ModelError, match=r"input 1: the model does not run on it.*24.*preparation of images"):
+        model.predict([image])

@@ -207,12 +207,13 @@ def model_of(
     if reads_images(tokenizer):
         return TorchModel(network, read_pixels(tokenizer), schema, columns, activation)
     config = network.config
-    said = {"model_type": config.model_type, "pad_token_id": config.pad_token_id}
+    padding = getattr(config, "pad_token_id", None)
+    said = {"model_type": config.model_type, "pad_token_id": padding}
     for key in ("max_position_embeddings", "position_biased_input"):
         if hasattr(config, key):
             said[key] = getattr(config, key)
-    tokens = TextTokens(tokenizer, positions=positions_of(said), pad_id=config.pad_token_id)
-    if config.pad_token_id is None:
+    tokens = TextTokens(tokenizer, positions=positions_of(said), pad_id=padding)
+    if padding is None:
         # Decoders look for the last token that is not padding: without padding that is the last one
         config.pad_token_id = NO_PADDING
     words = _words(network)
