@@ -21,7 +21,17 @@ from alembic.runtime.migration import MigrationContext
 
 from learndock.dock import open_dock
 from learndock.dock.storage.postgres import ServerLayout
-from learndock.errors import Conflict, DockError, ModelError, NotFound, SpecError, UnsafeModel, UsageError
+from learndock.errors import (
+    Conflict,
+    DockError,
+    ModelError,
+    NotFound,
+    PackageError,
+    QuotaExceeded,
+    SpecError,
+    UnsafeModel,
+    UsageError,
+)
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import database as database_module
 from learndock.service import views
@@ -200,6 +210,26 @@ def test_what_the_dock_says_names_nothing_that_is_private(tmp_path: Path, monkey
         for who, name in ((bob, "bob/b"), (ada, "ada/a")):
             with pytest.raises(NotFound):
                 service.repositories.get(who, name)
+
+
+def test_what_cannot_be_committed_is_not_published(tmp_path: Path) -> None:
+    """Quota and number of files are looked at before the dock has it: a learnware belongs to a repository."""
+    with opened(tmp_path / "dock") as service:
+        ada, bob = somebody(service, "ada"), somebody(service, "bob")
+        source = make_learnware(tmp_path / "a", "ada/open")
+        publish(service, ada, source)
+        # Bob may refer to what he can read, so nothing is uploaded that his quota could refuse.
+        manifest = Manifest.from_folder(source).model_copy(update={"name": "bob/mine"})
+        service.people.set_quota(OPERATORS[service], "bob", 100)
+        with pytest.raises(QuotaExceeded, match="larger quota"):
+            service.add(bob, manifest.to_bytes())
+        assert [r.name for r in service.dock.records()] == ["ada/open"]
+        with pytest.raises(NotFound):
+            service.repositories.get(bob, "bob/mine")
+    with opened(tmp_path / "dock", replace(EMBEDDED, max_files=3)) as service:
+        with pytest.raises(PackageError, match="at most 3"):
+            service.add(ada, Manifest.from_folder(source).model_copy(update={"name": "ada/many"}).to_bytes())
+        assert [r.name for r in service.dock.records()] == ["ada/open"]
 
 
 # -- upkeep ----------------------------------------------------------------------------------------------------

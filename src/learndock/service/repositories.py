@@ -305,7 +305,7 @@ class Repositories:
         files = changed(before, changes)
         if files == before and repository.head is not None:
             return self._commit_row(connection, repository.head)
-        self._check_tree(connection, repository, files)
+        self.check_tree(connection, repository, files)
         made = self._insert_commit(connection, repository, who, files, title=title, body=body)
         note(connection, who, "repository.commit", f"{repository.name} {made.id}")
         return made
@@ -389,7 +389,13 @@ class Repositories:
         found = connection.execute(select(tree.c.path, tree.c.sha256, tree.c.size).where(tree.c.commit == commit))
         return {path: (sha256, size) for path, sha256, size in found}
 
-    def _check_tree(self, connection: Connection, repository: Repository, files: Mapping[str, tuple[str, int]]) -> None:
+    def check_tree(self, connection: Connection, repository: Repository, files: Mapping[str, tuple[str, int]]) -> None:
+        """Check that a repository may have these files, path -> (SHA-256, size).
+
+        Raises:
+            PackageError: too many, two that differ only in case, or one that is a file and a folder.
+            QuotaExceeded: more bytes than its owner may keep.
+        """
         if len(files) > self._settings.max_files:
             raise PackageError(f"{len(files)} files; a repository has at most {self._settings.max_files}")
         folded = {p.casefold() for p in files}

@@ -160,6 +160,7 @@ class Service:
             PackageError, UnsafeModel, SpecError: it may not be stored.
             NotFound: its owner is not ``who``, or a file was not uploaded.
             Conflict: the name is, or was, taken by other content.
+            QuotaExceeded: more bytes than its owner may keep.
         """
         who.need("write")
         manifest = Manifest.from_bytes(source)
@@ -197,10 +198,13 @@ class Service:
                     remedy="published content never changes, so pack yours under another name",
                     about=repository.name,
                 )
-            self.holdings.lease(connection, who, [*blobs.values(), own])
+            files = {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}
+            # Before the dock publishes it: what is published and cannot be committed would be neither.
+            self.repositories.check_tree(connection, repository, {p: (b.sha256, b.size) for p, b in files.items()})
+            self.holdings.lease(connection, who, list(files.values()))
         self.repositories.mark_changed()
         self.uploads.store(content, own)
-        return repository, {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}, made
+        return repository, files, made
 
     def commit_published(self, who: Principal, repository: Repository, record: Record) -> None:
         """Make the published learnware the head of its repository.
