@@ -102,7 +102,7 @@ def conclusion(visits: Sequence[Visit]) -> str:
     return (
         f"{len(known)} of {len(visits)} users found a model, and for {better} of them it beats a model trained from "
         f"scratch on the same few examples: mean score {means[0]:.2f} against {means[1]:.2f}. "
-        f"{nothing} {'was' if nothing == 1 else 'were'} answered that nothing in this dock fits."
+        f"{nothing} got the answer that nothing in this dock fits."
     )
 
 
