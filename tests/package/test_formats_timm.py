@@ -239,7 +239,7 @@ def prepared(**change: Any) -> dict[str, Any]:
         (prepared(label_offset=1), "label_offset is not supported"),
         (prepared(file="/etc/passwd"), "file is not supported"),
         (prepared(state_dict={"a": 1}), "state_dict is not supported"),
-        (prepared(entrypoint="os.system"), "entrypoint is no key that timm writes"),
+        (prepared(entrypoint="os.system"), "entrypoint is not a key that timm writes"),
         ({"model_args": {"act_layer": "torch.nn.ReLU"}}, "model_args.act_layer is not supported"),
         ({"model_args": {"checkpoint_path": "/tmp/evil.pth"}}, "model_args.checkpoint_path is not supported"),
         ({"model_args": {"pretrained": True}}, "model_args.pretrained is not supported"),

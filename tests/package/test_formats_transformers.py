@@ -158,7 +158,7 @@ def test_weights_that_are_not_numbers(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "never-heard-of"}, "no sequence classifier of transformers"),
+        ({"model_type": "never-heard-of"}, "not a sequence classifier of transformers"),
         ({"model_type": None}, "model_type"),
         ({"problem_type": "multi_label_classification"}, "multi_label"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),

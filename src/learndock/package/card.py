@@ -36,7 +36,7 @@ class Card:
     examples: int = 0
 
     def text(self, existing: str | None = None) -> str:
-        """The whole ``README.md``; a card that the model already had stays below the header.
+        """Return the text of ``README.md``; a card that the model already had stays below the header.
 
         Its front matter, which other tools read, stays at the very top.
         """

@@ -32,7 +32,7 @@ class Columns:
     """The columns of a classifier and what they mean.
 
     ``names`` are what the model calls its columns, in their order. ``order`` holds, for each label of the schema, the
-    column that stands for it. ``by`` is what decided: the names, the owner's mapping, or the owner's word that the
+    its column. ``by`` says what decided: the names, the owner's mapping, or the owner's word that the
     schema is in the model's order.
     """
 
@@ -47,7 +47,7 @@ class Columns:
 
 
 def name_key(name: str) -> str:
-    """What two spellings of one label share: letters and digits, in one case; a number is its value."""
+    """Return what two spellings of one label share: letters and digits, in one case; of a number its value."""
     text = unicodedata.normalize("NFKC", name).strip()
     if _NUMBER.fullmatch(text):
         return f"#{float(text)!r}"
@@ -56,7 +56,7 @@ def name_key(name: str) -> str:
 
 
 def name_keys(names: Sequence[str]) -> list[str]:
-    """One key per name; the names as they are, in one case, where letters and digits alone make two of them equal."""
+    """Return one key per name: ``name_key``, or the names in one case where that makes two of them equal."""
     keys = [name_key(name) for name in names]
     return keys if len(set(keys)) == len(keys) else [name.strip().casefold() for name in names]
 
@@ -77,19 +77,19 @@ def by_name(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
     for key in (name_key, lambda name: name.strip().casefold(), str):
         columns = {key(name): index for index, name in enumerate(names)}
         wanted = [key(label) for label in labels]
-        # Two names of one key ("C" and "C++") are told apart by a stricter key, or not at all
+        # Two names of one key ("C" and "C++") need a stricter key
         if len(columns) == len(names) and len(set(wanted)) == len(wanted):
             return [columns[w] for w in wanted] if set(columns) == set(wanted) else None
     return None
 
 
 def placeholders(count: int) -> list[str]:
-    """The names of columns that nobody named, as transformers writes them."""
+    """Return the placeholder names that transformers writes for columns without names."""
     return [f"LABEL_{i}" for i in range(count)]
 
 
 def are_placeholders(names: Sequence[str]) -> bool:
-    """Whether names say no more than the numbers of their columns."""
+    """Tell whether names say no more than the numbers of their columns."""
     matches = [_PLACEHOLDER.fullmatch(name.strip()) for name in names]
     return all(m is not None and int(m[1]) == i for i, m in enumerate(matches))
 

@@ -1,4 +1,4 @@
-"""JSON that strangers wrote: read with a size limit, no key twice, no NaN, nothing nested without end."""
+"""Read untrusted JSON: with a size limit, without duplicate keys, NaN or endless nesting."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Compare a model's predictions with its owner's own labels, before the model is shared.
 
-A score at chance, or one that another order of the columns would lift, nearly always means that a column stands for
-another label than was taken. Both are said; neither is corrected.
+A score at chance, or one that another order of the columns would lift, nearly always means that a column was taken
+for the wrong label. Both are reported; neither is corrected.
 """
 
 from __future__ import annotations

@@ -110,7 +110,9 @@ def open_learnware(folder: str | Path, *, verify: bool = True) -> Learnware:
     manifest = Manifest.from_folder(folder)
     listed = {f.path: f for f in manifest.files}
     for name in sorted(_names(folder) - set(listed) - {MANIFEST}):
-        raise PackageError(f"not listed in {MANIFEST}", remedy="remove it, or get the whole again", about=folder / name)
+        raise PackageError(
+            f"not listed in {MANIFEST}", remedy="remove it, or get the learnware again", about=folder / name
+        )
     for entry in manifest.files:
         _compare(folder, entry, whole=verify)
     return Learnware(folder, manifest)

@@ -36,7 +36,7 @@ MAX_BYTES = 2 << 30
 KEPT_ATTRIBUTES = frozenset(
     {"axis", "classlabels_int64s", "classlabels_ints", "classlabels_strings", "norm", "post_transform"}
 )
-#: Constants of at most so many texts or whole numbers are kept: a graph looks its class names up in one.
+#: Constants of at most so many texts or integers are kept: a graph looks its class names up in one.
 MAX_NAMES = 100_000
 
 
@@ -75,7 +75,7 @@ class OnnxFile:
     producers: dict[str, Node] = field(default_factory=dict)
     """Output name -> the node of the main graph that makes it."""
     names: dict[str, list[str]] = field(default_factory=dict)
-    """Constants of texts or whole numbers in one row, as texts."""
+    """Constants of texts or integers in one row, as texts."""
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -237,7 +237,7 @@ class _Walk:
     def kept(self, span: Span) -> dict[str, int | str | list[int] | list[str]]:
         """The value of an attribute that says what an output means."""
         name = ""
-        whole: int | None = None
+        integer: int | None = None
         text: str | None = None
         numbers: list[int] = []
         texts: list[str] = []
@@ -247,7 +247,7 @@ class _Walk:
                 if name not in KEPT_ATTRIBUTES:
                     return {}
             elif number == 3 and isinstance(value, int):
-                whole = _signed(value)
+                integer = _signed(value)
             elif number == 4 and not isinstance(value, int):
                 text = self.text(value)
             elif number == 8:
@@ -256,11 +256,11 @@ class _Walk:
                 texts.append(self.text(value))
         if name not in KEPT_ATTRIBUTES:
             return {}
-        found = texts or numbers or text or whole
+        found = texts or numbers or text or integer
         return {} if found is None else {name: found}
 
     def packed(self, span: Span) -> list[int]:
-        """Whole numbers one after the other."""
+        """Read packed integers."""
         position, end = span
         found = []
         while position < end:
@@ -280,9 +280,7 @@ class _Walk:
             else:
                 domain = self.text(inner)
         if domain in DOMAINS:
-            raise UnsafeModel(
-                f"function {name} stands in for a standard operator", remedy="inline it", about=self.where
-            )
+            raise UnsafeModel(f"function {name} replaces a standard operator", remedy="inline it", about=self.where)
         self.found.functions.add((domain, name))
 
     def sparse(self, span: Span) -> None:

@@ -169,7 +169,7 @@ def pack(
 def _check_place(model_dir: Path, out: Path) -> None:
     source, place = model_dir.resolve(), out.resolve()
     if place == source or source in place.parents:
-        raise UsageError(f"lies inside the model's folder {model_dir}", remedy="choose another place", about=out)
+        raise UsageError(f"is inside the model's folder {model_dir}", remedy="choose another place", about=out)
     if out.exists() and not out.is_dir():
         raise UsageError("is a file", remedy="choose another place for the learnware", about=out)
     if not place.parent.is_dir():
@@ -303,8 +303,8 @@ def _describe(work: Path, order: _Order, format_name: str, base: Base | None, sc
 
 
 def _entry(work: Path, path: Path) -> File:
-    whole = work / path
-    return File(path=path.as_posix(), size=whole.stat().st_size, sha256=sha256_file(whole))
+    file = work / path
+    return File(path=path.as_posix(), size=file.stat().st_size, sha256=sha256_file(file))
 
 
 def _put(work: Path, out: Path, manifest: Manifest) -> None:

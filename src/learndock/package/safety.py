@@ -289,7 +289,7 @@ def _is_vocabulary(value: Any) -> bool:
 
 
 def check_settings(value: Any, *, where: str) -> None:
-    """Refuse settings through which a library would fetch or run somebody's code.
+    """Refuse settings through which a library would fetch or run foreign code.
 
     Raises:
         UnsafeModel: names ``where`` and the key.
@@ -308,7 +308,7 @@ def check_settings(value: Any, *, where: str) -> None:
 
 
 def _of_transformers(found: Any) -> bool:
-    """Whether PEFT's ``auto_mapping`` names a model of transformers itself: so it says where there is no task type."""
+    """Tell whether PEFT's ``auto_mapping`` names a model of transformers itself, as it does without a task type."""
     if not isinstance(found, dict) or not {"base_model_class", "parent_library"} <= set(found):
         return False
     # Trainers add marks of their own: flags and numbers name nothing
@@ -321,7 +321,7 @@ def _of_transformers(found: Any) -> bool:
 
 
 def _check_shards(folder: Path, path: Path, *, complete: bool) -> None:
-    """A sharded model: every tensor lies in the file beside the index that the index names."""
+    """A sharded model: every tensor is in the file that the index names, beside the index."""
     name = path.as_posix()
     value = read_json(folder / path, where=name)
     shards = value.get("weight_map") if isinstance(value, dict) else None

@@ -238,7 +238,7 @@ def _check_member(member: zipfile.ZipInfo, where: str) -> None:
             raise UnsafeModel(f"{member.file_size} bytes, at most {MAX_SCHEMA} are allowed", about=inside)
     elif member.filename.endswith(".npz"):
         raise UnsafeModel(
-            "a sparse matrix, whose indices nobody checks", remedy=f"call densify(), or {_REMEDY}", about=inside
+            "a sparse matrix, whose indices are never checked", remedy=f"call densify(), or {_REMEDY}", about=inside
         )
     elif not _MEMBER.fullmatch(member.filename):
         raise UnsafeModel(

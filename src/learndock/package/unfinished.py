@@ -1,4 +1,4 @@
-"""A folder in the making, beside the place where it will stand; one that a killed process left is cleared away.
+"""Make a folder beside the place where it will be renamed to; clear away what a killed process left.
 
 The maker holds a lock on the folder for as long as it works, which the system lets go when it dies: so the next one
 who makes the same output can tell what is stale from what another process is filling right now.
@@ -43,7 +43,7 @@ def clear_stale(place: Path) -> int:
         with os.scandir(place.parent) as entries:
             found = [Path(e.path) for e in entries if pattern.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
     except OSError:
-        return 0  # whoever makes a folder there next says what is wrong
+        return 0  # the next attempt to make a folder there reports the error
     for folder in found:
         handle = _locked(folder)
         if handle is None:
@@ -65,7 +65,7 @@ def _make(place: Path) -> tuple[Path, int]:
             # Another took it for a stale one in the instant before it was locked
             if not work.exists():
                 continue
-            # No locks on this file system: nobody can tell then, and nobody clears
+            # No locks on this file system: stale folders cannot be told from new ones, and are kept
             handle = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
         if work.exists():
             return work, handle

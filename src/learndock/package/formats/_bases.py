@@ -60,7 +60,7 @@ def _last(name: str) -> str:
 
 def _whole(folder: Path) -> Path:
     if (folder / "adapter_config.json").is_file():
-        raise ModelError("is an adapter itself", remedy="a base must be a whole model", about=folder)
+        raise ModelError("is an adapter itself", remedy="a base must be a complete model", about=folder)
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"the base has no {WEIGHTS}", remedy="save it with save_pretrained", about=folder)
     return folder

@@ -1,7 +1,7 @@
 """Read how a model's images are prepared from ``preprocessor_config.json``, as transformers would.
 
-The file names a class and some settings; what it leaves out, the class decides. The common classes are a resize, a crop
-from the middle, a factor, a mean and a deviation, and differ in their defaults and in what a single number means.
+The file names a class and some settings; the class decides what the file leaves out. The common classes are a resize, a
+crop from the middle, a factor, a mean and a deviation, and differ in their defaults and in what a single number means.
 Classes and settings that do more are refused, because a model would run and be wrong.
 """
 

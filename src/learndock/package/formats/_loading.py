@@ -79,7 +79,7 @@ def load_classifier(folder: Path, *, outputs: int | None = None) -> tuple[Any, s
     kind = source.get("model_type")
     if kind not in known:
         raise ModelError(
-            f"config.json: model_type {kind!r} is no {what} of transformers {transformers.__version__}",
+            f"config.json: model_type {kind!r} is not a {what} of transformers {transformers.__version__}",
             remedy="update transformers, or export the model to ONNX",
         )
     failures: tuple[type[Exception], ...] = (*_FAILURES, *_library_failures())

@@ -260,7 +260,7 @@ def check_labels(labels: NDArray[Any], rows: NDArray[Any], names: Sequence[str])
     """Compare the labels that a graph puts out with the columns of its scores, on some answers.
 
     Raises:
-        ModelError: a largest score stands in a column of another name.
+        ModelError: a largest score is in a column of another name.
     """
     if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
         return

@@ -49,7 +49,7 @@ class Pixels:
         """Pixels ``(height, width, 3)`` uint8 of every input, resized and cut.
 
         Raises:
-            ModelError: an input is no image.
+            ModelError: an input is not an image.
         """
         found = []
         for number, value in enumerate(inputs, start=1):

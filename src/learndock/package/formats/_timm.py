@@ -31,7 +31,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{1,99}")
 #: As Pillow numbers them.
 _RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 _MODES = ("center", "squash", "border")
-#: Keys of ``pretrained_cfg`` that say where weights once came from: nobody looks there.
+#: Keys of ``pretrained_cfg`` that say where weights once came from. They are never followed.
 SOURCES = ("hf_hub_filename", "hf_hub_id", "source", "tag", "url")
 #: Keys that change what weights mean or where they are read from when timm itself opens the folder.
 _REFUSED = ("custom_load", "file", "label_offset", "state_dict")
@@ -85,11 +85,11 @@ class TimmPixels(Pixels):
         # As torchvision rounds: down for what is added, to even for what is cut
         missing = [max(0, wanted - found) for wanted, found in zip(self.crop, pixels.shape, strict=False)]
         if any(missing):
-            whole = np.empty((pixels.shape[0] + missing[0], pixels.shape[1] + missing[1], 3), np.uint8)
-            whole[:] = np.array(fill, np.uint8)
+            padded = np.empty((pixels.shape[0] + missing[0], pixels.shape[1] + missing[1], 3), np.uint8)
+            padded[:] = np.array(fill, np.uint8)
             top, left = missing[0] // 2, missing[1] // 2
-            whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-            pixels = whole
+            padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+            pixels = padded
         top, left = (round((found - wanted) / 2) for wanted, found in zip(self.crop, pixels.shape, strict=False))
         return pixels[top : top + self.crop[0], left : left + self.crop[1]]
 
@@ -137,14 +137,14 @@ def pretrained_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The object ``pretrained_cfg``; older files say its keys beside ``architecture``.
 
     Raises:
-        ModelError: it is no object.
+        ModelError: it is not an object.
     """
     said = config.get("pretrained_cfg")
     if said is None:
         return {k: v for k, v in config.items() if k in (*_ABOUT, *_REFUSED)}
     if not isinstance(said, dict):
         raise ModelError(
-            "pretrained_cfg is no object", remedy="save the model again with timm.models.save_for_hf", about=FILE
+            "pretrained_cfg is not an object", remedy="save the model again with timm.models.save_for_hf", about=FILE
         )
     return said
 
@@ -159,7 +159,7 @@ def _check_keys(said: Mapping[str, Any]) -> None:
             )
     odd = sorted(k for k in said if k not in (*_ABOUT, *_REFUSED, *SOURCES))
     if odd:
-        raise ModelError(f"pretrained_cfg.{odd[0][:60]} is no key that timm writes", remedy="remove it", about=FILE)
+        raise ModelError(f"pretrained_cfg.{odd[0][:60]} is not a key that timm writes", remedy="remove it", about=FILE)
 
 
 def _names(config: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -179,7 +179,7 @@ def _names(config: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[tuple[st
         given = [given[k] for k in sorted(given, key=int)]
     names = placeholders(count) if given is None else given
     if not isinstance(names, list) or len(names) != count or not all(isinstance(n, str | int) for n in names):
-        raise ModelError(f"label_names must be {count} names, one a class; found {str(names)[:200]}", about=FILE)
+        raise ModelError(f"label_names must be {count} names, one per class; found {str(names)[:200]}", about=FILE)
     texts = config.get("label_descriptions") or said.get("label_descriptions")
     if not isinstance(texts, dict) or not all(isinstance(texts.get(str(n)), str) for n in names):
         return tuple(str(n) for n in names), ()
@@ -191,7 +191,7 @@ def _arguments(given: Any, outputs: int) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ModelError("model_args is no object", about=FILE)
+        raise ModelError("model_args is not an object", about=FILE)
     for key, value in given.items():
         if key not in _ARGUMENTS:
             raise ModelError(

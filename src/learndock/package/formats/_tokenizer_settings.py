@@ -21,7 +21,7 @@ from learndock.package.json_file import read_object
 CONFIG, SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 #: More tokens than this are never read of one text, whatever the model says: attention takes the square of them.
 MAX_TOKENS = 8_192
-#: A limit above this is no limit: some tokenizers say 1e30.
+#: A limit above this counts as none: some tokenizers say 1e30.
 _NO_LIMIT = 1_000_000
 
 #: Classes that lower, strip and split as BERT does, by their own settings.
@@ -55,7 +55,7 @@ _AS_IS = frozenset(
 _TYPED = (_BERT - {"DistilBertTokenizer"}) | {
     "CanineTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer", "FNetTokenizer", "MarkupLMTokenizer", "TapasTokenizer",
 }  # fmt: skip
-#: Tokens that stand for themselves in a text, in the order in which transformers adds them, and what classes call them.
+#: Special tokens that are kept in one piece in a text, in the order in which transformers adds them.
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _BERT_TOKENS = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
                 "mask_token": "[MASK]"}  # fmt: skip
@@ -165,7 +165,7 @@ def apply_settings(tokenizer: Any, settings: TokenizerSettings) -> None:
 
 
 def _add_special(tokenizer: Any, settings: TokenizerSettings) -> None:
-    """Make the special tokens that the settings name stand for themselves in texts, as transformers does."""
+    """Keep the special tokens that the settings name in one piece in texts, as transformers does."""
     from tokenizers import AddedToken
 
     defaults = _BERT_TOKENS if settings.bert else _ROBERTA_TOKENS if settings.name in _ROBERTA else {}

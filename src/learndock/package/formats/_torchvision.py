@@ -3,8 +3,8 @@
 The torchvision of the package index is compiled for the torch of the same index. Beside another build, torch for
 processors alone above all, its compiled part does not load; then its Python part fails while it is imported
 ("operator torchvision::nms does not exist"), and with it timm, and transformers too. Neither needs the compiled
-part for what is done here. So the operators that are missing are declared, without anything to run: whoever calls
-one is told by torch that it has no implementation.
+part for what is done here. The missing operators are therefore declared without an implementation; torch says so to
+a program that calls one.
 """
 
 from __future__ import annotations

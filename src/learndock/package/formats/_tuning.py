@@ -28,11 +28,11 @@ class Plan:
     """How a model is tuned: AdamW, a linear warm-up, then linearly down to nothing."""
 
     rate: float
-    """Where the output layer stays: the model knows the task, large steps only spoil it."""
+    """For an output layer that is kept: the model knows the task, and large steps only spoil it."""
     fresh: float
-    """Where the output layer starts anew: what lies below has a new task to learn."""
+    """For a new output layer: the layers below have a new task to learn."""
     head: float
-    """Of the new output layer itself."""
+    """For the new output layer itself."""
     epochs: int = 20
     batch: int = 8
     steps: int = 1_500
@@ -62,7 +62,7 @@ def final_layer(network: Any, outputs: int) -> Any:
 
 
 def column_names(schema: Schema) -> tuple[str, ...]:
-    """What the columns of a schema's model are called; for regression the ends of the scale stand for it."""
+    """Return the names of the columns of a model for ``schema``; for regression the ends of the scale."""
     return schema.labels or ("value",)
 
 

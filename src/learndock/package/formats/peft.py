@@ -305,7 +305,7 @@ def _tokenizer(folder: Path, base: Path) -> Path:
 def _adapted(folder: Path, base: Path, outputs: int, *, train: bool = False) -> tuple[Any, float]:
     """The base with the adapter on it, and the spread of new weights.
 
-    ``train`` asks for gradients, and allows an output layer of another width, which then starts anew.
+    ``train`` asks for gradients, and allows an output layer of another width, which then gets new weights.
     """
     peft = need("peft", extra="torch", why="a LoRA adapter")
     from safetensors.torch import load_file
@@ -366,7 +366,7 @@ def known_settings(folder: Path, task: str, *, inference_mode: bool) -> dict[str
 
 
 def _name_base(path: Path, name: str) -> None:
-    """Write the base's name into the adapter's settings: a path of this machine helps nobody."""
+    """Write the base's name into the adapter's settings: a path of this machine is of no use elsewhere."""
     config = read_object(path)
     if config.get("base_model_name_or_path") != name:
         config["base_model_name_or_path"] = name

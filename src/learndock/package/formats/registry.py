@@ -24,7 +24,7 @@ ORDER = ("causal-peft", "peft", "gguf", "causal", "timm", "transformers", "onnx"
 
 @runtime_checkable
 class OnBase(Protocol):
-    """A format whose models stand on another model, which does not travel with them."""
+    """A format whose models need a base model, which does not travel with them."""
 
     def bind(self, folder: Path, base: str | None) -> Base:
         """Find the base (by the name or folder ``base``, or as the model's files name it) and hash it.

@@ -1,7 +1,7 @@
 """Format ``sklearn``: a scikit-learn pipeline, saved with skops as ``model.skops``.
 
 The pipeline takes a list of texts. A pair of texts reaches it as one text, the two joined by a line break. Where a file
-``features.json`` lies beside it, it takes what that says instead, numbers made of texts or images (see ``_features``).
+``features.json`` is beside it, it takes what that says instead: numbers made of texts or images (see ``_features``).
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class SklearnFormat:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        """See ``Format``. The fitted feature steps stay, only the last estimator is fitted anew."""
+        """See ``Format``. The fitted feature steps stay, only the last estimator is fitted again."""
         self.check(folder, schema)
         pipeline = _read(folder)
         features = load_features({**read_features(folder), **settings})
@@ -164,7 +164,7 @@ class SklearnModel:
 
 
 def _names(pipeline: Any) -> list[str]:
-    """``classes_`` as texts; whole floats without their ``.0``."""
+    """Return ``classes_`` as texts; integral floats without their ``.0``."""
     return [label_name(c.item() if isinstance(c, np.generic) else c) for c in getattr(pipeline, "classes_", ())]
 
 
@@ -242,18 +242,20 @@ def _read(folder: Path) -> Any:
         ) from None
     if not hasattr(pipeline, "predict"):
         raise ModelError(
-            f"a {type(pipeline).__name__}, which does not predict", remedy="save the whole pipeline", about=FILE
+            f"a {type(pipeline).__name__}, which does not predict",
+            remedy="save the pipeline with its last step",
+            about=FILE,
         )
     _check_parts(pipeline)
     return pipeline
 
 
 def _check_parts(pipeline: Any) -> None:
-    """What a type list cannot see: settings that reach outside, and indices that nobody bounds-checks."""
+    """What a type list cannot see: settings that reach outside, and indices without bounds checks."""
     for part in _parts(pipeline):
         kind = type(part).__name__
         if getattr(part, "n_jobs", None) is not None:
-            part.n_jobs = None  # a number of processes to start on the user's machine is no part of a model
+            part.n_jobs = None  # a model does not decide how many processes start on the user's machine
         if getattr(part, "memory", None) is not None:
             raise UnsafeModel(
                 f"{kind} has a cache folder (memory), which holds pickles", remedy="set memory=None", about=FILE

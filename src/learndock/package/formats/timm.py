@@ -31,7 +31,7 @@ WEIGHTS = "model.safetensors"
 PLAN = tuning.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
 #: What timm raises over arguments that do not fit an architecture.
 _FAILURES = (AssertionError, AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
-#: Floats, and whole numbers for what batch normalisation counts and attention looks up.
+#: Floats, and integers for what batch normalisation counts and attention looks up.
 _TYPES = ("BF16", "F16", "F32", "F64", "I32", "I64")
 #: Deviation of the weights of a new output layer.
 _SPREAD = 0.02
@@ -190,7 +190,7 @@ def _write(network: Any, target: Schema, folder: Path, out: Path) -> None:
     said = {k: v for k, v in pretrained_of(config).items() if k not in (*named, *SOURCES, "architecture")}
     arguments = {k: v for k, v in (config.get("model_args") or {}).items() if k != "num_classes"}
     names = list(target.labels) if target.type == "classification" else ["value"]
-    whole: dict[str, Any] = {
+    written: dict[str, Any] = {
         "architecture": config["architecture"],
         "label_names": names,
         "num_classes": len(names),
@@ -198,8 +198,8 @@ def _write(network: Any, target: Schema, folder: Path, out: Path) -> None:
         "pretrained_cfg": {**said, "num_classes": len(names)},
     }
     if arguments:
-        whole["model_args"] = arguments
+        written["model_args"] = arguments
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
     save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
-    (out / CONFIG).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n", "utf-8")
+    (out / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -42,7 +42,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 TIMM = ("timm_backbone", "timm_wrapper")
 #: What classes of transformers that this format runs are called.
 _CLASSIFIER = re.compile(r"For(?:Sequence|Image)Classification")
-#: Tuning all weights. A rough comparison, 16 examples a class and one or two seeds, on a MiniLM-L6 classifier of
+#: Tuning all weights. A rough comparison, 16 examples per class and one or two seeds, on a MiniLM-L6 classifier of
 #: reviews: on other reviews .79 untuned, .78 at 2e-5, .76 at 5e-5; on six kinds of question, a new layer,
 #: .84 at 5e-5 and .80 at 1e-4 (the layer at 1e-3), .55 with everything at 2e-5.
 PLAN = tuning.Plan(rate=2e-5, fresh=5e-5, head=1e-3)
@@ -147,7 +147,7 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises:
         UnsafeModel: it names code.
-        ModelError: it is no classifier that this format runs.
+        ModelError: it is not a classifier that this format runs.
     """
     check_settings(config, where=CONFIG)
     if not isinstance(config.get("model_type"), str):
