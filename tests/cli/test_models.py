@@ -88,3 +88,26 @@ def test_finetune_shows_scores_before_and_after(place: Path, tmp_path: Path) -> 
     said = learndock(*base, "--out", next(outs), "--name", "me/mine", "--space", (place / "space").resolve()).out
     assert "held-out examples: 1.000 before, " in said
     assert said.splitlines()[-1].startswith("Next: learndock add ")
+
+
+def test_pack_prints_the_columns_and_the_score(place: Path, tmp_path: Path) -> None:
+    data = ("--name", "ann/words", "--data", place / "data.csv", "--space", place / "space")
+    done = learndock("pack", place / "model", *data, "-o", tmp_path / "a")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[1:5] == [
+        "The model's columns, matched by name:", "  0  negative = negative", "  1  positive = positive",
+        "accuracy on your 40 examples: 1.000",
+    ]  # fmt: skip
+    turned = ("--map", "negative=positive", "--map", "positive=negative")
+    wrong = learndock("pack", place / "model", *data, *turned, "-o", tmp_path / "b", "--json")
+    assert wrong.json["columns"] == [
+        {"column": 0, "name": "negative", "label": "positive"}, {"column": 1, "name": "positive", "label": "negative"},
+    ]  # fmt: skip
+    assert (wrong.json["columns_by"], wrong.json["score"]) == ("map", 0.0)
+    assert "100% of your examples would be right instead of 0%" in wrong.err
+    (tmp_path / "own.json").write_text(json.dumps(["positive"] * 40))
+    refused = learndock("pack", place / "model", *data, "--expect", tmp_path / "own.json", "-o", tmp_path / "c")
+    assert refused.code == 22
+    assert "20 of 40 inputs are answered otherwise" in refused.err
+    assert not (tmp_path / "c").exists()
