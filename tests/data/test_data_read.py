@@ -316,6 +316,8 @@ def test_class_names_of_a_dataset(tmp_path: Path) -> None:
     assert other.targets is not None
     assert other.targets.tolist() == [1, 0, 1, 0]
     assert '"neg", "pos"' in other.warnings[0]
+    with pytest.raises(DataError, match='row 1: unknown label "pos"'):  # a learnware's own order is not the file's
+        read_examples(as_dataset(tmp_path / "f", names=("neg", "pos")), schema=MOOD, places=False)
     refused(as_dataset(tmp_path / "c", names=("negative", "glad")), "row 1", '"glad"', schema=MOOD)
     refused(as_dataset(tmp_path / "d", labels=(1, 0, -1, 0)), "row 3", "unlabelled", schema=MOOD)
     refused(as_dataset(tmp_path / "e", labels=(1, 0, 7, 0)), "row 3", "2 classes")

@@ -493,6 +493,16 @@ def test_prodigy(tmp_path: Path) -> None:
     assert names(jsonl(tmp_path / "c.jsonl", chosen)) == POS_NEG
 
 
+def test_rejected_labels_are_left_out_beside_rows_without_a_verdict(tmp_path: Path) -> None:
+    rows = [
+        {"text": t, "label": v, **({"answer": "reject"} if i == 1 else {"answer": "accept"} if i == 0 else {})}
+        for i, (t, v) in enumerate(zip(TEXTS, POS_NEG, strict=True))
+    ]
+    found = read_examples(jsonl(tmp_path / "d.jsonl", rows))
+    assert list(found.rows) == [1, 3, 4]
+    assert any("1 row (the first in row 2) left out" in w for w in found.warnings)
+
+
 def test_an_answer_that_is_no_verdict_leaves_no_row_out(tmp_path: Path) -> None:
     rows = [
         {"text": t, "label": v, "answer": "reject it" if v == "neg" else "accept"}
@@ -544,6 +554,17 @@ def test_label_studio(tmp_path: Path) -> None:
     spans = {"id": 1, "data": {"text": "a"}, "annotations": [{"result": [{"value": {"start": 0, "labels": ["PER"]}}]}]}
     with pytest.raises(DataError, match=r"without a label of an example"):
         read_examples(write(tmp_path / "s.json", json.dumps([spans])))
+
+
+def test_what_annotators_chose_goes_before_imported_labels(tmp_path: Path) -> None:
+    tasks = [label_studio("good", ["pos"]), label_studio("bad", ["neg"])]
+    for task in tasks:
+        task["data"]["label"] = "pos"
+    path = write(tmp_path / "d.json", json.dumps(tasks))
+    assert names(path) == ["pos", "neg"]
+    assert '2 tasks have (the first in row 1) a "label" among the imported data' in " ".join(
+        read_examples(path).warnings
+    )
 
 
 def test_label_studio_in_csv(tmp_path: Path) -> None:

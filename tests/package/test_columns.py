@@ -57,6 +57,10 @@ def test_names_that_match(names: list[str], labels: list[str], order: list[int])
         (["a", "b"], ["x", "y"], "no column name of the model is a label.*columns: a, b.*labels: x, y"),
         (["good", "GOOD"], ["good", "bad"], "only good, GOOD of"),
         (["0", "1"], ["no", "yes"], "no column name"),
+        (["C++", "Java"], ["C#", "java"], "only Java of"),
+        ([">50K", "unknown"], ["<=50K", "unknown"], "only unknown of"),
+        (["AB+", "0"], ["AB-", "0"], "only 0 of"),
+        (["A-", "B"], ["A", "B"], "only B of"),
     ],
 )
 def test_names_that_do_not_match(names: list[str], labels: list[str], words: str) -> None:

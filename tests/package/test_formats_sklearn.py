@@ -12,6 +12,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline, make_union
@@ -74,6 +75,16 @@ def test_classes_that_are_numbers_are_not_positions(tmp_path: Path) -> None:
         load(tmp_path)
     numbers = Schema("classification", ("1", "0"), ("good", "bad"), "accuracy")
     assert load(tmp_path, numbers).predict(["good film", "bad film"]).argmax(axis=1).tolist() == [0, 1]
+
+
+def test_several_labels_for_one_input_are_refused(tmp_path: Path) -> None:
+    words = ["film", "food", "film food", "day"] * 8
+    labels = np.array([["film" in w, "food" in w, "day" in w] for w in words], dtype=np.int64)
+    models.write_sklearn(
+        tmp_path, make_pipeline(CountVectorizer(), OneVsRestClassifier(LinearSVC())).fit(words, labels)
+    )
+    with pytest.raises(ModelError, match="OneVsRestClassifier gives an input several labels"):
+        load(tmp_path, Schema("classification", ("0", "1", "2"), ("film", "food", "day"), "accuracy"))
 
 
 def test_a_pair_is_two_lines(tmp_path: Path) -> None:

@@ -305,3 +305,31 @@ def test_a_table_of_numbers_needs_to_say_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "features.json").write_text(json.dumps({"space": "minilm-l6"}))
     found = answers(tmp_path, schema)
     np.testing.assert_allclose(found, softmax(load_helper(models.space()).features(TEXTS) @ weight), atol=1e-5)
+
+
+def test_several_outputs_without_a_known_name_are_refused(tmp_path: Path) -> None:
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("aux", "out")]
+    tail = [node("Neg", ["z"], ["aux"]), node("Identity", ["z"], ["out"])]
+    with pytest.raises(ModelError, match=r"several outputs are tables of numbers \(aux, out\)"):
+        FORMAT.check(graph(tmp_path / "m", tail, outputs=outputs), schema_of("no", "yes"))
+
+
+def test_scores_in_the_order_of_their_size_are_refused(tmp_path: Path) -> None:
+    two_best = numpy_helper.from_array(np.array([2], np.int64), "k")
+    tail = [node("Softmax", ["z"], ["p"], axis=-1), node("TopK", ["p", "k"], ["out", "places"])]
+    with pytest.raises(ModelError, match=r"sorted by score \(TopK\)"):
+        FORMAT.check(graph(tmp_path / "m", tail, constants=[two_best]), schema_of("no", "yes"))
+
+
+def test_the_softmax_of_one_number_is_refused(tmp_path: Path) -> None:
+    folder = graph(tmp_path / "m", [node("Softmax", ["z"], ["out"], axis=-1)], 1)
+    with pytest.raises(ModelError, match="a single number is always 1"):
+        settled(folder, schema_of("no", "yes"))
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_multiples_of_sigmoids_are_no_logits(operator: str, tmp_path: Path) -> None:
+    two_of = numpy_helper.from_array(np.array([2], np.float32), "two")
+    tail = [node("Sigmoid", ["z"], ["p"]), node(operator, ["p", "two"], ["out"])]
+    with pytest.raises(ModelError, match=f"the operator {operator}.*--scores"):
+        settled(graph(tmp_path / "m", tail, constants=[two_of]), schema_of("no", "yes"))

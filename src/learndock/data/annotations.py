@@ -61,7 +61,7 @@ def _collect(tool: str, tasks: Sequence[tuple[Mapping[str, Any], Mapping[str, li
     # With one question its answer is the label, whatever the question is called
     alias = questions[0] if len(questions) == 1 else None
     rows: list[tuple[int, Mapping[str, Any]]] = []
-    without, divided = [], []
+    without, divided, imported = [], [], []
     for number, (data, answers) in enumerate(tasks, start=1):
         if not answers:
             without.append(number)
@@ -70,12 +70,17 @@ def _collect(tool: str, tasks: Sequence[tuple[Mapping[str, Any], Mapping[str, li
         else:
             cells = {**data, **{name: values[0] for name, values in answers.items()}}
             if alias is not None:
-                cells.setdefault("label", cells[alias])
+                if "label" in data and alias != "label":
+                    imported.append(number)
+                cells["label"] = cells[alias]
             rows.append((number, cells))
     columns = list(dict.fromkeys(key for _, cells in rows for key in cells))
     remarks = {"export": f"an export of {tool}: " + (f'labels are the answers to "{alias}"' if alias else "")}
     if alias is None:
         remarks["export"] += f"it has the questions {', '.join(questions)}; name one with --label"
+    if imported:
+        count = counted(imported, "task has", "tasks have")
+        remarks["imported"] = f'{count} a "label" among the imported data; the answer to "{alias}" was taken instead'
     if without:
         remarks["without"] = skipped(without, "task without an annotation", "tasks without an annotation")
     if divided:

@@ -61,7 +61,7 @@ def read_labels(column: Column, schema: Schema | None) -> Labelled:
         numbers, more = read_numbers(column, values)
         return Labelled(schema, numbers, [*remarks, *more])
     if names:
-        read, warning = class_label_reader(names, schema, column.name)
+        read, warning = class_label_reader(names, schema, column.name, places=column.places)
         remarks += [warning] if warning else []
     else:
         read = label_reader(schema, column.name, places=column.places)
@@ -115,15 +115,18 @@ def label_name(value: object) -> str:
     return str(value)
 
 
-def class_label_reader(names: Sequence[str], schema: Schema, column: str) -> tuple[Label, str | None]:
+def class_label_reader(
+    names: Sequence[str], schema: Schema, column: str, *, places: bool = True
+) -> tuple[Label, str | None]:
     """A reader for integers whose names the file knows, and a warning where names are not the schema's.
 
-    Where the schema knows every name, names decide. Where it knows none and has as many, the order does.
+    Where the schema knows every name, names decide. Where it knows none and has as many, the order does, if
+    ``places`` count.
     """
-    inner = label_reader(schema, column)
+    inner = label_reader(schema, column, places=places)
     known = {label_key(name) for name in schema.labels}
     matching = sum(label_key(name) in known for name in names)
-    by_order = schema.type == "classification" and matching == 0 and len(names) == schema.classes
+    by_order = places and schema.type == "classification" and matching == 0 and len(names) == schema.classes
     by_value = schema.type == "regression"
 
     def read(value: object, complain: Complain) -> float:

@@ -179,11 +179,15 @@ def _read_rows(table: Table, columns: Columns, limit: int | None) -> _Reading:
 
 
 def _leave_rejected(found: _Reading, verdicts: Sequence[object]) -> None:
-    """Leave out the rows whose label an annotator rejected or passed over, as Prodigy writes it."""
-    if not verdicts or not set(map(str, verdicts)) <= {"accept", "reject", "ignore"}:
+    """Leave out the rows whose label an annotator rejected or passed over, as Prodigy writes it.
+
+    Rows without a verdict, as where several files were joined, keep their labels.
+    """
+    said = {str(verdict) for verdict in verdicts if verdict not in (None, "")}
+    if not said or not said <= {"accept", "reject", "ignore"}:
         return
-    kept = [i for i, verdict in enumerate(verdicts) if verdict == "accept"]
-    found.rejected = [row for row, verdict in zip(found.rows, verdicts, strict=True) if verdict != "accept"]
+    kept = [i for i, verdict in enumerate(verdicts) if verdict in (None, "", "accept")]
+    found.rejected = [row for row, verdict in zip(found.rows, verdicts, strict=True) if verdict in ("reject", "ignore")]
     for name in ("inputs", "rows", "labels", "pairs", "places"):
         values = getattr(found, name)
         setattr(found, name, [values[i] for i in kept] if values else values)

@@ -47,11 +47,15 @@ class Columns:
 
 
 def name_key(name: str) -> str:
-    """Return what two spellings of one label share: letters and digits, in one case; of a number its value."""
+    """Return what two spellings of one label share: letters and digits, in one case; of a number its value.
+
+    Signs that make another label of the same letters stay: "C++" is not "C#", nor ">50K" "<=50K", nor "A+" "A-".
+    """
     text = unicodedata.normalize("NFKC", name).strip()
     if _NUMBER.fullmatch(text):
         return f"#{float(text)!r}"
-    kept = "".join(c for c in text.casefold() if c.isalnum())
+    kept = "".join(c for c in text.casefold() if c.isalnum() or c == "#" or unicodedata.category(c) == "Sm")
+    kept += "-" if re.fullmatch(r"\w{1,2}-", text) else ""
     return kept or text.casefold()
 
 

@@ -43,6 +43,10 @@ _CARRYING = frozenset(
         "ReduceSum", "Slice", "Sub", "Transpose",
     }
 )  # fmt: skip
+#: Operators after which scores are normalised; a sum or a multiple of theirs is neither that nor logits.
+_NORMALISED = frozenset({"HardSigmoid", "LogSoftmax", "Sigmoid", "Softmax"})
+#: Names by which the answer is known among several outputs.
+_ANSWERS = ("logits", "probabilities", "output_probability")
 _CLASSIFIERS = frozenset({"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"})
 _LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 _CLOSE = 1e-4
@@ -87,22 +91,33 @@ def reads_text(graph: OnnxFile) -> bool:
 
 
 def output_of(graph: OnnxFile) -> Value:
-    """The output that holds the model's answer: by its name, else the first table of numbers, else of rows.
+    """The output that holds the model's answer: by its name, else the one table of numbers or of rows.
 
     Raises:
-        ModelError: there is none, or there are several and no name decides.
+        ModelError: there is none, or there are several and no name decides, or its columns are no classes.
     """
     numbers = [v for v in graph.outputs if v.element in _FLOATS and v.rank in (None, 1, 2) and not v.listed]
     numbers += [v for v in graph.outputs if v.listed and _made_by(graph, v.name, "ZipMap") is not None]
-    for wanted in ("logits", "probabilities"):
-        for value in numbers:
-            if value.name == wanted:
-                return value
-    if not numbers:
+    by_name = {value.name: value for value in numbers}
+    found = next((by_name[name] for name in _ANSWERS if name in by_name), None)
+    if found is None and not numbers:
         raise ModelError(
             "no output is a table of numbers (n, classes)", remedy="export logits or probabilities", about=FILE
         )
-    return numbers[0]
+    if found is None and len(numbers) > 1:
+        raise ModelError(
+            f"several outputs are tables of numbers ({', '.join(by_name)[:200]}), and no name says which is the answer",
+            remedy="export that one alone, or call it logits or probabilities",
+            about=FILE,
+        )
+    found = found or numbers[0]
+    if operator_of(graph, found.name) == "TopK":
+        raise ModelError(
+            f"its output {found.name} is sorted by score (TopK), so that no column is one class",
+            remedy="export the scores of all classes in their own order",
+            about=FILE,
+        )
+    return found
 
 
 def label_output(graph: OnnxFile) -> str | None:
@@ -121,6 +136,10 @@ def kind_of(graph: OnnxFile, name: str) -> str:
         return {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoids"}.get(str(done), UNKNOWN)
     if node.operator == "Normalizer":
         return "probabilities" if node.attributes.get("norm") == "L1" else UNKNOWN
+    if node.operator in ("Add", "Div", "Mul", "Sub", "Sum"):
+        before = (_source(graph, given) for given in node.inputs)
+        if any(given is not None and given.operator in _NORMALISED for given in before):
+            return UNKNOWN
     said = {"Softmax": "probabilities", "LogSoftmax": "log-probabilities", "Sigmoid": "sigmoids"}
     other = "logits" if node.operator in _LAYERS else CARRIED if node.operator in _CARRYING else UNKNOWN
     return said.get(node.operator, other)
@@ -135,6 +154,12 @@ def settle_kind(kind: str, rows: NDArray[Any], operator: str) -> str:
     finite = bool(len(rows)) and bool(np.isfinite(rows).all())
     if not finite:  # reported with the input, when it answers
         return kind if kind in KINDS else "logits"
+    if rows.shape[1] == 1 and operator == "Softmax":
+        raise ModelError(
+            "its one column comes from a Softmax, which of a single number is always 1",
+            remedy="export the number before it, or end the model in a Sigmoid",
+            about=FILE,
+        )
     within = bool((rows >= 0).all() and (rows <= 1 + _CLOSE).all())
     if rows.shape[1] > 1 and within and bool((np.abs(rows.sum(axis=1) - 1) < _CLOSE).all()):
         return "probabilities"

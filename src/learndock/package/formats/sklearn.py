@@ -71,6 +71,7 @@ class SklearnFormat:
         if not names:
             raise ModelError("has no classes_", remedy="it is a regressor, or it was not fitted", about=FILE)
         check_count(len(names), schema, where=FILE)
+        _check_single(pipeline)
         return SklearnModel(pipeline, schema, columns_in(settings, names, schema, where=FILE), features)
 
     def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
@@ -166,6 +167,22 @@ class SklearnModel:
 def _names(pipeline: Any) -> list[str]:
     """Return ``classes_`` as texts; integral floats without their ``.0``."""
     return [label_name(c.item() if isinstance(c, np.generic) else c) for c in getattr(pipeline, "classes_", ())]
+
+
+def _check_single(pipeline: Any) -> None:
+    """Refuse classifiers that give an input several labels: their scores are not shares of one.
+
+    Raises:
+        ModelError: it is one of these.
+    """
+    last = pipeline.steps[-1][1] if getattr(pipeline, "steps", None) else pipeline
+    last = getattr(last, "best_estimator_", last)
+    if getattr(last, "multilabel_", False):
+        raise ModelError(
+            f"{type(last).__name__} gives an input several labels, which is not supported",
+            remedy="fit it on one label for each example, or pack a model with yes and no for each label",
+            about=FILE,
+        )
 
 
 def _class_probabilities(pipeline: Any, texts: Any) -> NDArray[Any]:
