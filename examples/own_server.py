@@ -28,7 +28,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], str, str]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
-        if found := re.search(r"(http://\S+)#link=(\S+)", line):
+        if found := re.search(r"(http://\S+)#link=([\w-]+)", line):
             return process, found[1], found[2]
     raise SystemExit("the service did not start")
 
