@@ -472,6 +472,20 @@ def test_places_in_a_schema_are_said_or_refused(tmp_path: Path) -> None:
         read_examples(path, schema=schema, places=False)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [("pos", "\u0440\u043es", '"<U+0440><U+043E>s"'), ("1", "\uff11", '"<U+FF11>"'), ("A", "\u0391", '"<U+0391>"')],
+)
+def test_labels_that_look_alike_are_remarked(one: str, other: str, shown: str, tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": (one, other, "x")[i % 3]} for i in range(6)]
+    said = " ".join(read_examples(jsonl(tmp_path / "d.jsonl", rows)).warnings)
+    assert f'"{one}"' in said
+    assert shown in said
+    assert "look alike, but are different letters" in said
+    plain = [{**row, "label": "ab"[i % 2]} for i, row in enumerate(rows)]
+    assert "look alike" not in " ".join(read_examples(jsonl(tmp_path / "e.jsonl", plain)).warnings)
+
+
 # --- exports of annotation tools ---------------------------------------------------------------------------------
 
 

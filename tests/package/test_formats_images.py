@@ -75,6 +75,17 @@ def test_pixels_are_those_of_the_library(
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("square", [True, False])
+def test_a_size_of_one_number_is_a_side_or_both_as_the_file_says(square: bool, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    said = {"image_processor_type": "ViTImageProcessor", "size": 20, "default_to_square": square}
+    (tmp_path / FILE).write_text(json.dumps({**said, "do_center_crop": True, "crop_size": 16}))
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 61, 3)).astype(np.uint8)
+    ours = next(read_pixels(tmp_path).batches([Image.from_pixels(pixels)])).pixels
+    theirs = transformers.ViTImageProcessorPil.from_pretrained(tmp_path)
+    np.testing.assert_allclose(ours, theirs(pixels, return_tensors="np")["pixel_values"], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -11,7 +11,7 @@ import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, chi2
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neural_network import MLPClassifier
@@ -77,14 +77,14 @@ def test_classes_that_are_numbers_are_not_positions(tmp_path: Path) -> None:
     assert load(tmp_path, numbers).predict(["good film", "bad film"]).argmax(axis=1).tolist() == [0, 1]
 
 
-def test_several_labels_for_one_input_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("estimator", [OneVsRestClassifier(LinearSVC()), RidgeClassifier()])
+def test_several_labels_for_one_input_are_refused(estimator: Any, tmp_path: Path) -> None:
     words = ["film", "food", "film food", "day"] * 8
     labels = np.array([["film" in w, "food" in w, "day" in w] for w in words], dtype=np.int64)
-    models.write_sklearn(
-        tmp_path, make_pipeline(CountVectorizer(), OneVsRestClassifier(LinearSVC())).fit(words, labels)
-    )
-    with pytest.raises(ModelError, match="OneVsRestClassifier gives an input several labels"):
-        load(tmp_path, Schema("classification", ("0", "1", "2"), ("film", "food", "day"), "accuracy"))
+    models.write_sklearn(tmp_path, make_pipeline(CountVectorizer(), estimator).fit(words, labels))
+    model = load(tmp_path, Schema("classification", ("0", "1", "2"), ("film", "food", "day"), "accuracy"))
+    with pytest.raises(ModelError, match="gives an input several labels"):
+        model.predict(words)
 
 
 def test_a_pair_is_two_lines(tmp_path: Path) -> None:

@@ -111,10 +111,13 @@ def test_other_labels_need_a_mapping(learnware: Learnware) -> None:
     assert (found.score, found.metric) == (1.0, "macro_f1")
     theirs = rename_labels(learnware.schema, {"Positive": "good", "negative": "bad"})
     assert (theirs.labels, theirs.metric) == (("bad", "good"), learnware.schema.metric)
+    assert rename_labels(Schema("classification", ("a_b", "c"), ("x", "y"), "accuracy"), {"A b": "d"}).labels[0] == "d"
     renamed = Examples(["good", "bad"], np.array([1, 0]), theirs)
     assert evaluate(learnware, renamed, mapping={"Positive": "good", "negative": "bad"}).score == 1.0
     with pytest.raises(UsageError, match="--map names neutral"):
         evaluate(learnware, examples, MOODS, mapping={"neutral": "good"})
+    with pytest.raises(UsageError, match="--map gives Negative two labels"):
+        evaluate(learnware, examples, MOODS, mapping={"negative": "bad", "Negative": "good", "positive": "good"})
     with pytest.raises(UsageError, match="never answers good"):
         evaluate(learnware, examples, MOODS, mapping={"positive": "bad", "negative": "bad"})
 

@@ -31,6 +31,7 @@ from learndock.data.spelling import (
     count_by,
     joined,
     label_key,
+    look_alike,
     merge_spellings,
     no_label_words,
     number_in,
@@ -242,6 +243,9 @@ def _odd_labels(column: Column, names: Sequence[str], meant: Mapping[str, str], 
             rows.setdefault(meant[name], []).append(row)
         are, they = ("is a class", "it means") if len(words) == 1 else ("are classes", "they mean")
         remarks.append(f'{count_by(rows, words)} {are} here; if {they} "no label", leave those rows out')
+    for group in look_alike(found)[:6]:
+        shown = " and ".join(f'"{label}"' for label in group)
+        remarks.append(f"{shown} look alike, but are different letters, and so different labels")
     numeric = [n for n in found if number_in(n) is not None]
     if len(numeric) == len(found):
         hint = '; "-1" means "no label" in many data sets' if "-1" in found else ""

@@ -35,6 +35,27 @@ NO_LABEL = frozenset((
 ))  # fmt: skip
 
 
+#: Letters of the Cyrillic and the Greek alphabet that look like Latin ones.
+_ALIKE = str.maketrans(
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408"
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458"
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bd\u03bf",
+    "ABEKMHOPCTYXSIJaeopcyxsijABEZHIKMNOPTYXvo",
+)
+
+
+def look_alike(labels: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that differ in the alphabet or the width of their letters alone, by their code points."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(fold(unicodedata.normalize("NFKC", label).translate(_ALIKE)), []).append(label)
+    return [[_coded(label) for label in group] for group in groups.values() if len(group) > 1]
+
+
+def _coded(label: str) -> str:
+    return "".join(c if c.isascii() else f"<U+{ord(c):04X}>" for c in label)
+
+
 @lru_cache(maxsize=4096)  # a column has few different labels
 def fold(label: str) -> str:
     """What is left of a label without case, outer space, invisible characters and ways to compose accents."""

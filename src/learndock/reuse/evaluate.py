@@ -13,7 +13,7 @@ from learndock.data.metrics import score
 from learndock.data.schema import Schema
 from learndock.errors import DataError, UsageError
 from learndock.notebook import html_table, number
-from learndock.package.columns import name_key
+from learndock.package.columns import find_name, name_key
 from learndock.package.formats import Progress
 from learndock.package.learnware import Learnware
 from learndock.reuse.predict import predict_with_remarks
@@ -124,7 +124,10 @@ def match_labels(own: Schema, wanted: Schema, mapping: Mapping[str, str]) -> NDA
         return np.zeros((0, 0))
     plain = _plain if _collide(own, wanted) else name_key
     columns = {plain(label): i for i, label in enumerate(wanted.labels)}
-    given = {plain(theirs): plain(yours) for theirs, yours in mapping.items()}
+    given: dict[str, str] = {}
+    for theirs, yours in mapping.items():
+        if given.setdefault(plain(theirs), plain(yours)) != plain(yours):
+            raise UsageError(f"--map gives {theirs} two labels", remedy="map each label of the learnware once")
     unknown = sorted(set(given) - {plain(v) for v in own.labels}) + sorted(set(given.values()) - set(columns))
     if unknown:
         raise UsageError(f"--map names {', '.join(unknown)}, which is not a label here", remedy=f"{_both(own, wanted)}")
@@ -146,10 +149,10 @@ def rename_labels(own: Schema, mapping: Mapping[str, str]) -> Schema:
     """Return the schema of a learnware under the user's names for its labels; several labels may become one."""
     if own.type != "classification" or not mapping:
         return own
-    given = {_plain(theirs): yours for theirs, yours in mapping.items()}
+    given = {find_name(theirs, own.labels): yours for theirs, yours in mapping.items()}
     found: dict[str, str] = {}
-    for label, meaning in zip(own.labels, own.descriptions, strict=True):
-        name = given.get(_plain(label), label)
+    for place, (label, meaning) in enumerate(zip(own.labels, own.descriptions, strict=True)):
+        name = given.get(place, label)
         found.setdefault(name, meaning if name == label else name)
     return Schema("classification", tuple(found), tuple(found.values()), own.metric)
 

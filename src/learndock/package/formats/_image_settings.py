@@ -166,7 +166,8 @@ def _size(said: Mapping[str, Any], known: _Class) -> tuple[int | None, tuple[int
     if isinstance(size, list) and len(size) == 2:
         size = {"height": size[0], "width": size[1]}
     if isinstance(size, int):
-        size = {"height": size, "width": size} if known.square else {"shortest_edge": size}
+        square = said.get("default_to_square", known.square)
+        size = {"height": size, "width": size} if square else {"shortest_edge": size}
     if isinstance(size, Mapping) and set(size) == {"shortest_edge"}:
         return _side(size["shortest_edge"], "size"), None
     return None, _pair(size, "size")

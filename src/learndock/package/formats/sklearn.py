@@ -71,7 +71,6 @@ class SklearnFormat:
         if not names:
             raise ModelError("has no classes_", remedy="it is a regressor, or it was not fitted", about=FILE)
         check_count(len(names), schema, where=FILE)
-        _check_single(pipeline)
         return SklearnModel(pipeline, schema, columns_in(settings, names, schema, where=FILE), features)
 
     def label_names(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[str]:
@@ -154,6 +153,7 @@ class SklearnModel:
                 warnings.simplefilter("ignore")
                 if self.schema.type == "regression":
                     return np.asarray(self.pipeline.predict(texts), dtype=np.float64).reshape(len(texts))
+                _check_single(self.pipeline, texts[:1])
                 return np.asarray(_class_probabilities(self.pipeline, texts)[:, list(self.columns)])
         except _FAILURES as error:
             raise ModelError(
@@ -169,17 +169,15 @@ def _names(pipeline: Any) -> list[str]:
     return [label_name(c.item() if isinstance(c, np.generic) else c) for c in getattr(pipeline, "classes_", ())]
 
 
-def _check_single(pipeline: Any) -> None:
+def _check_single(pipeline: Any, first: Any) -> None:
     """Refuse classifiers that give an input several labels: their scores are not shares of one.
 
     Raises:
-        ModelError: it is one of these.
+        ModelError: what is predicted of the one input in ``first`` is not one label.
     """
-    last = pipeline.steps[-1][1] if getattr(pipeline, "steps", None) else pipeline
-    last = getattr(last, "best_estimator_", last)
-    if getattr(last, "multilabel_", False):
+    if np.asarray(pipeline.predict(first)).ndim != 1:
         raise ModelError(
-            f"{type(last).__name__} gives an input several labels, which is not supported",
+            "gives an input several labels, which is not supported",
             remedy="fit it on one label for each example, or pack a model with yes and no for each label",
             about=FILE,
         )
