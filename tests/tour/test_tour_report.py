@@ -64,4 +64,9 @@ def test_the_conclusion_comes_first_and_links_lead_somewhere(
     assert len(set(ids)) == len(ids)
     assert "<b>moods</b>" not in page  # what owners write is escaped
     assert "opposite" in page  # the scale of colours
+    assert "cannot say" not in page
+    lacking = replace(visits[0].found.matches[0], can_answer=False, missing=("neutral <1>",))
+    found = replace(visits[0].found, matches=(lacking,))
+    write_report(tmp_path / "report.html", dock, [replace(visits[0], found=found)], {}, 12.0)
+    assert "cannot say neutral &lt;1&gt;" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(?:src|href)='?https?:", page)

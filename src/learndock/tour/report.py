@@ -11,6 +11,7 @@ import numpy as np
 
 from learndock.dock import LocalDock
 from learndock.files import atomic_write
+from learndock.search import Match
 from learndock.search.score import trust
 from learndock.spec.spec import unit
 from learndock.tour.data import TourTask
@@ -212,6 +213,11 @@ def _colour(value: float) -> str:
     return f"background:hsl({hue} 62% {light:.0f}%);color:{ink}"
 
 
+def _lacks(match: Match) -> str:
+    """Say why a match ranks behind others of a lower score."""
+    return "" if match.can_answer else f" <span class=note>cannot say {escape(', '.join(match.missing))}</span>"
+
+
 def _card(visit: Visit) -> str:
     head = f"<h3>{escape(visit.user.task)}</h3><div class=note>{escape(visit.user.story)}</div>"
     if visit.best is None:
@@ -221,7 +227,7 @@ def _card(visit: Visit) -> str:
             f"good a match with probability {_chance(visit.found.p_value_any)}.</p></div>"
         )
     rows = "".join(
-        f"<tr><td class=n>{i}</td><td><a href='#{_anchor(m.name)}'>{escape(m.name)}</a></td>"
+        f"<tr><td class=n>{i}</td><td><a href='#{_anchor(m.name)}'>{escape(m.name)}</a>{_lacks(m)}</td>"
         f"<td class=n>{m.score:.2f}</td>"
         f"<td class=n>{_interval(m.interval)}</td><td class=n>{m.domain:+.2f}</td><td class=n>{m.behaviour:+.2f}</td>"
         f"<td class=n>{_chance(m.p_value)}</td>"
