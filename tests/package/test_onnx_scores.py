@@ -333,3 +333,16 @@ def test_multiples_of_sigmoids_are_no_logits(operator: str, tmp_path: Path) -> N
     tail = [node("Sigmoid", ["z"], ["p"]), node(operator, ["p", "two"], ["out"])]
     with pytest.raises(ModelError, match=f"the operator {operator}.*--scores"):
         settled(graph(tmp_path / "m", tail, constants=[two_of]), schema_of("no", "yes"))
+
+
+def test_an_answer_of_a_dynamically_quantised_graph_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+    """Its numbers are rounded by the largest of the batch, as of what onnxruntime's ``quantize_dynamic`` makes."""
+    tail = [
+        node("DynamicQuantizeLinear", ["z"], ["q", "scale", "zero"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["out"]),
+    ]
+    folder = graph(tmp_path / "m", tail)
+    known = {**FORMAT.check(folder, schema_of("no", "yes")), "output": "logits", "columns": [0, 1]}
+    model = FORMAT.load(folder, schema_of("no", "yes"), known)
+    alone = np.concatenate([model.predict([text]) for text in TEXTS])
+    np.testing.assert_array_equal(model.predict(TEXTS), alone)

@@ -69,6 +69,11 @@ def reads_features(graph: OnnxFile) -> bool:
     return len(inputs) == 1 and inputs[0].element == _FLOAT and inputs[0].rank == 2
 
 
+def reads_its_batch(graph: OnnxFile) -> bool:
+    """Whether an answer depends on the other inputs that run with it: one scale is found for all numbers of a batch."""
+    return any(operator.startswith("DynamicQuantize") for _, operator in graph.operators)
+
+
 def reads_text(graph: OnnxFile) -> bool:
     """Whether the graph's one input is a text.
 

@@ -38,6 +38,7 @@ from learndock.package.formats._onnx_graph import (
     operator_of,
     output_of,
     reads_features,
+    reads_its_batch,
     reads_pixels,
     reads_text,
     settle_kind,
@@ -178,7 +179,8 @@ def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
     elif not reads_text(graph):
         config = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
         tokens, first = TextTokens(folder, positions=positions_of(config)), first_position(config)
-    return OnnxModel(session, tokens, schema, kind, name, columns, table_keys(graph, name), first)
+    size = 1 if reads_its_batch(graph) else BATCH
+    return OnnxModel(session, tokens, schema, kind, name, columns, table_keys(graph, name), first, size)
 
 
 def _session(path: Path) -> Any:
@@ -210,7 +212,7 @@ class OnnxModel:
     """A loaded graph (``Model``).
 
     ``columns`` are its outputs in the order of the schema, ``keys`` those of its tables where it puts out a table per
-    row, ``first`` the number of the first position where it takes positions.
+    row, ``first`` the number of the first position where it takes positions, ``size`` how many inputs run together.
     """
 
     session: Any
@@ -221,6 +223,7 @@ class OnnxModel:
     columns: Sequence[int]
     keys: Sequence[Any] | None = None
     first: int = 0
+    size: int = BATCH
 
     def predict(self, inputs: Sequence[Input], *, progress: Progress | None = None) -> Floats:
         """See ``Model``."""
@@ -271,22 +274,22 @@ class OnnxModel:
         wanted = {i.name: i for i in self.session.get_inputs()}
         name, info = next(iter(wanted.items()))
         if isinstance(self.tokens, Pixels):
-            for seen in self.tokens.batches(inputs, BATCH):
+            for seen in self.tokens.batches(inputs, self.size):
                 yield seen.rows, {name: seen.pixels}
         elif isinstance(self.tokens, TextTokens):
-            for batch in self.tokens.batches(inputs, BATCH):
+            for batch in self.tokens.batches(inputs, self.size):
                 places = np.broadcast_to(np.arange(batch.ids.shape[1]) + self.first, batch.ids.shape)
                 given = dict(zip(TOKEN_INPUTS, (batch.ids, batch.mask, batch.types, places), strict=True))
                 yield batch.rows, {n: given[n].astype(_element(i.type)) for n, i in wanted.items()}
         elif self.tokens is not None:
-            for start in range(0, len(inputs), BATCH):
-                made = np.asarray(self.tokens(inputs[start : start + BATCH]), np.float32)
+            for start in range(0, len(inputs), self.size):
+                made = np.asarray(self.tokens(inputs[start : start + self.size]), np.float32)
                 yield np.arange(start, start + len(made)), {name: made}
         else:
             check_texts(inputs)
             texts = [v if isinstance(v, str) else "\n".join(v) for v in inputs]
-            for start in range(0, len(texts), BATCH):
-                part = np.array(texts[start : start + BATCH], dtype=object)
+            for start in range(0, len(texts), self.size):
+                part = np.array(texts[start : start + self.size], dtype=object)
                 yield np.arange(start, start + len(part)), {name: part[:, None] if len(info.shape or ()) == 2 else part}
 
     def _run(self, feed: dict[str, NDArray[Any]], n: int) -> NDArray[Any]:
