@@ -816,6 +816,23 @@ def test_a_folder_with_metadata(tmp_path: Path, name: str) -> None:
     assert names(tmp_path / name) == ["cat", "dog"]
 
 
+def test_images_that_metadata_does_not_name_are_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png", "more/d.png"):
+        picture(tmp_path / name)
+    write(tmp_path / "metadata.csv", "file_name,label\na.png,cat\n./b.png,dog\n")
+    assert any(
+        "2 images that it does not name left out (the first c.png)" in w for w in read_examples(tmp_path).warnings
+    )
+    write(tmp_path / "metadata.csv", "file_name,label\na.png,cat\nb.png,dog\nc.png,cat\nmore/d.png,dog\n")
+    assert read_examples(tmp_path).warnings == read_examples(tmp_path / "metadata.csv").warnings
+
+
+def test_classes_that_are_called_as_splits_are_remarked(tmp_path: Path) -> None:
+    for name in ("train/a.png", "Test/b.png"):
+        picture(tmp_path / name)
+    assert any("the classes are called Test, train" in w for w in read_examples(tmp_path).warnings)
+
+
 def test_images_inside_a_table(tmp_path: Path) -> None:
     data = picture(tmp_path / "a.png").read_bytes()
     body = base64.b64encode(data).decode()

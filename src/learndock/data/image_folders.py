@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from learndock.data.columns import IMAGE_COLUMNS
 from learndock.data.images import SUFFIXES
 from learndock.data.tables import Row, Table
 from learndock.errors import DataError
@@ -84,10 +85,41 @@ def metadata_file(folder: Path) -> Path | None:
     return next((folder / name for name in METADATA if (folder / name).is_file()), None)
 
 
+def with_left_out(folder: Path, table: Table) -> Table:
+    """``table``, the metadata of a ``folder``, with a remark on images that it does not name once all rows are read."""
+    remarks = dict(table.remarks)
+
+    def rows(wanted: Sequence[str]) -> Iterator[Row]:
+        named: set[str] = set()
+        for row in table.rows(wanted):
+            cells = (row.cells.get(column) for column in IMAGE_COLUMNS)
+            named.update(os.path.normpath(cell) for cell in cells if isinstance(cell, str))
+            yield row
+        remarks.update(table.remarks)
+        left = [name for name in _images_below(folder) if name not in named] if named else []
+        if left:
+            count = "1 image" if len(left) == 1 else f"{len(left):,} images"
+            remarks["left"] = f"{count} that it does not name left out (the first {left[0]})"
+
+    return replace(table, rows=rows, remarks=remarks)
+
+
+def _images_below(folder: Path) -> Iterator[str]:
+    for place, inner, files in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield os.path.relpath(Path(place, name), folder)
+
+
 def _remarks(top: _Folder, inside: dict[str, _Folder]) -> dict[str, str]:
     others = [*top.others, *(f"{name}/{other}" for name, found in inside.items() for other in found.others)]
     nested = [f"{name}/{image}" for name, found in inside.items() for image in found.nested]
     remarks = {}
+    if inside and all(name.lower() in _SPLITS for name in inside):
+        remarks["splits"] = (
+            f"the classes are called {', '.join(inside)}, as parts of a data set are: if they are no labels, name one"
+        )
     if others:
         count = "1 file" if len(others) == 1 else f"{len(others):,} files"
         remarks["others"] = (

@@ -30,7 +30,7 @@ def open_table(path: str | Path, options: ReadOptions | None = None) -> Table:
         saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
         described = None if saved else image_folders.metadata_file(path)
         if described is not None:
-            return open_table(described, options)
+            return image_folders.with_left_out(path, open_table(described, options))
         _refuse_unused(path, options, "folders")
         images = None if saved else image_folders.image_folder(path)
         return images or arrow_tables.saved_dataset(path)
