@@ -54,6 +54,26 @@ def test_predictions_never_replace_a_file_unless_forced(place: Path, tmp_path: P
     assert learndock("predict", place / "lw", place / "data.csv", "--force").code == 2  # there is nothing to replace
 
 
+def test_the_next_command_reads_the_file_as_this_one_did(place: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "own columns.csv"
+    head, *rows = (place / "data.csv").read_text().splitlines()
+    assert head == "id,text,label"
+    renamed.write_text("\n".join(["id,My text,My label", *rows]) + "\n")
+    said = learndock("predict", place / "lw", renamed, "--text", "My text", "--separator", ",", "--no-quotes").out
+    how = f"'{renamed}' --text 'My text' --separator , --no-quotes"
+    assert said.splitlines()[-1] == f"To keep them: learndock predict {place}/lw {how} -o answers.csv"
+
+
+def test_evaluate_says_how_to_map_names_of_your_own(place: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text((place / "data.csv").read_text().replace(",negative", ",complaint").replace(",positive", ",praise"))
+    refused = learndock("evaluate", place / "lw", own)
+    assert refused.code == 3
+    assert 'as in --map "negative"="complaint"' in refused.complaint
+    said = learndock("evaluate", place / "lw", own, "--map", "negative=complaint", "--map", "positive=praise").out
+    assert "It is right on 40 of 40" in said
+
+
 def test_evaluate_says_how_many_are_right_beside_a_constant_answer(place: Path) -> None:
     said = learndock("evaluate", place / "lw", place / "data.csv").out
     assert "It is right on 40 of 40; always saying the commonest label is right on 20." in said

@@ -65,6 +65,19 @@ def test_those_that_cannot_answer_rank_behind() -> None:
     assert answerable(found, asked("classification", "p", "q", "r"), 2).matches == found.matches[:2]
 
 
+def test_classes_enough_do_not_stand_in_for_agreement() -> None:
+    """A misspelt label makes two classes three: the model that agrees comes before one that only has three classes."""
+    two = replace(match("a/two", "classification", "x", "y"), p_value=0.001)
+    unrelated = replace(match("a/three", "classification", "u", "v", "w"), p_value=0.73)
+    related = replace(match("a/four", "classification", "x", "y", "z", "w"), p_value=0.02)
+    task = asked("classification", "good", "bad", "goood")
+    found = answerable(Identification(True, (two, unrelated), 0.003, 2), task, 10)
+    assert [m.name for m in found.matches] == ["a/two", "a/three"]
+    assert [m.can_answer for m in found.matches] == [False, True]
+    found = answerable(Identification(True, (two, unrelated, related), 0.003, 3), task, 10)
+    assert [m.name for m in found.matches] == ["a/four", "a/two", "a/three"]
+
+
 def test_many_labels_are_shown_in_part() -> None:
     labels = [f"class {i}" for i in range(SHOWN + 7)]
     answers = Answers.of({"type": "classification", "labels": labels})

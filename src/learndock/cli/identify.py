@@ -98,7 +98,7 @@ def identify(
         _print_matches(found, top, details)
         if tried and examples is not None:
             _print_trials(tried, examples)
-        _print_next(found, tried, path, dock)
+        _print_next(found, tried, path, dock, options.typed(reading))
     if not found.fits:
         raise typer.Exit(NOTHING_FITS)
 
@@ -258,8 +258,10 @@ def _constant_score(examples: Examples) -> float | None:
     return score(examples.schema, constant, examples.targets)
 
 
-def _print_next(found: Identification, tried: Sequence[Trial] | None, path: Path | None, dock: str | None) -> None:
-    """The next command: run the best where something fits, else look at what there is."""
+def _print_next(
+    found: Identification, tried: Sequence[Trial] | None, path: Path | None, dock: str | None, how: Sequence[str]
+) -> None:
+    """The next command: run the best where something fits, else look at what there is; ``how`` reads ``path``."""
     if not found.matches:
         return
     best = tried[0].match if tried and tried[0].score is not None else found.matches[0]
@@ -270,4 +272,4 @@ def _print_next(found: Identification, tried: Sequence[Trial] | None, path: Path
     elif tried:
         show.next_step("predict", best.name, "NEW.csv", "-o", "answers.csv", dock=dock)
     else:
-        show.next_step("evaluate", best.name, path, dock=dock)
+        show.next_step("evaluate", best.name, path, *how, dock=dock)

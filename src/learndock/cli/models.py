@@ -63,7 +63,8 @@ def predict(
     where = "" if out is None else f" in {out}"
     show.say(f"{show.counted(len(examples), 'prediction')}{where}{kinds}{', ...' if len(counts) > 6 else ''}.")
     if out is None:
-        show.next_step("predict", which, data, "-o", "answers.csv", dock=dock, why="To keep them")
+        how = options.typed(reading)
+        show.next_step("predict", which, data, *how, "-o", "answers.csv", dock=dock, why="To keep them")
     else:
         show.next_step("evaluate", which, "LABELLED.csv", dock=dock, why="To check it on labelled rows")
 

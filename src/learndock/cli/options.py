@@ -178,6 +178,18 @@ def reads_data(*, labels: bool = True) -> Callable[[Callable[..., None]], Callab
     return decorate
 
 
+def typed(reading: ReadOptions) -> list[str]:
+    """The options that say how DATA is read, as a person types them again; those with their default are left out."""
+    words: list[str] = []
+    for name, (_, default) in READING.items():
+        value = getattr(reading, name)
+        if value == default:
+            continue
+        flag = "--" + name.replace("_", "-")
+        words += [flag if value else f"--no-{name}"] if isinstance(value, bool) else [flag, str(value)]
+    return words
+
+
 Space = Annotated[str, typer.Option("--space", help="Space: a name (see `learndock spaces`) or its folder.")]
 AnySpace = Annotated[
     str | None,

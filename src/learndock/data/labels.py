@@ -104,7 +104,12 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
                     "your own labels with --schema"
                 ),
             )
-        raise complain(f"unknown label {show(value)}", f"allowed are {_allowed(schema, numeric or not places)}")
+        advice = f"allowed are {_allowed(schema, numeric or not places)}"
+        if not places and not numeric:  # the labels are a model's, and the user may have names of their own
+            advice += (
+                f'; if your names differ, say which is which with --map, as in --map "{schema.labels[0]}"={show(value)}'
+            )
+        raise complain(f"unknown label {show(value)}", advice)
 
     return read
 

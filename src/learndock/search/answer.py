@@ -2,7 +2,9 @@
 
 A learnware *can answer* a task if it is of the task's type and has at least as many classes. Names are no criterion: a
 model that says "negative" answers a task that says "neg". Where a learnware has too few classes, the task's labels
-that it does not name are reported as ``missing``. Matches that cannot answer rank behind those that can.
+that it does not name are reported as ``missing``. Matches that cannot answer rank behind those that can, but not behind
+one whose behaviour shows no agreement with the labels where another shows some: that it has enough classes makes no
+model fit.
 
 This needs the names of the user's labels and the spec's settings, so it runs where they are: a service is sent neither,
 and ``RemoteDock`` applies it to what comes back.
@@ -21,6 +23,8 @@ from learndock.spec.spec import Spec
 
 #: Matches that ``answerable`` may move: so many of the best are looked at, or ``top`` if that is more.
 CANDIDATES = 200
+#: p-value of a match's behaviour up to which it counts as agreement with the labels, when matches are reordered.
+AGREEMENT = 0.05
 #: Labels that a match shows.
 SHOWN = 50
 _PLAIN = re.compile(r"[\W_]+")
@@ -169,7 +173,9 @@ def answerable(
     """
     looked_up = found.matches if answers is None else (replace(m, answers=answers(m)) for m in found.matches)
     marked = [_marked(match, spec.schema) for match in looked_up]
-    marked.sort(key=lambda match: _rank(match, spec.schema))  # stable: among equals the order stays
+    agreement = found.fits and any(_agrees(match) for match in marked)
+    # Stable: among equals the order stays
+    marked.sort(key=lambda match: _rank(match, spec.schema, needs_agreement=agreement))
     reason = None if found.fits else _reason(spec)
     return replace(found, matches=tuple(marked[:top]), reason=reason)
 
@@ -180,9 +186,13 @@ def _reason(spec: Spec) -> str | None:
     return "; ".join(map(str, remarks)) or None if isinstance(remarks, list | tuple) else None
 
 
-def _rank(match: Match, task: Mapping[str, Any]) -> int:
+def _agrees(match: Match) -> bool:
+    return match.p_value is not None and match.p_value <= AGREEMENT
+
+
+def _rank(match: Match, task: Mapping[str, Any], *, needs_agreement: bool) -> int:
     if match.can_answer:
-        return 0
+        return 1 if needs_agreement and not _agrees(match) else 0
     return 1 if match.answers.task_type == task.get("type") else 2
 
 
