@@ -222,7 +222,7 @@ def prepared(**change: Any) -> dict[str, Any]:
         ({"num_classes": 3}, "label_names must be 3 names"),
         ({"label_names": {"0": "a", "2": "b"}}, "label_names must name the classes 0, 1, 2"),
         ({"label_names": ["a", "b", "c"], "num_classes": 3}, "the model has 3 outputs but the schema has 2 labels"),
-        ({"pretrained_cfg": ["mean"]}, "pretrained_cfg is no object"),
+        ({"pretrained_cfg": ["mean"]}, "pretrained_cfg is not an object"),
         (prepared(input_size=[3, 1025, 64]), "expected \\[3, height, width\\] of 1 to 1024"),
         (prepared(input_size=[3, 10**9, 10**9]), "expected \\[3, height, width\\]"),
         (prepared(input_size=[1, 64, 64]), "expected \\[3, height, width\\]"),
@@ -248,7 +248,7 @@ def prepared(**change: Any) -> dict[str, Any]:
         ({"model_args": {"in_chans": 4}}, "model_args.in_chans is"),
         ({"model_args": {"global_pool": "evil"}}, "model_args.global_pool is"),
         ({"model_args": {"num_classes": 5}}, "model_args.num_classes is 5"),
-        ({"model_args": [1]}, "model_args is no object"),
+        ({"model_args": [1]}, "model_args is not an object"),
     ],
 )
 def test_what_a_configuration_may_not_say(change: dict[str, Any], words: str, tmp_path: Path) -> None:
