@@ -346,3 +346,14 @@ def test_an_answer_of_a_dynamically_quantised_graph_does_not_depend_on_its_neigh
     model = FORMAT.load(folder, schema_of("no", "yes"), known)
     alone = np.concatenate([model.predict([text]) for text in TEXTS])
     np.testing.assert_array_equal(model.predict(TEXTS), alone)
+
+
+def test_one_name_beside_a_graph_of_one_output_is_that_of_the_second_class(tmp_path: Path) -> None:
+    folder = graph(tmp_path / "m", [node("Sigmoid", ["z"], ["out"])], 1)
+    (folder / "labels.json").write_text(json.dumps(["yes"]))
+    examples = Examples(TEXTS, np.array([1, 1, 0, 0, 1, 1]), schema_of("no", "yes"), "words")
+    with pytest.raises(ModelError, match='--map "LABEL_0=no"'):
+        pack(folder, tmp_path / "refused", name="a/b", examples=examples)
+    packed = pack(folder, tmp_path / "out", name="a/b", examples=examples, mapping={"LABEL_0": "no"})
+    assert packed.columns is not None
+    assert packed.columns.order == (0, 1)

@@ -57,7 +57,7 @@ def operator_link(folder: Path, config: Path | None) -> str:
 
     Returns the command that logs in with it.
 
-    It is for an operator who lost the token: whoever may write the dock's database may make one.
+    It is for an operator who lost the token: a person who may write the dock's database may make one.
 
     Raises:
         MissingExtra: the extra ``server`` is not installed.

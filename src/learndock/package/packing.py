@@ -23,7 +23,7 @@ from learndock.data.schema import Schema
 from learndock.errors import DataError, PackageError, UnsafeModel, UsageError
 from learndock.files import CHUNK, atomic_write, sha256_file, storage_errors, sync_folder
 from learndock.package.card import Card
-from learndock.package.columns import Columns, names_beside, settle_columns
+from learndock.package.columns import Columns, both_names, names_beside, settle_columns
 from learndock.package.formats import Format, Progress, remarks_of
 from learndock.package.formats._onnx_graph import KINDS
 from learndock.package.formats.registry import Named, OnBase, Settles, detect
@@ -235,7 +235,7 @@ def _settle(found: Format, work: Path, order: _Order) -> tuple[Base | None, dict
         settings = found.settle(work, order.schema, settings, order.examples.inputs)
     columns = None
     if isinstance(found, Named) and order.schema.type == "classification":
-        names = names_beside(work) or found.label_names(work, order.schema, settings)
+        names = both_names(names_beside(work) or found.label_names(work, order.schema, settings), order.schema)
         columns = settle_columns(names, order.schema, mapping=order.mapping, in_order=order.in_order, where=found.name)
         settings = {**settings, "columns": list(columns.order)}
     elif order.mapping or order.in_order:

@@ -116,7 +116,7 @@ def restore(settings: Settings, source: Path, folder: Path, *, progress: Progres
         digests = list(saved.blobs.digests())
         _copy(saved, set(digests), storage.blobs, progress)
         if database is not None:
-            # Before the learnwares: without these rows, each of them would be there for everybody.
+            # Before the learnwares: without these rows, each of them would be public.
             _restore_tables(source / DATABASE, database)
         with storage.locked():
             for name in saved.publications.names():

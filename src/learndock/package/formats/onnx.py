@@ -168,7 +168,7 @@ def _open(folder: Path, schema: Schema, settings: dict[str, Any]) -> OnnxModel:
         raise ModelError(f"has no output {name[:80]}", remedy="pack it again", about=FILE)
     columns = [0]
     if schema.type == "classification":
-        names = names_beside(folder) or _label_names(folder, schema, graph, name)
+        names = both_names(names_beside(folder) or _label_names(folder, schema, graph, name), schema)
         columns = columns_in(settings, names, schema, where=FILE)
     tokens: TextTokens | Pixels | Features | None = None
     first = 0

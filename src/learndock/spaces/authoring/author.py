@@ -1,4 +1,4 @@
-"""Authoring a space with torch, once, so that nobody needs torch again to use it."""
+"""Authoring a space with torch, once, so that its users need no torch."""
 
 from __future__ import annotations
 
