@@ -357,3 +357,17 @@ def test_one_name_beside_a_graph_of_one_output_is_that_of_the_second_class(tmp_p
     packed = pack(folder, tmp_path / "out", name="a/b", examples=examples, mapping={"LABEL_0": "no"})
     assert packed.columns is not None
     assert packed.columns.order == (0, 1)
+
+
+def test_graphs_that_were_exported_as_they_are_trained_are_refused(tmp_path: Path) -> None:
+    """Batch normalisation by the batch itself, and dropout: the answer to an input would depend on its neighbours."""
+    values = {"gain": [1, 1], "shift": [0, 0], "mean": [0, 0], "spread": [1, 1], "rate": 0.5}
+    constants = [numpy_helper.from_array(np.array(v, np.float32), name) for name, v in values.items()]
+    constants.append(numpy_helper.from_array(np.array(True), "training"))
+    normalised = node(
+        "BatchNormalization", ["z", "gain", "shift", "mean", "spread"], ["out", "m", "v"], training_mode=1
+    )
+    for i, tail in enumerate((normalised, node("Dropout", ["z", "rate", "training"], ["out"]))):
+        folder = graph(tmp_path / str(i), [tail], constants=constants)
+        with pytest.raises(ModelError, match="export it in evaluation mode"):
+            settled(folder, schema_of("no", "yes"), scores="logits")

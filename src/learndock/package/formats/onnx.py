@@ -12,7 +12,7 @@ tokenizer. The manifest keeps which output is used, and whether it holds logits 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ from learndock.package.onnx_file import OnnxFile, read_onnx
 
 #: Looked at by ``settle``: so many inputs.
 _LOOK = 64
+#: So many of them are also run one by one. Rounding changes an answer by less than this share of the largest number.
+_ALONE, _ROUNDED = 4, 0.05
 
 
 class OnnxFormat:
@@ -108,12 +110,13 @@ class OnnxFormat:
             compare_with_library(folder, model.tokens, inputs)
         elif isinstance(model.tokens, Pixels):
             compare_pixels(folder, model.tokens, inputs)
-        if schema.type == "regression":
-            return settings
-        name = settings["output_name"]
         few = list(inputs[:_LOOK])
         rows = model.run(few)
         rows = rows[:, None] if rows.ndim == 1 else rows
+        _check_alone(replace(model, size=1).run(few[:_ALONE]), rows[:_ALONE])
+        if schema.type == "regression":
+            return settings
+        name = settings["output_name"]
         names, label = names_of(folder, graph, name), label_output(graph)
         if names is not None and label is not None:
             check_labels(model.labels(few, label), rows, names)
@@ -149,6 +152,21 @@ class OnnxFormat:
             "an ONNX graph has no gradients, so it cannot be tuned further",
             remedy="use it as it is with "
             "`learndock predict`, or tune a learnware of the format transformers, peft or sklearn",
+            about=FILE,
+        )
+
+
+def _check_alone(alone: NDArray[Any], together: NDArray[Any]) -> None:
+    """Compare the answers (n, columns) to inputs that ran ``alone`` with those to the same inputs among others.
+
+    Raises:
+        ModelError: they differ.
+    """
+    away = float(np.abs(alone.reshape(together.shape) - together).max(initial=0))
+    if away > _ROUNDED * max(1.0, float(np.abs(together).max(initial=0))):
+        raise ModelError(
+            f"its answer to an input changes with those that run beside it, or from run to run (up to {away:.3g})",
+            remedy="export it in evaluation mode, as after model.eval()",
             about=FILE,
         )
 

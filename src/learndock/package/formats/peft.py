@@ -133,7 +133,7 @@ class PeftFormat:
     def _columns(self, folder: Path, schema: Schema, settings: dict[str, Any]) -> list[int]:
         if schema.type == "regression":
             return [0]
-        names = both_names(names_beside(folder) or self.label_names(folder, schema, settings), schema)
+        names = names_beside(folder) or self.label_names(folder, schema, settings)
         return columns_in(settings, names, schema, where=CONFIG)
 
     def finetune(
