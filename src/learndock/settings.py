@@ -166,7 +166,11 @@ def load(
     values: dict[str, Any] = {}
     for name, value in _of_file(file).items():
         if name not in FIELDS:
-            raise UsageError(f'there is no setting "{name}"', remedy="docs/service.md lists them", about=file)
+            raise UsageError(
+                f'there is no setting "{name}"',
+                remedy="`learndock serve --help` and docs/settings.md list them",
+                about=file,
+            )
         values[name] = _parsed(name, value, where=str(file))
     for name in FIELDS:
         if (value := environment.get(variable(name))) is not None:
