@@ -454,3 +454,16 @@ def test_what_another_process_looks_at_is_left_alone(tmp_path: Path) -> None:
         other.close()
     assert not list(root.glob("view-*"))
     service.close()
+
+
+def test_a_relative_folder_is_found_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service of `--dock my-dock`: the process changes folders for each question."""
+    monkeypatch.chdir(tmp_path)
+    inspector = Inspector()
+    try:
+        for name in ("one", "two"):
+            Path(name).mkdir()
+            Path(name, "config.json").write_text("{}")
+            inspector.check_files(Path(name))
+    finally:
+        inspector.close()

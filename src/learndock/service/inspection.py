@@ -69,7 +69,8 @@ class Inspector:
     def _ask(self, what: str, folder: Path) -> None:
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         with self._lock:
-            answer = self._answer({"do": what, "folder": str(folder)}, self._seconds + size / BYTES_A_SECOND)
+            # Absolute, because the process changes into each folder that it is asked about
+            answer = self._answer({"do": what, "folder": str(folder.absolute())}, self._seconds + size / BYTES_A_SECOND)
         if answer is None:
             raise ModelError("inspecting the files took too much time or memory", remedy="check them")
         if "error" in answer:
