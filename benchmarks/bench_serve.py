@@ -127,7 +127,7 @@ def task(seed: int) -> bytes:
 def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """``learndock serve`` on a free port."""
     command = [sys.executable, "-c", "from learndock.cli import main; main()", "serve", "--dock", str(folder)]
-    flags = ["--port", "0", "--rate", "0", "--log", "warning", "--collect-hours", "0", "--scrub-hours", "0"]
+    flags = ["--port", "0", "--rate", "0", "--log", "warning", "--gc-hours", "0", "--scrub-hours", "0"]
     process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     found = re.search(r"at http://127\.0\.0\.1:(\d+)", process.stderr.readline())

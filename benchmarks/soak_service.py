@@ -41,7 +41,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-c", "from learndock.cli import main; main()", "serve", "--dock", str(folder)]
-        flags = ["--port", "0", "--rate", "0", "--log", "error", "--collect-hours", "0.001"]
+        flags = ["--port", "0", "--rate", "0", "--log", "error", "--gc-hours", "0.001"]
         self.process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         first = self.process.stderr.readline()

@@ -117,7 +117,7 @@ class Settings:
     upload_hours: float = _setting(
         24.0, "hours that an unfinished upload, or a file without a commit, is kept", Limits(least=0.01)
     )
-    collect_hours: float = _setting(6.0, "hours between two runs of `gc`; 0: none", _NONE)
+    gc_hours: float = _setting(6.0, "hours between two runs of `gc`; 0: none", _NONE)
     scrub_hours: float = _setting(168.0, "hours in which every stored byte is hashed again once; 0: never", _NONE)
     stop_seconds: float = _setting(20.0, "seconds that running requests are given when the service stops", _NONE)
     log: str = _setting("info", "debug, info, warning or error", Limits(words=("debug", "info", "warning", "error")))

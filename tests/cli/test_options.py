@@ -469,7 +469,7 @@ SETTINGS: dict[str, tuple[str, str | None]] = {
     "max_file": ("1GB", "0"), "max_request": ("1MB", "many"), "max_files": ("10", "1001"), "quota": ("5MB", "-1"),
     "rate": ("1.5", "nan"), "burst": ("10", "0"), "concurrent_requests": ("0", "-1"), "concurrent_uploads": ("1", "0"),
     "min_upload_rate": ("1kB", "fast"), "request_seconds": ("5", "0"), "token_days": ("1", "0"),
-    "upload_hours": ("1", "0"), "collect_hours": ("0", "inf"), "scrub_hours": ("0", "-1"), "stop_seconds": ("1", "-1"),
+    "upload_hours": ("1", "0"), "gc_hours": ("0", "inf"), "scrub_hours": ("0", "-1"), "stop_seconds": ("1", "-1"),
     "log": ("debug", "loud"),
 }  # fmt: skip
 

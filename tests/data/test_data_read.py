@@ -221,6 +221,8 @@ def test_a_label_is_a_name_or_an_index(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     assert targets(path, COLOURS, "red", " Blue", "GREEN", 0, 2.0, "1", "2.0") == [0, 2, 1, 0, 2, 1, 2]
     assert targets(path, MOOD, True, False) == [1, 0]
+    agreed = Schema("classification", ("Yes", "No"), ("it is so", "it is not so"), "accuracy")
+    assert targets(path, agreed, True, False) == [0, 1]
     truth = Schema("classification", ("true", "false"), ("t", "f"), "accuracy")
     assert targets(path, truth, True, False) == [0, 1]
     cases = Schema("classification", ("US", "us"), ("country", "we"), "accuracy")

@@ -27,7 +27,7 @@ Statements = list[str]
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     # The chores of the service are kept away: only what requests do is counted.
-    with served(tmp_path / "dock", collect_hours=0, scrub_hours=0, rate=0) as site:
+    with served(tmp_path / "dock", gc_hours=0, scrub_hours=0, rate=0) as site:
         yield site
 
 

@@ -72,6 +72,10 @@ def read_labels(column: Column, schema: Schema | None) -> Labelled:
     return Labelled(schema, targets, remarks)
 
 
+#: What JSON's false and true mean as labels, whatever their order in a schema.
+_TRUTHS = (("no", "yes"), ("false", "true"), ("n", "y"), ("f", "t"), ("off", "on"))
+
+
 # --- under a schema --------------------------------------------------------------------------------------------
 
 
@@ -84,6 +88,7 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
     for index, name in enumerate(schema.labels):
         alike.setdefault(label_key(name), []).append(index)
     numeric = any(number_in(name) is not None for name in schema.labels)
+    truths = _truths(schema.labels)
 
     def read(value: object, complain: Complain) -> float:
         value = scalar(value, column, complain)
@@ -93,6 +98,8 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
         found = alike.get(label_key(name), [])
         if len(found) == 1:
             return found[0]
+        if isinstance(value, bool) and truths is not None:
+            return truths[value]
         index = None if numeric or (isinstance(value, bool) and schema.classes != 2) else _index(value)
         if index is not None and 0 <= index < schema.classes:
             if places:
@@ -112,6 +119,15 @@ def label_reader(schema: Schema, column: str, *, places: bool = True) -> Label:
         raise complain(f"unknown label {show(value)}", advice)
 
     return read
+
+
+def _truths(labels: Sequence[str]) -> tuple[int, int] | None:
+    """The places of the labels that mean false and true, as in ("yes", "no"); None where they are other words."""
+    keys = [label_key(name) for name in labels]
+    for pair in _TRUTHS:
+        if sorted(keys) == sorted(pair):
+            return keys.index(pair[0]), keys.index(pair[1])
+    return None
 
 
 def label_name(value: object) -> str:

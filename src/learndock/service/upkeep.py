@@ -128,7 +128,7 @@ class Upkeep:
         chores = [
             threading.Thread(target=self._repeat, args=(stop, hours, name, chore), daemon=True)
             for hours, name, chore in (
-                (settings.collect_hours, "collect", self.collect),
+                (settings.gc_hours, "collect", self.collect),
                 (settings.scrub_hours, "scrub", lambda: self.scrub(
                     wait=stop.wait, seconds=settings.scrub_hours * 3600)),
             )
