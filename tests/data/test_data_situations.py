@@ -221,6 +221,10 @@ def test_numbers_are_not_texts(tmp_path: Path) -> None:
     path = write(tmp_path / "lab.csv", "mean radius,target\n" + rows)
     with pytest.raises(DataError, match=r"holds numbers, not texts; learndock reads texts, images and prompts"):
         read_examples(path, text="mean radius", label="target")
+    german = "".join(f"{10 + i * 0.37:.2f};{i % 2}\n".replace(".", ",") for i in range(12))
+    path = write(tmp_path / "labor.csv", "Hb;Diagnose\n" + german)
+    with pytest.raises(DataError, match=r'the column "Hb" holds numbers, not texts'):
+        read_examples(path, text="Hb", label="Diagnose")
     numbers = jsonl(tmp_path / "lab.jsonl", [{"text": 3.2, "label": 1}])
     with pytest.raises(DataError, match=r"the number 3.2, not a text; learndock reads texts, images and prompts"):
         read_examples(numbers)

@@ -14,6 +14,8 @@ import pytest
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, PackageError, UnsafeModel
 from learndock.package.formats import Format, Model
+from learndock.package.formats._tokenizer_settings import compare_with_library
+from learndock.package.formats._tokens import TextTokens
 from learndock.package.formats.onnx import OnnxFormat
 from learndock.package.formats.registry import Settles, detect, formats, get_format
 from tests.support import models
@@ -232,3 +234,19 @@ print(json.dumps(found.load(folder, schema, found.check(folder, schema)).predict
 """
     answer = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)
     assert np.array(json.loads(answer.stdout)).argmax(axis=1).tolist() == [1, 0]
+
+
+def test_token_types_count_only_where_the_graph_takes_them(tmp_path: Path) -> None:
+    """Transformers 5.24 saves a BERT tokenizer as TokenizersBackend, which gives no token types."""
+    folder = models.write_onnx(tmp_path / "model")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["model_input_names"]
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "TokenizersBackend"}))
+    (folder / "config.json").unlink()
+    inputs = ["a good film", "an awful day", "great food", "bad news"]
+    settings = OnnxFormat().check(folder, models.SENTIMENT)
+    assert OnnxFormat().settle(folder, models.SENTIMENT, {**settings, "columns": [0, 1]}, inputs)["output"] == "logits"
+    tokens = TextTokens(folder, positions=None)
+    with pytest.raises(ModelError, match="gives the model no token types of a pair"):
+        compare_with_library(folder, tokens, inputs)
+    compare_with_library(folder, tokens, inputs, takes_types=False)

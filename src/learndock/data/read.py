@@ -28,7 +28,7 @@ from learndock.data.options import ReadKeywords, ReadOptions
 from learndock.data.read_prompts import read_prompts
 from learndock.data.remarks import remarks_on
 from learndock.data.schema import Schema
-from learndock.data.spelling import number_in
+from learndock.data.spelling import number_in, written_number
 from learndock.data.tables import Row, Table, Unusable, skipped
 from learndock.errors import DataError, UsageError
 
@@ -203,7 +203,9 @@ def _on_rejected(columns: Columns, found: _Reading) -> list[str]:
 def _refuse_numbers(table: Table, column: str, texts: Sequence[str]) -> None:
     """Refuse a column of numbers that was named as one of texts."""
     filled = {text for text in texts if not _blank(text)}
-    if len(filled) >= NUMBERS and all(number_in(text) is not None for text in filled):
+    if len(filled) >= NUMBERS and all(
+        number_in(text) is not None or written_number(text) is not None for text in filled
+    ):
         raise DataError(f'the column "{column}" holds numbers, not texts', remedy=_NUMBERS_ADVICE, about=table.path)
 
 

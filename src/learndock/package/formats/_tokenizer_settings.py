@@ -204,10 +204,13 @@ PROBES: tuple[Input, ...] = (
 _COMPARED = 200
 
 
-def compare_with_library(folder: Path, tokens: Any, inputs: Sequence[Input], *, model: Path | None = None) -> None:
+def compare_with_library(
+    folder: Path, tokens: Any, inputs: Sequence[Input], *, model: Path | None = None, takes_types: bool = True
+) -> None:
     """Compare our token ids with those of ``AutoTokenizer`` for ``folder``, on probes and on some of ``inputs``.
 
-    ``model`` is the folder with ``config.json`` where that is another. Where transformers is not installed, or cannot
+    ``model`` is the folder with ``config.json`` where that is another. ``takes_types`` says whether the model has an
+    input for token types; where it has none, they make no difference. Where transformers is not installed, or cannot
     tell what the tokenizer is, nothing is compared.
 
     Raises:
@@ -228,7 +231,7 @@ def compare_with_library(folder: Path, tokens: Any, inputs: Sequence[Input], *, 
         types = given.get("token_type_ids")
         if list(given["input_ids"]) != list(own.ids):
             raise _differs(theirs, value, given["input_ids"], own.ids)
-        if (types is not None and any(types)) != (tokens.types and any(own.type_ids)):
+        if takes_types and (types is not None and any(types)) != (tokens.types and any(own.type_ids)):
             gives = "token types" if types is not None else "no token types"
             raise ModelError(
                 f"{type(theirs).__name__} of transformers {transformers.__version__} gives the model {gives} of a "

@@ -107,7 +107,8 @@ class OnnxFormat:
         known = {"columns": list(range(schema.classes)), **settings, "output": said or "logits"}
         model = _open(folder, schema, known)
         if isinstance(model.tokens, TextTokens):
-            compare_with_library(folder, model.tokens, inputs)
+            taken = {entry.name for entry in model.session.get_inputs()}
+            compare_with_library(folder, model.tokens, inputs, takes_types="token_type_ids" in taken)
         elif isinstance(model.tokens, Pixels):
             compare_pixels(folder, model.tokens, inputs)
         few = list(inputs[:_LOOK])
