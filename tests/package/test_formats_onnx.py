@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from learndock.data.schema import Schema
 from learndock.errors import ModelError, PackageError, UnsafeModel
@@ -237,12 +238,15 @@ print(json.dumps(found.load(folder, schema, found.check(folder, schema)).predict
 
 
 def test_token_types_count_only_where_the_graph_takes_them(tmp_path: Path) -> None:
-    """Transformers 5.24 saves a BERT tokenizer as TokenizersBackend, which gives no token types."""
+    """Without a model type transformers opens a BERT tokenizer as one that gives no token types."""
     folder = models.write_onnx(tmp_path / "model")
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["model_input_names"]
-    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "TokenizersBackend"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "BertTokenizerFast"}))
     (folder / "config.json").unlink()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
     inputs = ["a good film", "an awful day", "great food", "bad news"]
     settings = OnnxFormat().check(folder, models.SENTIMENT)
     assert OnnxFormat().settle(folder, models.SENTIMENT, {**settings, "columns": [0, 1]}, inputs)["output"] == "logits"
