@@ -171,7 +171,7 @@ def load(
                 remedy="`learndock serve --help` and docs/settings.md list them",
                 about=file,
             )
-        values[name] = _parsed(name, value, where=str(file))
+        values[name] = _parsed(name, value, where=f"{file}: {name}")
     for name in FIELDS:
         if (value := environment.get(variable(name))) is not None:
             values[name] = _parsed(name, value, where=variable(name))

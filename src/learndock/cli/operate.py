@@ -113,6 +113,7 @@ def operator_link(dock: options.Dock = None, config: options.Config = None, json
         return
     show.say("This command logs in as the operator. It works once and within an hour:")
     show.say(f"    {command}")
+    show.say("If the service answers at another address or port, put that before #link= (--config knows its settings).")
 
 
 @contextlib.contextmanager
