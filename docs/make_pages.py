@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from written import write_or_check
+
 import learndock
 from learndock import errors
 
@@ -224,15 +226,7 @@ def _rest(thing: Any) -> str:
 
 def main() -> int:
     """Write the pages, or say which are not up to date."""
-    made = {PYTHON_PAGE: python_page(), TROUBLE_PAGE: trouble_page()}
-    if "--check" not in sys.argv[1:]:
-        for file, text in made.items():
-            file.write_text(text, encoding="utf-8")
-        return 0
-    old = [f for f, text in made.items() if not f.exists() or f.read_text(encoding="utf-8") != text]
-    for file in old:
-        sys.stderr.write(f"{file} is not up to date; run `python docs/make_pages.py`\n")
-    return 1 if old else 0
+    return write_or_check({PYTHON_PAGE: python_page(), TROUBLE_PAGE: trouble_page()}, "make_pages.py")
 
 
 if __name__ == "__main__":

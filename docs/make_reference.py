@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from written import write_or_check
 
 from learndock.cli import outcome
 from learndock.cli.app import app
@@ -145,15 +146,7 @@ def _cell(text: str | None) -> str:
 
 def main() -> int:
     """Write the pages, or say whether they are up to date."""
-    made = {PAGE: page(), SETTINGS_PAGE: settings_page()}
-    if "--check" not in sys.argv[1:]:
-        for file, text in made.items():
-            file.write_text(text, encoding="utf-8")
-        return 0
-    old = [f for f, text in made.items() if not f.exists() or f.read_text(encoding="utf-8") != text]
-    for file in old:
-        sys.stderr.write(f"{file} is not up to date; run `python docs/make_reference.py`\n")
-    return 1 if old else 0
+    return write_or_check({PAGE: page(), SETTINGS_PAGE: settings_page()}, "make_reference.py")
 
 
 if __name__ == "__main__":
