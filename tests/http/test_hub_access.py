@@ -74,7 +74,7 @@ def refused(answer: Any, *statuses: int) -> None:
     assert answer.status in statuses, answer
     assert "x-error-message" in answer.headers
     if answer.body:
-        assert set(answer.body["error"]) >= {"code", "message", "remedy"}
+        assert set(answer.body) >= {"error", "code", "message", "remedy"}
 
 
 def test_every_route_has_its_line() -> None:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from learndock._version import VERSION
 from learndock.http import errors
-from learndock.http.hub import download, lfs, upload
+from learndock.http.hub import download, lfs, unsupported, upload
 from learndock.http.limits import FairQueue
 from learndock.http.metrics import Metrics
 from learndock.http.middleware import stack
@@ -21,7 +21,7 @@ from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep
 
 #: Their order matters where a path matches two routes: those under /api come before those of files.
-PARTS = (learnwares, repositories, uploads, identify, people, operate, upload, lfs, download)
+PARTS = (learnwares, repositories, uploads, identify, people, operate, upload, lfs, unsupported, download)
 ABOUT = """A dock for models: find the trained model that fits your task without sharing your data.
 
 Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may not see is reported as not found (404).

@@ -30,6 +30,8 @@ async def blob_response(
     if request.headers.get("if-none-match") == known["ETag"]:
         return Response(status_code=304, headers=known)
     begin, end, status = _asked(request, known["ETag"], size)
+    if not size and "range" in request.headers and status == 200:
+        known["Content-Range"] = "bytes */0"  # hub clients in Rust learn the size by asking for the first byte
     if status == 416:
         return Response(status_code=416, headers={**known, "Content-Range": f"bytes */{size}"})
     if status == 206:
@@ -46,6 +48,8 @@ def _asked(request: Request, etag: str, size: int) -> tuple[int, int, int]:
     found = _RANGE.fullmatch(request.headers.get("range", ""))
     if found is None or request.headers.get("if-range", etag) != etag or not (found[1] or found[2]):
         return 0, size, 200
+    if not size and not int(found[1] or 0):  # of no bytes, the first are all
+        return 0, 0, 200
     if not found[1]:
         begin, end = max(0, size - int(found[2])), size
     else:

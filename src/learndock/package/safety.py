@@ -85,6 +85,8 @@ _IMPORTED = {"type": "sentence_transformers.", "activation_function": "torch.nn.
 _IMPLEMENTATION = re.compile(r"_?(?:attn|experts)_implementation(?:_internal)?")
 _LIBRARY_MODEL = re.compile(r"transformers\.models(?:\.[a-z0-9_]+){2}")
 _IMAGES = {".png": (b"\x89PNG\r\n\x1a\n",), ".jpg": (b"\xff\xd8\xff",), ".jpeg": (b"\xff\xd8\xff",)}
+#: What Windows takes for a device, with whatever after the first point.
+_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]|conin\$|conout\$", re.IGNORECASE)
 _TEXT_NAMES = re.compile(r"(?:licen[cs]e|notice|copying|copyright|authors|citation)", re.IGNORECASE)
 
 
@@ -172,6 +174,8 @@ def _walk(folder: Path, ignore: tuple[str, ...], unfit: list[UnsafeModel]) -> li
 
 def _check_entry(name: str, mode: int) -> None:
     last = PurePosixPath(name).name
+    if _DEVICE.fullmatch(last.partition(".")[0].rstrip()):
+        raise UnsafeModel("Windows cannot hold a file of this name", remedy="rename it", about=name)
     if stat.S_ISLNK(mode):
         raise UnsafeModel("a symbolic link can lead anywhere", remedy="put the file itself there", about=name)
     if last.startswith("."):

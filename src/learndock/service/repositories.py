@@ -201,6 +201,8 @@ class Repositories:
     ) -> Repository:
         self._need_owner(who, name)
         owner, _, own = name.partition("/")
+        if own.casefold().endswith(".git"):
+            raise PackageError("a name cannot end in .git: git clients add it", remedy="leave it out", about=name)
         row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
         now = time.time()
         connection.execute(

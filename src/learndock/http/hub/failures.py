@@ -1,4 +1,9 @@
-"""How a request of a hub client fails: our error shape, and the headers by which these clients tell errors apart."""
+"""How a request of a hub client fails: the headers by which these clients tell errors apart, and a body they show.
+
+    {"error": "what happened; what to try", "code": "not_found", "message": ..., "remedy": ...}
+
+The clients print ``error`` as it is, so it is one line of text here; our own fields are beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Any, Literal
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
@@ -53,20 +59,32 @@ class HubRoute(APIRoute):
             except (LearndockError, RequestValidationError, HTTPException) as error:
                 found = errors.translate(error)
                 if http_status(found) >= 500:
-                    raise  # told in the log, and in the one way that tells nothing inside
+                    raise  # logged, and answered in the one way that reveals nothing inside
                 return _answer(found, error)
 
         return handle
 
 
+def body_of(error: LearndockError) -> dict[str, Any]:
+    """Return the JSON of an error in the form of these clients, with our own fields beside it."""
+    fields = errors.body_of(error)["error"]
+    return {"error": f"{fields['message']}; {fields['remedy']}", **fields}
+
+
+def header_text(text: str) -> str:
+    """Return ``text`` as one line of plain letters, as a header holds it."""
+    return "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split())[:1000])
+
+
 def _answer(found: LearndockError, error: Exception) -> Response:
-    told = found.changed() if isinstance(found, Missing) else found
-    answer = errors.response(told)
+    shown = found.changed() if isinstance(found, Missing) else found
+    plain = errors.response(shown)
+    body = body_of(shown)
+    answer = JSONResponse(body, plain.status_code)
+    answer.headers.update({k: v for k, v in plain.headers.items() if k not in ("content-length", "content-type")})
     if isinstance(error, HTTPException):
         answer.status_code = error.status_code
-    # A header is one line of plain letters; the body has the message as it is.
-    line = " ".join(str(told).split())[:1000]
-    answer.headers["X-Error-Message"] = "".join(c if " " <= c <= "~" else "?" for c in line)
+    answer.headers["X-Error-Message"] = header_text(body["error"])
     if isinstance(found, Missing):
         answer.headers["X-Error-Code"] = found.code
         if found.commit:

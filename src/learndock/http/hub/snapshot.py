@@ -26,6 +26,8 @@ from learndock.service.service import Service
 LARGE = 50_000_000
 #: The commit of a repository that has none yet.
 EMPTY = "0" * 40
+#: The names of the newest commit.
+HEADS = (MAIN, "HEAD", f"refs/heads/{MAIN}")
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,7 @@ class Snapshot:
             Missing: there is none.
         """
         if path not in self.entries:
-            raise Missing(
-                f"no file {path[:200]} at {self.commit[:12]}",
-                "EntryNotFound",
-                self.commit,
-                remedy="its tree lists what there is",
-                about=self.name,
-            )
+            raise _no_file(self.name, path, self.commit)
         return self.entries[path]
 
 
@@ -84,6 +80,9 @@ def find_file(service: Service, who: Principal, name: str, revision: str, path: 
     except NotFound:
         snapshot = find(service, who, name, revision)
         return snapshot.commit, snapshot.entry(path), snapshot.kept.get(path)
+    if repository.head is None and revision in (*HEADS, EMPTY):
+        # A client that pushes reads the card first, and passes over this kind of absence only.
+        raise _no_file(repository.name, path, EMPTY)
     with missing("RevisionNotFound"):
         commit = service.repositories.resolve(repository, revision)
     with missing("EntryNotFound", commit.id):
@@ -122,7 +121,7 @@ def _of_repository(service: Service, who: Principal, repository: Repository, rev
             record = service.catalogue.record(who, repository.name)
         except NotFound:  # published or removed this very moment
             record = None
-    if repository.head is None and revision in (MAIN, "HEAD", f"refs/heads/{MAIN}", EMPTY):
+    if repository.head is None and revision in (*HEADS, EMPTY):
         commit, entries = EMPTY, {}
     else:
         with missing("RevisionNotFound"):
@@ -143,9 +142,7 @@ def _of_repository(service: Service, who: Principal, repository: Repository, rev
 
 def _of_record(service: Service, record: Record, revision: str) -> Snapshot:
     commit = record.digest[:40]
-    if revision not in (MAIN, "HEAD", f"refs/heads/{MAIN}") and not (
-        len(revision) >= 7 and record.digest.startswith(revision)
-    ):
+    if revision not in HEADS and not (len(revision) >= 7 and record.digest.startswith(revision)):
         raise Missing(
             f"no revision {revision[:80]!r}", "RevisionNotFound", remedy=f"there is {MAIN}", about=record.name
         )
@@ -166,6 +163,13 @@ def _of_record(service: Service, record: Record, revision: str) -> Snapshot:
         kept={MANIFEST: source},
         record=record,
     )
+
+
+def _no_file(name: str, path: str, commit: str) -> Missing:
+    return Missing(
+        f"no file {path[:200]} at {commit[:12]}", "EntryNotFound", commit, remedy="its tree lists what there is",
+        about=name,
+    )  # fmt: skip
 
 
 def _git_name(content: bytes) -> str:

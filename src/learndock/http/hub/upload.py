@@ -11,15 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from learndock.errors import Conflict, NotFound, UsageError
-from learndock.http import bodies, errors
+from learndock.http import bodies
 from learndock.http.hub import addresses
 from learndock.http.hub.download import Name, Owner, Rest
-from learndock.http.hub.failures import HubRoute, Missing, missing
+from learndock.http.hub.failures import HubRoute, Missing, body_of, header_text, missing
 from learndock.http.hub.ndjson import Line, Spool
 from learndock.http.hub.snapshot import EMPTY, LARGE, etag, find, is_large
 from learndock.http.principal import Reader, ServiceOf, Writer
 from learndock.http.routes.uploads import ANY
 from learndock.service.changes import Changes
+from learndock.service.left_out import is_training_state, said_of_left_out
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.repositories import MAIN
@@ -88,7 +89,7 @@ def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) 
         found = service.repositories.create(who, name, private=private).name
     except Conflict as error:
         # The address is derived from the request, so it reveals nothing about a private repository.
-        answer = errors.body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
+        answer = body_of(error) | {"url": f"{addresses.base(request, service.settings)}/{name}"}
         return JSONResponse(answer, 409, {"X-Error-Message": "there is such a repository already"})
     except NotFound as error:
         raise Missing(error.message, "RepoNotFound", remedy=error.remedy, about=error.about) from None
@@ -125,23 +126,26 @@ async def validate_yaml(request: Request, service: ServiceOf) -> dict[str, Any]:
 @router.post("/api/models/{owner}/{name}/preupload/{revision:path}")
 def preupload(
     owner: Owner, name: Name, revision: Rest, asked: _Preupload, request: Request, who: Writer, service: ServiceOf
-) -> dict[str, Any]:
-    """Say how to send each file: small ones in the commit, large ones as LFS objects before it."""
+) -> Response:
+    """Say how to send each file: small ones in the commit, large ones as LFS objects before it, some not at all."""
     _check_branch(request, revision)
     with missing("RepoNotFound"):
         service.repositories.get(who, f"{owner}/{name}", write=True)
     entries = find(service, who, f"{owner}/{name}").entries
-    return {
-        "files": [
-            {
-                "path": f.path,
-                "uploadMode": "lfs" if is_large(f.size) else "regular",
-                "shouldIgnore": False,
-                "oid": etag(entries[f.path]) if f.path in entries else None,
-            }
-            for f in asked.files
-        ]
-    }
+    files = [
+        {
+            "path": f.path,
+            "uploadMode": "lfs" if is_large(f.size) else "regular",
+            "shouldIgnore": is_training_state(f.path),
+            "oid": etag(entries[f.path]) if f.path in entries else None,
+        }
+        for f in asked.files
+    ]
+    answer = JSONResponse({"files": files})
+    left_out = [str(f["path"]) for f in files if f["shouldIgnore"]]
+    if left_out:
+        answer.headers["X-HF-Warning"] = header_text(f"learndock-left-out; {said_of_left_out(left_out)}")
+    return answer
 
 
 @router.post("/api/models/{owner}/{name}/commit/{revision:path}", max_body_size=ANY)
