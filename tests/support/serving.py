@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from learndock.files import sha256_bytes
 from learndock.http.serve import RunningServer, start
@@ -33,40 +34,12 @@ class Answer(NamedTuple):
     body: Any
 
 
-@dataclass
-class Site:
-    """A running service, and what tests want of it."""
-
-    running: RunningServer
-    service: Service
-    _tokens: dict[tuple[str, str], str] = field(default_factory=dict)
+class Asking:
+    """What tests ask of a service, by its address."""
 
     @property
     def url(self) -> str:
-        return self.running.url
-
-    def operator(self) -> str:
-        """A token of the operator."""
-        if ("", "admin") not in self._tokens:
-            link = self.service.people.first_link()
-            assert link is not None
-            found = self.service.people.exchange(link, name="tests", scope="admin")
-            self._tokens["", "admin"] = str(found.secret)
-        return self._tokens["", "admin"]
-
-    def token(self, user: str, scope: Scope = "write") -> str:
-        """A token of ``user``, who is made where there is none."""
-        if (user, scope) not in self._tokens:
-            people = self.service.people
-            operator = people.principal(self.operator())
-            with contextlib.suppress(Exception):
-                people.add_user(operator, user)
-            found = people.exchange(people.invite(operator, user), name="tests", scope=scope)
-            self._tokens[user, scope] = str(found.secret)
-        return self._tokens[user, scope]
-
-    def principal(self, user: str, scope: Scope = "write") -> Principal:
-        return self.service.people.principal(self.token(user, scope))
+        raise NotImplementedError
 
     def ask(
         self,
@@ -78,7 +51,7 @@ class Site:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.running.port, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
@@ -126,6 +99,42 @@ class Site:
             self.upload((folder / file.path).read_bytes(), token)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
         return self.post("/api/v1/learnwares", asked, token=token)
+
+
+@dataclass
+class Site(Asking):
+    """A running service, and what tests want of it."""
+
+    running: RunningServer
+    service: Service
+    _tokens: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return self.running.url
+
+    def operator(self) -> str:
+        """A token of the operator."""
+        if ("", "admin") not in self._tokens:
+            link = self.service.people.first_link()
+            assert link is not None
+            found = self.service.people.exchange(link, name="tests", scope="admin")
+            self._tokens["", "admin"] = str(found.secret)
+        return self._tokens["", "admin"]
+
+    def token(self, user: str, scope: Scope = "write") -> str:
+        """A token of ``user``, who is made where there is none."""
+        if (user, scope) not in self._tokens:
+            people = self.service.people
+            operator = people.principal(self.operator())
+            with contextlib.suppress(Exception):
+                people.add_user(operator, user)
+            found = people.exchange(people.invite(operator, user), name="tests", scope=scope)
+            self._tokens[user, scope] = str(found.secret)
+        return self._tokens[user, scope]
+
+    def principal(self, user: str, scope: Scope = "write") -> Principal:
+        return self.service.people.principal(self.token(user, scope))
 
 
 #: Where a service may keep its things; the server-backed one takes seconds to set up, and is part of `make soak`.

@@ -29,7 +29,7 @@ from learndock.dock.storage.rebuild import rebuild
 from learndock.errors import Conflict, Corrupt, DockError, NotFound, UsageError
 from learndock.files import atomic_write, storage_errors, sync_folder
 from learndock.package.formats import Progress
-from learndock.service.database import Database
+from learndock.service.database import Database, mark_change
 from learndock.service.referrers import DATABASE
 from learndock.service.tables import metadata, parts, tree, uploads
 from learndock.settings import Settings
@@ -205,6 +205,7 @@ def _restore_tables(file: Path, database: Database) -> None:
                 writing.execute(delete(table))  # a service that was started has a key already
             _copy_rows(reading, writing)
             _count_on(database, writing)
+            mark_change(writing)
     finally:
         kept.close()
 

@@ -1,7 +1,8 @@
 """What a principal may see of the dock: every query is filtered by it, the search too.
 
 A snapshot of the dock is kept in memory. It is renewed when the dock or the repositories change: at once for changes of
-this process, within half a second for those of another.
+this process, within a second for those of another. ``Catalogue.current`` answers from the databases themselves: bytes
+are handed out by it, so that what was made private or deleted elsewhere stays there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
 from learndock.dock.storage.lookup import SEE_LIST
-from learndock.errors import NotFound
+from learndock.errors import NotFound, UsageError
 from learndock.search.answer import Answers, Identification, answerable
 from learndock.search.filters import EVERY, Filters
 from learndock.search.table import Rows, SpecTable
@@ -22,8 +23,8 @@ from learndock.service.principal import Principal
 from learndock.service.repositories import Repositories
 from learndock.spec.spec import Spec
 
-#: Seconds between two checks for changes of other processes.
-SECONDS = 0.5
+#: Seconds between two checks for changes of other processes, and the age at which questions wait for one.
+SECONDS, OLD = 0.25, 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,30 @@ class Catalogue:
             raise _not_here(which)
         return record
 
+    def current(self, who: Principal, which: str) -> Record:
+        """Return the learnware ``which`` if ``who`` may see it now, asked of the databases and not of the snapshot.
+
+        Raises:
+            NotFound: there is none that ``who`` may see.
+        """
+        # Asked first whether it is there: where it is not, the dock's own error searches all names for similar ones.
+        if not self._published(which.partition("@")[0]):
+            raise _not_here(which)
+        try:
+            record = self._dock.get_record(which)
+            standing = self._repositories.standing_of(record.name)
+            if standing is None:
+                # What the operator added to the folder has no repository. What is being deleted has none either,
+                # but its removal from the dock came first.
+                again = self._dock.get_record(which)
+                if (again.id, again.sequence) != (record.id, record.sequence):
+                    raise _not_here(which)
+        except (NotFound, UsageError):
+            raise _not_here(which) from None
+        if standing is not None and standing[0] and standing[1] not in who.owners:
+            raise _not_here(which)
+        return record
+
     def identify(
         self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0
     ) -> Identification:
@@ -123,8 +148,15 @@ class Catalogue:
 
     @property
     def fresh(self) -> bool:
-        """Whether the snapshot has all changes of this process, so that queries are answered from memory."""
-        return self._snapshot is not None and self._seen == self._repositories.changes
+        """Whether the snapshot has all changes of this process and was checked for those of others in the last second.
+
+        Queries are then answered from memory.
+        """
+        return (
+            self._snapshot is not None
+            and self._seen == self._repositories.changes
+            and time.monotonic() - self._looked < OLD
+        )
 
     @property
     def due(self) -> bool:
@@ -139,6 +171,10 @@ class Catalogue:
             finally:
                 self._lock.release()
 
+    def _published(self, name: str) -> bool:
+        with self._dock.storage.read() as records:
+            return records.row(name) is not None
+
     # -- the snapshot -------------------------------------------------------------------------------------
 
     def _now(self) -> _Snapshot:
@@ -152,16 +188,26 @@ class Catalogue:
     def _renew(self) -> None:
         """Renew the snapshot; the caller holds the lock."""
         looked, seen = time.monotonic(), self._repositories.changes
-        with self._dock.storage.read() as records:
-            change = records.change()
+        change = self._change()
         if self._snapshot is None or seen != self._seen or change != self._snapshot.change:
             self._snapshot = self._renewed(self._snapshot, change)
+            # Drawing a large dock takes longer than the snapshot may be old: it is as old as its end.
+            looked = max(looked, time.monotonic() - SECONDS)
         self._seen, self._looked = seen, looked
+
+    def _change(self) -> tuple[int, ...]:
+        """Return what differs after every change of the dock or of the repositories, by any process."""
+        number = self._repositories.change()
+        with self._dock.storage.read() as records:
+            return (number, *records.change())
 
     def _renewed(self, before: _Snapshot | None, change: tuple[int, ...]) -> _Snapshot:
         known = {} if before is None else {r.id: r for r in before.records.values()}
         standing = self._repositories.standing()
         found = self._dock.records(known=known)
+        if self._repositories.change() != change[0]:
+            # A repository that was made since is one of those that hide; one that is gone since hid.
+            standing |= self._repositories.standing()
         public: list[Record] = []
         private: dict[str, list[Record]] = {}
         for record in found:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, select, text
 
 from learndock.errors import Conflict, DockError, StorageFull, Unavailable
-from learndock.service.tables import metadata
+from learndock.service.tables import changes, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest step of ``migrations``; a test compares it with the folder.
-HEAD = "0001"
+HEAD = "0002"
+#: The row of ``changes`` that counts what there is and who may see it.
+_VISIBILITY = "visibility"
 
 
 class Database:
@@ -57,6 +60,12 @@ class Database:
         """
         with _errors(), self._writers.begin() as connection:
             yield connection
+
+    def change(self) -> int:
+        """Return a number that differs after every change, by any process, of what there is or who may see it."""
+        with self.read() as connection:
+            found = connection.execute(select(changes.c.number).where(changes.c.name == _VISIBILITY)).scalar()
+        return 0 if found is None else int(found)
 
     def migrate(self) -> None:
         """Upgrade the tables to the current schema.
@@ -152,4 +161,18 @@ def _errors() -> Iterator[None]:
         raise Unavailable("the service's database does not answer", remedy="try again in a moment") from None
 
 
-__all__ = ["HEAD", "Database", "metadata"]
+def mark_change(connection: Connection) -> None:
+    """Let ``Database.change`` differ from now on, as part of the transaction; call it after the change itself.
+
+    The clock is part of the number, so that it also differs after a restore of older tables.
+    """
+    connection.execute(
+        text(
+            "INSERT INTO changes (name, number) VALUES (:name, :now) ON CONFLICT (name) DO UPDATE SET number = "
+            "CASE WHEN changes.number >= :now THEN changes.number + 1 ELSE :now END"
+        ),
+        {"name": _VISIBILITY, "now": time.time_ns() // 1000},
+    )
+
+
+__all__ = ["HEAD", "Database", "mark_change", "metadata"]

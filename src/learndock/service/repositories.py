@@ -20,7 +20,7 @@ from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaE
 from learndock.package.manifest import check_name
 from learndock.service.audit import note
 from learndock.service.changes import Changes, Commit, Entry, Repository, changed, check_file_path
-from learndock.service.database import Database
+from learndock.service.database import Database, mark_change
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
@@ -217,6 +217,7 @@ class Repositories:
             )
         )
         note(connection, who, "repository.create", f"{row.name}/{own}{' private' if private else ''}")
+        mark_change(connection)
         return self._get(connection, who, name)
 
     def _need_owner(self, who: Principal, name: str) -> None:
@@ -241,6 +242,7 @@ class Repositories:
             update(repositories).where(repositories.c.id == found.id).values(private=private, changed=time.time())
         )
         note(connection, who, "repository.privacy", f"{found.name} {'private' if private else 'public'}")
+        mark_change(connection)
         return self._get(connection, who, found.name)
 
     def commit(
@@ -323,6 +325,7 @@ class Repositories:
             found = self._get(connection, who, name, write=True)
             connection.execute(delete(repositories).where(repositories.c.id == found.id))
             note(connection, who, "repository.delete", found.name)
+            mark_change(connection)
         self.mark_changed()
         return found
 
@@ -355,6 +358,21 @@ class Repositories:
         )
         with self._database.read() as connection:
             return {key: (private, owner) for key, private, owner in connection.execute(asked)}
+
+    def standing_of(self, name: str) -> tuple[bool, str] | None:
+        """Return (private, owner's key) of the repository ``name``, whatever its case; None where there is none."""
+        asked = (
+            select(repositories.c.private, owners.c.key)
+            .join(owners, owners.c.id == repositories.c.owner)
+            .where(repositories.c.key == name.casefold())
+        )
+        with self._database.read() as connection:
+            row = connection.execute(asked).one_or_none()
+        return None if row is None else (row[0], row[1])
+
+    def change(self) -> int:
+        """Return a number that differs after every change, by any process, of what there is or who may see it."""
+        return self._database.change()
 
     def referred(self) -> set[str]:
         """Return the SHA-256 of every blob that a commit or a lease keeps (see ``DockLayout.referrers``)."""

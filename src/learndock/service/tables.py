@@ -162,5 +162,14 @@ audit = Table(
     Column("what", Text, nullable=False),
 )
 
+#: One row, "visibility": a number that grows with each change of what there is or who may see it. All processes of a
+#: service look at it (see ``Database.change``).
+changes = Table(
+    "changes",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
 #: One row: the key that signs short-lived addresses.
 secrets = Table("secrets", metadata, Column("name", String(32), primary_key=True), Column("value", LargeBinary))

@@ -65,7 +65,7 @@ def find(service: Service, who: Principal, name: str, revision: str = MAIN) -> S
         repository = service.repositories.get(who, name)
     except NotFound:
         with missing("RepoNotFound"):
-            return _of_record(service, service.catalogue.record(who, name), revision)
+            return _of_record(service, service.catalogue.current(who, name), revision)
     return _of_repository(service, who, repository, revision)
 
 

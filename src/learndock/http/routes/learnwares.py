@@ -17,7 +17,7 @@ from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.schemas import FAILURES, BaseSchema, LearnwareSchema
-from learndock.package.manifest import MANIFEST
+from learndock.package.manifest import MANIFEST, Manifest
 from learndock.search.filters import Filters
 from learndock.service.service import Service
 
@@ -117,7 +117,7 @@ async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceO
 @router.get("/learnwares/{owner}/{name}/versions")
 def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> Versions:
     """List the versions of a learnware: one, since its content never changes, with the commits that have it."""
-    record = service.catalogue.record(who, f"{owner}/{name}")
+    record = service.catalogue.current(who, f"{owner}/{name}")
     try:
         repository = service.repositories.get(who, record.name)
     except NotFound:  # added to the folder by hand
@@ -143,7 +143,8 @@ async def get_file(
     digest: Digest = None,
 ) -> Response:
     """Download one file; Range is supported."""
-    sha256, size = await asked(service, _file, service, who, _which(owner, name, digest), path)
+    # Bytes are handed out to those who may have them now, not to those who might a moment ago.
+    sha256, size = await run_in_threadpool(_file, service, who, _which(owner, name, digest), path)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
@@ -158,7 +159,7 @@ async def get_spec(
     digest: Digest = None,
 ) -> Response:
     """Download the specification of a learnware in one space, as a spec file."""
-    sha256, size = await asked(service, _spec, service, who, _which(owner, name, digest), space_id)
+    sha256, size = await run_in_threadpool(_spec, service, who, _which(owner, name, digest), space_id)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
 
 
@@ -191,7 +192,10 @@ def _which(owner: str, name: str, digest: str | None) -> str:
 
 
 def _file(service: Service, who: Any, which: str, path: str) -> tuple[str, int]:
-    manifest = service.catalogue.record(who, which).manifest
+    return _listed(service.catalogue.current(who, which).manifest, which, path)
+
+
+def _listed(manifest: Manifest, which: str, path: str) -> tuple[str, int]:
     for file in manifest.files:
         if file.path == path:
             return file.sha256, file.size
@@ -200,8 +204,8 @@ def _file(service: Service, who: Any, which: str, path: str) -> tuple[str, int]:
 
 
 def _spec(service: Service, who: Any, which: str, space_id: str) -> tuple[str, int]:
-    manifest = service.catalogue.record(who, which).manifest
+    manifest = service.catalogue.current(who, which).manifest
     for entry in manifest.specs:
         if entry.space_id == space_id:
-            return _file(service, who, which, entry.path)
+            return _listed(manifest, which, entry.path)
     raise NotFound(f"no spec of the space {space_id[:12]}", remedy="its manifest lists what there is", about=which)
