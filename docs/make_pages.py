@@ -49,7 +49,7 @@ SECTIONS = {
     "Spaces": ("get_space", "list_spaces", "Space", "FileSource"),
     "Specifications": ("make_spec", "read_spec", "write_spec", "similarity", "Spec"),
     "Learnwares": ("pack", "Packed", "open_learnware", "Learnware", "Manifest", "Base", "File", "SpecFile", "Model"),
-    "Docks": ("open_dock", "Dock", "LocalDock", "Record", "Problem", "GcResult", "SpecTable"),
+    "Docks": ("open_dock", "Dock", "LocalDock", "Record", "Summary", "Problem", "GcResult", "SpecTable"),
     "Search": ("identify", "Identification", "Match", "Filters"),
     "Use": ("predict", "write_predictions", "evaluate", "Evaluation", "try_matches", "Trial", "finetune"),
     "Generative models": (

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         LocalDock,
         Problem,
         Record,
+        Summary,
         identify,
         open_dock,
     )
@@ -143,6 +144,7 @@ __all__ = [
     "SpecFile",
     "SpecTable",
     "StorageFull",
+    "Summary",
     "SuspectSpec",
     "TooLarge",
     "TooManyRequests",
@@ -193,6 +195,7 @@ _ROOMS = {
         "LocalDock",
         "Problem",
         "Record",
+        "Summary",
         "identify",
         "open_dock",
     ),

@@ -46,6 +46,7 @@ def test_add_many_private_and_vouch(site: Any, tmp_path: Path, monkeypatch: pyte
     assert "ann/n0" in names()
     monkeypatch.setenv("LEARNDOCK_TOKEN", site.token("ann", "admin"))
     assert learndock("add", folders[0], "--private").out.splitlines()[0].endswith("(private)")
+    assert learndock("add", folders[0], "--json").json["learnwares"][0]["private"] is True, "and it stays so"
     listed = {r["name"]: r for r in learndock("list", "--json").json["learnwares"]}
     assert (listed["ann/n0"]["private"], listed["ann/n1"]["private"]) == (True, False)
     assert listed["ann/n0"]["created"].endswith("+00:00")
@@ -57,6 +58,35 @@ def test_add_many_private_and_vouch(site: Any, tmp_path: Path, monkeypatch: pyte
         dock = site.url if flag == "--vouch" else str(tmp_path / "folder")
         refused = learndock("add", folders[1], flag, "--dock", dock)
         assert (refused.code, "operator" in refused.complaint or "private" in refused.complaint) == (2, True)
+
+
+def test_add_private_is_one_step(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.support.proxy import Heard, Told, proxy
+
+    shown = make_learnware(tmp_path / "shown", "ann/shown")
+    assert learndock("add", shown).code == 0
+    seen: list[list[str]] = []
+
+    def look(_: Heard, told: Told) -> Told:
+        """What everybody sees after each request."""
+        seen.append([r["name"] for r in site.get("/api/v1/learnwares").body["learnwares"]])
+        return told
+
+    with proxy(site.url, look) as between:
+        monkeypatch.setenv("LEARNDOCK_DOCK", between.url)
+        for folder in (make_learnware(tmp_path / "new", "ann/new"), shown):
+            assert learndock("add", folder, "--private").code == 0
+        assert {h.method for h in between.heard} == {"GET", "POST", "PATCH"}
+        assert not [h.path for h in between.heard if "repositories" in h.path]
+    assert all("ann/new" not in names for names in seen)
+    assert seen[-1] == []
+    monkeypatch.setenv("LEARNDOCK_DOCK", site.url)
+    owned = learndock("whoami", "--json").json["learnwares"]
+    assert owned == {"public": 0, "private": 2}
+    assert "0 that all see, 2 private" in learndock("whoami").out
+    assert learndock("visibility", "ann/shown", "--public").code == 0
+    assert [r["private"] for r in learndock("list", "--json").json["learnwares"]] == [False, True]
+    assert learndock("show", "ann/new", "--json").json["private"] is True
 
 
 def test_a_name_that_is_not_yours_is_refused_before_anything_is_sent(

@@ -137,6 +137,16 @@ def test_what_is_there(filled: Pair) -> None:
     records = same(filled, lambda dock: dock.records())
     assert [r.name for r in records] == [*(f"{OWNERS[i % 5]}/m{i}" for i in range(10)), "ada/three"]
     assert same(filled, len) == 11
+    summaries = same(filled, lambda dock: dock.summaries())
+    assert [(s.id, s.bytes) for s in summaries] == [(r.id, sum(f.size for f in r.manifest.files)) for r in records]
+    for text, filters, names in (
+        ("MIDDLE  ada", Filters(), ["ada/three"]),
+        ("bad m7", Filters(license="mit"), ["eve/m7"]),
+        ("m7", Filters(owner="ADA"), []),
+        ("", Filters(owner="Bob", task="classification"), ["bob/m1", "bob/m6"]),
+    ):
+        found = same(filled, operator.methodcaller("summaries", text, filters=filters))
+        assert [s.name for s in found] == names
     assert same(filled, lambda dock: dock.spaces()) == {SPACE_ID: ("tiny", 11)}
 
 

@@ -5,8 +5,10 @@ The journey on the command line runs against a folder and an address in ``test_c
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from learndock.errors import (
     Forbidden,
     LearndockError,
     NotFound,
+    PackageError,
     QuotaExceeded,
     ServiceError,
     Unauthorized,
@@ -115,6 +118,38 @@ def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
         RemoteDock("http://127.0.0.1:9").records()
 
 
+def test_a_list_is_asked_for_without_manifests(site: Site) -> None:
+    with proxy(site.url) as between, opened(between.url) as dock:
+        assert [s.name for s in dock.summaries("two", filters=Filters(owner="ada"))] == ["ada/two"]
+        assert len(dock) == 2
+        assert [h.path for h in between.heard] == [
+            "/api/v1/learnwares?after=0&limit=1000&owner=ada&text=two",
+            "/api/v1/learnwares?limit=1",
+        ]
+
+
+def test_a_dock_leaves_no_socket_open(site: Site) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        dock = opened(site.url)
+        dock.spaces()
+        assert dock.session._connection.sock is not None
+        del dock
+        gc.collect()
+    assert [str(w.message) for w in said] == []
+    with opened(site.url) as dock:
+        dock.spaces()
+    assert dock.session._connection.sock is None
+    assert dock.spaces(), "a later question opens it again"
+
+
+def test_more_matches_than_a_service_ranks_are_refused_here(site: Site) -> None:
+    task = make_spec(np.random.default_rng(5), kind="task")
+    with pytest.raises(UsageError, match="at most 1,000"):
+        opened("http://127.0.0.1:9").identify(task, top=1001)
+    assert opened(site.url).identify(task, top=1000).searched
+
+
 # -- adding -----------------------------------------------------------------------------------------------
 
 
@@ -137,6 +172,13 @@ def test_added_shown_and_removed(site: Site, tmp_path: Path) -> None:
         opened(site.url, site.token("bob", "read")).add(make_learnware(tmp_path / "read", "bob/read"))
     after = str(sorted(site.service.uploads.folder.rglob("*"))), len(list(site.service.storage.blobs.digests()))
     assert after == sent, "the owner is checked before any byte is sent"
+    # ... here, and by the service for clients that do not ask
+    announced = {"sha256": "ab" * 32, "size": 3}
+    for name, status in (("eve/x", 404), ("bob/x.git", 422), ("bob", 422), ("bob/x", 201)):
+        answer = site.post(f"/api/v1/uploads?name={name}", announced, token=site.token("bob"))
+        assert (answer.status, "error" in answer.body) == (status, status != 201), name
+    with pytest.raises(PackageError, match="cannot end in .git"):
+        bob.add(make_learnware(tmp_path / "git", "bob/x.git"))
     assert bob.remove("bob/mine").id == record.id
     with pytest.raises(NotFound):
         bob.get_record("bob/mine")

@@ -92,6 +92,8 @@ def whoami(dock: options.Dock = None, json: options.Json = False) -> None:
     show.say(f"  token          scope {who['scope']}")
     for organisation in who["organisations"]:
         show.say(f"  organisation   {organisation['name']} ({organisation['role']})")
+    if (owned := who.get("learnwares")) is not None:  # a service of 0.1.0 does not say
+        show.say(f"  learnwares     {owned['public']} that all see, {owned['private']} private")
 
 
 def visibility(

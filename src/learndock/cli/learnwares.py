@@ -10,10 +10,11 @@ import typer
 
 from learndock.cli import options, show
 from learndock.cli.common import open_existing, read_data, read_schema, warn_cut, with_referrers
-from learndock.cli.repositories import Repository, repositories, require_owner, set_private
+from learndock.cli.repositories import Repository, repositories
 
 if TYPE_CHECKING:
     from learndock.dock import Dock, Record
+    from learndock.dock.summary import Summary
     from learndock.package.formats import Progress
     from learndock.search import Filters
 
@@ -166,6 +167,7 @@ def add(
 ) -> None:
     """Publish learnwares in the dock. Each is published completely, or not at all."""
     from learndock.dock import open_dock
+    from learndock.dock.summary import Summary
 
     chosen = _folders(folders or [], source)
     opened = open_dock(dock)
@@ -175,9 +177,9 @@ def add(
             record = _add(opened, folder, vouch=vouch, private=private, progress=bar)
         added.append(record)
         if not json:
-            show.say(f"added {record.id}" + (" (private)" if private else ""))
+            show.say(f"added {record.id}" + (" (private)" if record.private else ""))
     if json:
-        show.print_json({"learnwares": [as_json(r) for r in added]})
+        show.print_json({"learnwares": [as_json(Summary.of(r)) for r in added]})
     else:
         show.next_step("list", dock=dock)
 
@@ -212,10 +214,7 @@ def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, progress: Pr
     from learndock.dock import LocalDock
     from learndock.dock.remote.dock import RemoteDock
     from learndock.errors import UsageError
-    from learndock.package.manifest import MANIFEST, Manifest
 
-    if isinstance(opened, RemoteDock) and (folder / MANIFEST).is_file() and not vouch:
-        require_owner(opened, Manifest.from_folder(folder).name)
     if vouch:
         if not isinstance(opened, LocalDock):
             raise UsageError(
@@ -226,10 +225,7 @@ def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, progress: Pr
     if private:
         if not isinstance(opened, RemoteDock):
             raise UsageError("a dock in a folder has nothing private", remedy="name a service with --dock http://...")
-        record = opened.add(folder, private=True, progress=progress)
-        # What was public before stays so when it is added again, so it is set, and the answer is checked
-        set_private(opened, record.name, True)
-        return record
+        return opened.add(folder, private=True, progress=progress)
     return opened.add(folder, progress=progress)
 
 
@@ -273,24 +269,24 @@ def search(
 
 def _list(filters: Filters, text: str, sort: options.Order, limit: int | None, dock: str | None, json: bool) -> None:
     opened = open_existing(dock)
-    everything = opened.records()
-    found = [r for r in everything if filters.passes(r.manifest) and _has_words(r, text)]
+    found = opened.summaries(text, filters=filters)
+    count = len(found) if filters.empty and not text else len(opened)
     if sort is options.Order.NAME:
         found.sort(key=lambda r: r.name.casefold())
     elif sort is options.Order.SIZE:
-        found.sort(key=lambda r: -_size(r))
+        found.sort(key=lambda r: -r.bytes)
     shown = found[:limit]
     known = repositories(opened)
     if json:
         show.print_json(
-            {"learnwares": [as_json(r, known.get(r.name)) for r in shown], "found": len(found), "of": len(everything)}
+            {"learnwares": [as_json(r, known.get(r.name)) for r in shown], "found": len(found), "of": count}
         )
         return
     if not found:
-        show.say(_nothing(opened, len(everything)))
+        show.say(_nothing(opened, count))
         return
-    rows = [[r.name, r.digest[:8], r.manifest.format, _labels(r), r.manifest.license or "not stated",
-             *([_seen(known.get(r.name)), _since(known.get(r.name))] if known else []), show.megabytes(_size(r))]
+    rows = [[r.name, r.digest[:8], r.format, _labels(r), r.license or "not stated",
+             *([_seen(r.private), _since(known.get(r.name))] if known else []), show.megabytes(r.bytes)]
             for r in shown]  # fmt: skip
     more = ["seen by", "since"] if known else []
     columns = ["learnware", "version", "format", "labels", "license", *more, "size"]
@@ -308,24 +304,13 @@ def _nothing(opened: Dock, count: int) -> str:
     return f"There is no learnware at {url} that you may see; `learndock whoami` shows who you are there."
 
 
-def _has_words(record: Record, text: str) -> bool:
-    """Whether all words of ``text`` occur in what the manifest says of the learnware."""
-    manifest, task = record.manifest, record.manifest.task_schema
-    tags = getattr(manifest, "tags", ())
-    said = " ".join([record.name, manifest.description, *task.labels, *task.descriptions, *tags]).casefold()
-    return all(word in said for word in text.casefold().split())
+def _labels(found: Summary) -> str:
+    labels = found.task.get("labels")
+    return ", ".join(map(str, labels[:6] if isinstance(labels, list | tuple) else ())) or str(found.task["type"])
 
 
-def _labels(record: Record) -> str:
-    return ", ".join(record.manifest.task["labels"][:6]) or str(record.manifest.task["type"])
-
-
-def _size(record: Record) -> int:
-    return sum(f.size for f in record.manifest.files)
-
-
-def _seen(repository: Repository | None) -> str:
-    return "" if repository is None else "owner" if repository.private else "all"
+def _seen(private: bool | None) -> str:
+    return "" if private is None else "owner" if private else "all"
 
 
 def _since(repository: Repository | None) -> str:
@@ -334,19 +319,22 @@ def _since(repository: Repository | None) -> str:
 
 def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
     """Show one learnware: its task, files and specifications."""
+    from learndock.dock.summary import Summary
+
     opened = open_existing(dock)
     record = opened.get_record(which)
     manifest, repository = record.manifest, repositories(opened, record.name).get(record.name)
     if json:
-        show.print_json({**as_json(record, repository), "manifest": manifest.model_dump(mode="json")})
+        show.print_json({**as_json(Summary.of(record), repository), "manifest": manifest.model_dump(mode="json")})
         return
     show.say(f"{record.id}")
     if manifest.description:
         show.say(f"  {manifest.description}")
     show.say(f"  format   {manifest.format}" + (f" on {manifest.base.name}" if manifest.base else ""))
     show.say(f"  license  {manifest.license or 'not stated'}")
-    if repository is not None:
-        show.say(f"  seen by  {_seen(repository)}, since {repository.created[:10]}")
+    if record.private is not None:
+        since = "" if repository is None else f", since {_since(repository)}"
+        show.say(f"  seen by  {_seen(record.private)}{since}")
     task = manifest.task_schema
     show.say(f"  task     {task.type}, metric {task.metric}")
     for label, description in zip(task.labels, task.descriptions, strict=True):
@@ -366,6 +354,8 @@ def get(
     json: options.Json = False,
 ) -> None:
     """Write a learnware as a folder that the usual tools load. Every file is checked on the way."""
+    from learndock.dock.summary import Summary
+
     opened = open_existing(dock)
     record = opened.get_record(which)
     with show.progress(f"getting {which}") as bar:
@@ -373,7 +363,7 @@ def get(
     if json:
         show.print_json({"id": record.id, "folder": str(folder)})
         return
-    show.say(f"{folder}: {record.name}, {show.megabytes(_size(record))}")
+    show.say(f"{folder}: {record.name}, {show.megabytes(Summary.of(record).bytes)}")
     show.next_step("predict", folder, "NEW.csv", "-o", "answers.csv")
 
 
@@ -383,30 +373,30 @@ def remove(which: Which, dock: options.Dock = None, json: options.Json = False) 
     Its name stays taken: no other content can ever be published under it.
     """
     from learndock.dock import LocalDock
+    from learndock.dock.summary import Summary
 
     opened = open_existing(dock)
     record = opened.remove(which)
     if isinstance(opened, LocalDock):  # a service deletes unreferenced files by itself
         with_referrers(opened).gc()
     if json:
-        show.print_json(as_json(record))
+        show.print_json(as_json(Summary.of(record)))
     else:
         show.say(f"removed {record.id}")
 
 
-def as_json(record: Record, repository: Repository | None = None) -> dict[str, Any]:
+def as_json(found: Summary, repository: Repository | None = None) -> dict[str, Any]:
     """A learnware as JSON; ``private`` and ``created`` are null where the dock does not know them."""
-    manifest = record.manifest
     return {
-        "id": record.id,
-        "name": record.name,
-        "version": record.digest,
-        "format": manifest.format,
-        "task": manifest.task,
-        "license": manifest.license,
-        "description": manifest.description,
-        "spaces": [s.space for s in manifest.specs],
-        "bytes": _size(record),
-        "private": None if repository is None else repository.private,
+        "id": found.id,
+        "name": found.name,
+        "version": found.digest,
+        "format": found.format,
+        "task": found.task,
+        "license": found.license,
+        "description": found.description,
+        "spaces": found.spaces,
+        "bytes": found.bytes,
+        "private": found.private,
         "created": None if repository is None else repository.created,
     }

@@ -57,27 +57,6 @@ def set_private(dock: RemoteDock, name: str, private: bool) -> Repository:
     return found
 
 
-def require_owner(dock: RemoteDock, name: str) -> None:
-    """Refuse to publish under a name that is not yours, before any file is sent.
-
-    Raises:
-        Unauthorized: you are not logged in.
-        Forbidden: the name belongs to another owner; names those that you may publish as.
-    """
-    from learndock.errors import Forbidden, Unauthorized
-
-    who = dock.session.json("GET", "/whoami")
-    if not who["known"]:
-        raise Unauthorized("you are not logged in", remedy=f"`learndock login {dock.url}`", about=dock.url)
-    owners = [str(who["name"]), *(str(o["name"]) for o in who["organisations"])]
-    if name.partition("/")[0].casefold() not in {o.casefold() for o in owners}:
-        raise Forbidden(
-            f"you may publish as {', '.join(owners)}",
-            remedy="pack it under such a name, or ask its owner to make you a member",
-            about=name,
-        )
-
-
 def _one(dock: RemoteDock, name: str) -> Repository | None:
     from learndock.errors import NotFound
 

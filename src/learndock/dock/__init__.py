@@ -5,6 +5,7 @@ from learndock.dock.local import LocalDock
 from learndock.dock.open import open_dock, open_local_dock
 from learndock.dock.protocol import Dock, GcResult, Problem, Record, identify
 from learndock.dock.storage.blobs import BlobStore, DiskBlobs
+from learndock.dock.summary import Summary
 
 __all__ = [
     "Admitted",
@@ -15,6 +16,7 @@ __all__ = [
     "LocalDock",
     "Problem",
     "Record",
+    "Summary",
     "admit",
     "identify",
     "open_dock",

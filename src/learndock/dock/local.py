@@ -19,6 +19,7 @@ from learndock.dock.storage.rebuild import rebuild
 from learndock.dock.storage.records import Row
 from learndock.dock.storage.specs import stored_spec
 from learndock.dock.storage.verify import verify
+from learndock.dock.summary import Summary, has_words
 from learndock.errors import Corrupt, PackageError, SpaceMismatch
 from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
@@ -77,6 +78,10 @@ class LocalDock:
             rows = records.rows()
         found = ((known.get(f"{row.name}@{row.digest}"), row) for row in rows)
         return [r if r is not None and r.sequence == row.sequence else _record(row) for r, row in found]
+
+    def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
+        """See ``Dock.summaries``."""
+        return [Summary.of(r) for r in self.records() if filters.passes(r.manifest) and has_words(r, text)]
 
     def get_record(self, which: str) -> Record:
         """See ``Dock.get_record``; the error suggests similar names."""

@@ -7,10 +7,12 @@ them. What only the operator of a dock does (``rebuild``, ``gc``, verifying ever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
+from learndock.dock.summary import Summary, words_of
 from learndock.errors import NotFound
 from learndock.notebook import html_table
 from learndock.package.formats import Progress
@@ -22,12 +24,16 @@ from learndock.spec.spec import Spec
 
 @dataclass(frozen=True)
 class Record:
-    """A learnware of a dock; ``sequence`` grows in the order of addition."""
+    """A learnware of a dock; ``sequence`` grows in the order of addition.
+
+    ``private`` is whether only its owner may see it, as a service says; None in a folder, where nothing is private.
+    """
 
     name: str
     digest: str
     manifest: Manifest
     sequence: int
+    private: bool | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<Record {self.name}@{self.digest[:12]}: {self.manifest.format}, {self.manifest.task['type']}>"
@@ -44,12 +50,20 @@ class Record:
             ("specs", ", ".join(entry.space for entry in manifest.specs) or "-"),
             ("size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"),
         ]
+        if self.private is not None:
+            rows.append(("seen by", "owner" if self.private else "all"))
         return html_table(("learnware", ""), rows, caption=manifest.description)
 
     @property
     def id(self) -> str:
         """``owner/name@sha256``."""
         return f"{self.name}@{self.digest}"
+
+    @cached_property
+    def words(self) -> str:
+        """What a search by words looks at, without case."""
+        manifest = self.manifest
+        return words_of(self.name, manifest.description, manifest.task, getattr(manifest, "tags", ()))
 
     def spec_file(self, space_id: str) -> tuple[SpecFile, File]:
         """The manifest's entry of the spec in a space, and of its file.
@@ -124,6 +138,13 @@ class Dock(Protocol):
 
     def records(self) -> list[Record]:
         """Return the learnwares that you may see, in order of addition."""
+        ...
+
+    def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
+        """Return what a list shows of the learnwares that you may see, in order of addition.
+
+        Only of those that pass ``filters`` and have all words of ``text`` in their name, description or labels.
+        """
         ...
 
     def get_record(self, which: str) -> Record:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from learndock.errors import NotFound
-from learndock.package.manifest import check_path
+from learndock.errors import NotFound, PackageError
+from learndock.package.manifest import check_name, check_path
 from learndock.service.receiver import Blob
 
 #: Files by which git clients keep their settings, in any folder.
@@ -64,6 +64,17 @@ class Changes:
     delete_folders: Sequence[str] = ()
     #: Files that are not in ``add`` go.
     replace: bool = False
+
+
+def check_repository_name(name: str) -> str:
+    """Return ``name`` if a new repository can have it.
+
+    Raises:
+        PackageError: it is not ``owner/name``, or it ends with ``.git``, which git clients add to an address.
+    """
+    if check_name(name).casefold().endswith(".git"):
+        raise PackageError("a name cannot end in .git: git clients add it", remedy="leave it out", about=name)
+    return name
 
 
 def check_file_path(path: str) -> str:

@@ -19,7 +19,15 @@ from learndock.dock.storage.layout import DockLayout
 from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded
 from learndock.package.manifest import check_name
 from learndock.service.audit import note
-from learndock.service.changes import Changes, Commit, Entry, Repository, changed, check_file_path
+from learndock.service.changes import (
+    Changes,
+    Commit,
+    Entry,
+    Repository,
+    changed,
+    check_file_path,
+    check_repository_name,
+)
 from learndock.service.database import Database, mark_change
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
@@ -167,7 +175,7 @@ class Repositories:
             Conflict: the name is taken.
         """
         who.need("write")
-        check_name(name)
+        check_repository_name(name)
         with self._database.write() as connection:
             if connection.execute(select(repositories.c.id).where(repositories.c.key == name.casefold())).first():
                 self._need_owner(who, name)
@@ -191,6 +199,7 @@ class Repositories:
         try:
             found = self._get(connection, who, name, write=True)
         except NotFound:
+            check_repository_name(name)
             return self._create(connection, who, name, private=private, note_=BEGUN), True
         if private and not found.private:
             found = self._set_private(connection, who, found, private)
@@ -201,8 +210,6 @@ class Repositories:
     ) -> Repository:
         self._need_owner(who, name)
         owner, _, own = name.partition("/")
-        if own.casefold().endswith(".git"):
-            raise PackageError("a name cannot end in .git: git clients add it", remedy="leave it out", about=name)
         row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
         now = time.time()
         connection.execute(
@@ -220,10 +227,36 @@ class Repositories:
         mark_change(connection)
         return self._get(connection, who, name)
 
+    def check_owner(self, who: Principal, name: str) -> None:
+        """Check that ``who`` may publish under ``name``, for which bytes are about to be sent.
+
+        Raises:
+            PackageError: a repository cannot have such a name.
+            NotFound: its owner is neither ``who`` nor an organisation of theirs.
+        """
+        who.need("write")
+        check_repository_name(name)
+        self._need_owner(who, name)
+
     def _need_owner(self, who: Principal, name: str) -> None:
         owner = name.partition("/")[0]
         if not who.owns(owner):
-            raise NotFound("you are not that user, and belong to no such organisation", about=owner)
+            raise NotFound(
+                "you are not that user, and belong to no such organisation",
+                remedy=f"{who.name} may publish as {who.name}, or as an organisation of theirs",
+                about=owner,
+            )
+
+    def owned(self, who: Principal) -> dict[str, int]:
+        """Return how many learnwares ``who`` and their organisations have here: ``public`` and ``private``."""
+        asked = (
+            select(repositories.c.private, func.count())
+            .where(repositories.c.owner.in_(who.owner_ids), repositories.c.digest.is_not(None))
+            .group_by(repositories.c.private)
+        )
+        with self._database.read() as connection:
+            found = {bool(private): int(count) for private, count in connection.execute(asked)}
+        return {"public": found.get(False, 0), "private": found.get(True, 0)}
 
     def set_private(self, who: Principal, name: str, private: bool) -> Repository:
         """Make a repository public or private.

@@ -23,15 +23,20 @@ from learndock.dock.storage import lookup as meant
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.export import Found, exported, missing_bytes
 from learndock.dock.storage.specs import checked_spec
-from learndock.errors import Corrupt, Forbidden, NotFound, PackageError, ServiceError, Unauthorized
+from learndock.dock.summary import Summary, has_words
+from learndock.errors import Corrupt, Forbidden, NotFound, PackageError, ServiceError, Unauthorized, UsageError
 from learndock.package.formats import Progress
-from learndock.package.manifest import File, Manifest
+from learndock.package.manifest import MANIFEST, File, Manifest
 from learndock.search.answer import CANDIDATES, Identification, answerable, check_question
 from learndock.search.filters import EVERY, Filters
 from learndock.spec.file import spec_to_bytes
 from learndock.spec.spec import Spec, canonical
 
 PAGE = 200
+#: Summaries per request: each is a twentieth of a manifest.
+SUMMARIES = 1000
+#: Most matches that a service ranks.
+MOST = 1000
 
 
 class RemoteDock:
@@ -46,22 +51,39 @@ class RemoteDock:
         return f"<RemoteDock {self.url}>"  # without the number of learnwares: it would ask the service
 
     def __len__(self) -> int:
-        return sum(len(page) for page in self._pages(include_manifest=False))
+        page = self.session.json("GET", "/learnwares?limit=1")
+        if isinstance(page, dict) and "total" in page:
+            return _number(page["total"], self.url)
+        return sum(len(page) for page in self._pages(limit=SUMMARIES))  # a service of 0.1.0
+
+    def __enter__(self) -> RemoteDock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection to the service; a later question opens it again."""
+        self.session.close()
 
     def add(self, folder: str | Path, *, progress: Progress | None = None, private: bool = False) -> Record:
         """Check a learnware folder here, send it, and publish it (see ``Dock.add``).
 
-        Files that this or an interrupted earlier call sent are not sent again. ``private`` applies where the name is
-        new. Progress is in bytes.
+        Whether you may publish under its name is asked first. Files that this or an interrupted earlier call sent are
+        not sent again. With ``private`` only its owner ever sees it, or sees it from now on if it was public. Progress
+        is in bytes.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored; nothing was sent, or nothing was published.
             Conflict: the name is, or was, taken by other content.
-            Unauthorized, Forbidden: it needs a token that may write.
+            Unauthorized, Forbidden: it needs a token of the name's owner that may write.
             QuotaExceeded, TooLarge, StorageFull: the service has no room for it.
             Unavailable: the service is gone; what was sent stays there for a while.
         """
-        admitted = self.admit(Path(folder))
+        folder = Path(folder)
+        if (folder / MANIFEST).is_file():  # if not, ``admit`` says what is wrong with the folder
+            self._need_owner(Manifest.from_folder(folder).name)
+        admitted = self.admit(folder)
         manifest, done = admitted.manifest, 0
         total = sum(f.size for f in manifest.files)
 
@@ -71,17 +93,19 @@ class RemoteDock:
             if progress is not None:
                 progress(min(done, total), total)
 
-        self._need_owner(manifest.name)
         for file in manifest.files:
-            upload(self.session, admitted.folder / file.path, file, count)
+            upload(self.session, admitted.folder / file.path, file, count, name=manifest.name)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
         found = self.session.json("POST", "/learnwares", asked)
         if not isinstance(found, dict) or found.get("id") != manifest.id:
             raise ServiceError("says that it published something else", remedy="do not trust this dock", about=self.url)
-        return Record(manifest.name, manifest.digest, manifest, _number(found.get("sequence"), self.url))
+        hidden = found.get("private") is True
+        if private and not hidden:
+            raise ServiceError("did not make it private", remedy="ask the operator of the service", about=manifest.name)
+        return Record(manifest.name, manifest.digest, manifest, _number(found.get("sequence"), self.url), hidden)
 
     def _need_owner(self, name: str) -> None:
-        """Check that you may publish under ``name``, before its bytes are sent.
+        """Check that you may publish under ``name``, before its files are hashed and sent.
 
         Raises:
             Unauthorized: you are not logged in.
@@ -94,20 +118,27 @@ class RemoteDock:
         except (KeyError, TypeError):
             raise self._strange() from None
         if not known:
-            raise Unauthorized("publishing needs a token", remedy="get one with `learndock login`", about=self.url)
+            raise Unauthorized("you are not logged in", remedy=f"`learndock login {self.url}`", about=self.url)
         if scope == "read":
             raise Forbidden("this token may read, publishing needs write", remedy="log in with --scope write")
         owner = name.partition("/")[0]
         if owner.casefold() not in [o.casefold() for o in owners]:
             raise Forbidden(
-                f"its owner is {owner}, and you are {owners[0]}",
-                remedy=f"pack it as {owners[0]}/{name.partition('/')[2]}, or as one of your organisations",
+                f"its owner is {owner}, and you may publish as {', '.join(owners)}",
+                remedy="pack it under such a name, or ask its owner to make you a member",
                 about=name,
             )
 
     def records(self) -> list[Record]:
         """See ``Dock.records``."""
-        return [self._record(found) for page in self._pages(include_manifest=True) for found in page]
+        pages = self._pages(limit=PAGE, include_manifest="true")
+        return [self._record(found) for page in pages for found in page]
+
+    def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
+        """See ``Dock.summaries``; the service chooses, and sends no manifest."""
+        asked = filters.to_dict() | ({"text": text} if text else {})
+        summaries = (self._summary(found) for page in self._pages(limit=SUMMARIES, **asked) for found in page)
+        return [s for s in summaries if has_words(s, text)]  # a service of 0.1.0 passes over ``text``
 
     def get_record(self, which: str) -> Record:
         """See ``Dock.get_record``; the error suggests no names."""
@@ -184,6 +215,8 @@ class RemoteDock:
             ServiceError: the service's answer is not one.
         """
         check_question(spec, top)
+        if top > MOST:
+            raise UsageError(f"top is {top}", remedy=f"a service ranks at most {MOST:,}", about=self.url)
         headers = {"Content-Type": "application/octet-stream"}
         query = urlencode({"top": max(top, CANDIDATES), "seed": seed, **filters.to_dict()})
         answer = self.session.json("POST", f"/identify?{query}", spec_to_bytes(redacted(spec)), headers=headers)
@@ -198,10 +231,10 @@ class RemoteDock:
         path = f"/learnwares/{quote(manifest.name)}/files/{quote(file.path)}?digest={manifest.digest}"
         return Download(self.session, path, file.size)  # type: ignore[return-value]
 
-    def _pages(self, *, include_manifest: bool) -> Iterator[list[Any]]:
+    def _pages(self, *, limit: int, **asked: str) -> Iterator[list[Any]]:
         after: Any = 0
         while after is not None:
-            query = urlencode({"after": after, "limit": PAGE, "include_manifest": str(include_manifest).lower()})
+            query = urlencode({"after": after, "limit": limit, **asked})
             page = self.session.json("GET", f"/learnwares?{query}")
             try:
                 found, following = list(page["learnwares"]), page["next"]
@@ -226,7 +259,25 @@ class RemoteDock:
                 remedy="do not trust this dock",
                 about=self.url,
             )
-        return Record(manifest.name, digest, manifest, _number(sequence, self.url))
+        return Record(manifest.name, digest, manifest, _number(sequence, self.url), found.get("private") is True)
+
+    def _summary(self, found: Any) -> Summary:
+        try:
+            return Summary(
+                name=str(found["name"]),
+                digest=str(found["digest"]),
+                sequence=_number(found["sequence"], self.url),
+                format=str(found["format"]),
+                task={**found["task"], "type": str(found["task"]["type"])},
+                license=None if found["license"] is None else str(found["license"]),
+                base=None if found["base"] is None else str(found["base"]),
+                description=str(found["description"]),
+                spaces=tuple(map(str, found["spaces"])),
+                bytes=_number(found["bytes"], self.url),
+                private=found["private"] is True,
+            )
+        except (KeyError, TypeError):
+            raise self._strange() from None
 
     def _strange(self) -> ServiceError:
         return ServiceError(

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import ssl
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -47,9 +48,11 @@ class Session:
             if parts.scheme == "https"
             else http.client.HTTPConnection(host, port, timeout=SECONDS, blocksize=PIECE)
         )
+        # A program that never calls ``close`` leaves no open socket behind.
+        weakref.finalize(self, self._connection.close)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; a later request opens it again."""
         self._connection.close()
 
     def json(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Any:

@@ -106,18 +106,20 @@ class _Rest(io.RawIOBase):
         return piece
 
 
-def upload(session: Session, place: Path, file: File, count: Count) -> None:
+def upload(session: Session, place: Path, file: File, count: Count, *, name: str) -> None:
     """Upload a file, unless the service has it from this user; bytes that arrived earlier are not sent again.
+
+    ``name`` is the learnware that it is for: the service refuses before the bytes are sent if you may not publish it.
 
     ``count`` is called with the number of further bytes that have arrived; it is negative if some were lost.
 
     Raises:
-        QuotaExceeded, TooLarge, Unauthorized, Forbidden: the service refuses it.
+        QuotaExceeded, TooLarge, Unauthorized, Forbidden, NotFound, PackageError: the service refuses it.
         Unavailable: the service does not answer any more.
     """
     asked = urlencode({"sha256": file.sha256, "size": file.size})
     begun = _patient(lambda: session.json("GET", f"/uploads?{asked}"))["uploads"]
-    now = begun[0] if begun else _begin(session, file)
+    now = begun[0] if begun else _begin(session, file, name)
     there = failed = busy = 0
     while not now["stored"]:
         at = int(now["offset"])
@@ -136,7 +138,7 @@ def upload(session: Session, place: Path, file: File, count: Count) -> None:
         failed += 1
         pause(failed, broken)
         # Another process of the same user sends the same bytes: start an upload of our own.
-        now = _begin(session, file) if busy == BUSY else _look(session, now["id"], broken)
+        now = _begin(session, file, name) if busy == BUSY else _look(session, now["id"], broken)
     count(file.size - there)
 
 
@@ -177,8 +179,9 @@ def pause(failed: int, error: Exception) -> None:
     time.sleep(PAUSE * 2 ** (failed - 1))
 
 
-def _begin(session: Session, file: File) -> Any:
-    return _patient(lambda: session.json("POST", "/uploads", {"sha256": file.sha256, "size": file.size}))
+def _begin(session: Session, file: File, name: str) -> Any:
+    path = f"/uploads?{urlencode({'name': name})}"
+    return _patient(lambda: session.json("POST", path, {"sha256": file.sha256, "size": file.size}))
 
 
 def _look(session: Session, upload_id: str, error: LearndockError) -> Any:

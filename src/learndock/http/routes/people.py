@@ -27,14 +27,25 @@ class OrganisationSchema(BaseSchema):
     role: str
 
 
+class Owned(BaseSchema):
+    """How many learnwares all see, and how many only their owner sees."""
+
+    public: int
+    private: int
+
+
 class WhoAmI(BaseSchema):
-    """The user of the token; for an anonymous client ``known`` is false."""
+    """The user of the token; for an anonymous client ``known`` is false.
+
+    ``learnwares`` counts those of the user and of their organisations.
+    """
 
     known: bool
     name: str | None
     scope: ScopeName | None
     operator: bool
     organisations: list[OrganisationSchema]
+    learnwares: Owned
 
 
 class TokenRequest(BaseSchema):
@@ -147,6 +158,7 @@ def whoami(who: Anyone, service: ServiceOf) -> WhoAmI:
         scope=who.scope,
         operator=who.operator,
         organisations=[OrganisationSchema(name=n, role=r) for n, r in found],
+        learnwares=Owned(**service.repositories.owned(who)),
     )
 
 

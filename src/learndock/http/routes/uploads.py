@@ -38,8 +38,17 @@ async def find_uploads(
 
 
 @router.post("/uploads", status_code=201)
-async def begin_upload(asked: UploadBegin, who: Writer, service: ServiceOf) -> UploadSchema:
+async def begin_upload(
+    asked: UploadBegin,
+    who: Writer,
+    service: ServiceOf,
+    name: Annotated[
+        str | None, Query(max_length=200, description="What it is for, `owner/name`: refused if you may not change it.")
+    ] = None,
+) -> UploadSchema:
     """Announce a file by its SHA-256 and size. If you have it here already, it is stored at once."""
+    if name is not None:
+        await run_in_threadpool(service.repositories.check_owner, who, name)
     found = await run_in_threadpool(service.uploads.begin, who, asked.sha256, asked.size, part_size=asked.part_size)
     return UploadSchema.of(found)
 
