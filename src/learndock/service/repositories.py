@@ -6,17 +6,15 @@ Every query includes the filter of what the principal may see. What they may not
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
 
 from learndock.dock.storage.layout import DockLayout
-from learndock.errors import Conflict, Forbidden, NotFound, PackageError, QuotaExceeded
+from learndock.errors import Conflict, Forbidden, NotFound
 from learndock.package.manifest import check_name
 from learndock.service.audit import note
 from learndock.service.changes import (
@@ -28,6 +26,7 @@ from learndock.service.changes import (
     check_file_path,
     check_repository_name,
 )
+from learndock.service.commits import Files, check_tree, commit_of, files_of, insert_commit, to_commit
 from learndock.service.database import Database, mark_change
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
@@ -37,8 +36,6 @@ from learndock.service.tables import blobs, commits, owners, repositories, tree
 from learndock.settings import Settings
 
 MAIN = "main"
-#: The note of a head that was committed and not yet looked at.
-UNCHECKED = "not yet checked"
 #: The note of an empty repository that was made for a learnware, until that is in it.
 BEGUN = "being published"
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
@@ -79,7 +76,7 @@ class Repositories:
         who.need("write")
         with self._database.read() as connection:
             found = self._get(connection, who, name, write=True)
-            return found, {path: sha256 for path, (sha256, _) in self._files(connection, found.head).items()}
+            return found, {path: sha256 for path, (sha256, _) in files_of(connection, found.head).items()}
 
     def find(
         self,
@@ -126,7 +123,7 @@ class Repositories:
                 remedy=f"there is {MAIN}, and commits by their id",
                 about=repository.name,
             )
-        return _to_commit(found[0])
+        return to_commit(found[0])
 
     def commits(self, repository: Repository, *, before: int | None = None, limit: int = 100) -> list[Commit]:
         """Return commits, newest first."""
@@ -134,7 +131,7 @@ class Repositories:
         if before is not None:
             asked = asked.where(commits.c.sequence < before)
         with self._database.read() as connection:
-            return [_to_commit(row) for row in connection.execute(asked.limit(limit))]
+            return [to_commit(row) for row in connection.execute(asked.limit(limit))]
 
     def tree(self, commit: Commit) -> dict[str, Entry]:
         """Return the files of a commit, sorted by path."""
@@ -338,12 +335,12 @@ class Repositories:
         self, connection: Connection, who: Principal, repository: Repository, changes: Changes, *, title: str,
         body: str = "",
     ) -> Commit:  # fmt: skip
-        before = self._files(connection, repository.head)
+        before = files_of(connection, repository.head)
         files = changed(before, changes)
         if files == before and repository.head is not None:
-            return self._commit_row(connection, repository.head)
+            return commit_of(connection, repository.head)
         self.check_tree(connection, repository, files)
-        made = self._insert_commit(connection, repository, who, files, title=title, body=body)
+        made = insert_commit(connection, repository, who, files, title=title, body=body)
         note(connection, who, "repository.commit", f"{repository.name} {made.id}")
         return made
 
@@ -436,93 +433,11 @@ class Repositories:
             raise Forbidden(f"it is not yours to change; its owner is {found.owner}", about=found.name)
         return found
 
-    def _files(self, connection: Connection, commit: str | None) -> dict[str, tuple[str, int]]:
-        if commit is None:
-            return {}
-        found = connection.execute(select(tree.c.path, tree.c.sha256, tree.c.size).where(tree.c.commit == commit))
-        return {path: (sha256, size) for path, sha256, size in found}
-
-    def check_tree(self, connection: Connection, repository: Repository, files: Mapping[str, tuple[str, int]]) -> None:
-        """Check that a repository may have these files, path -> (SHA-256, size).
-
-        Raises:
-            PackageError: too many, two that differ only in case, or one that is a file and a folder.
-            QuotaExceeded: more bytes than its owner may keep.
-        """
-        if len(files) > self._settings.max_files:
-            raise PackageError(f"{len(files)} files; a repository has at most {self._settings.max_files}")
-        folded = {p.casefold() for p in files}
-        if len(folded) != len(files):
-            raise PackageError("two paths differ only in upper and lower case", remedy="rename one")
-        folders = {"/".join(p.split("/")[:i]) for p in folded for i in range(1, p.count("/") + 1)}
-        for path in sorted(folded & folders):
-            raise PackageError("is a file and a folder", remedy="rename one", about=path)
-        owner, allowed = connection.execute(
-            select(owners.c.id, owners.c.quota).where(owners.c.key == repository.owner.casefold())
-        ).one()
-        allowed = self._settings.quota if allowed is None else allowed
-        used, new = self._holdings.used(connection, owner), dict(files.values())
-        known = set(
-            connection.execute(
-                select(tree.c.sha256)
-                .join(commits, commits.c.id == tree.c.commit)
-                .join(repositories, repositories.c.id == commits.c.repository)
-                .where(repositories.c.owner == owner, tree.c.sha256.in_(new))
-            ).scalars()
-        )
-        more = sum(size for sha256, size in new.items() if sha256 not in known)
-        if used + more > allowed:
-            raise QuotaExceeded(
-                f"{repository.owner} stores {used} bytes, and {more} more would exceed the quota of {allowed}",
-                remedy="delete something first, or ask the operator for a larger quota",
-            )
-
-    def _insert_commit(
-        self,
-        connection: Connection,
-        repository: Repository,
-        who: Principal,
-        files: Mapping[str, tuple[str, int]],
-        *,
-        title: str,
-        body: str,
-    ) -> Commit:
-        last = connection.execute(
-            select(func.coalesce(func.max(commits.c.sequence), 0)).where(commits.c.repository == repository.id)
-        ).scalar_one()
-        made = {
-            "repository": repository.id,
-            "sequence": int(last) + 1,
-            "author": who.name,
-            "title": title[:500],
-            "body": body[:20_000],
-            "created": time.time(),
-        }
-        text = json.dumps([made, repository.head, sorted(files.items())], sort_keys=True)
-        commit = hashlib.sha256(text.encode()).hexdigest()[:40]
-        connection.execute(insert(commits).values(id=commit, **made))
-        _insert_tree(connection, commit, files.items())
-        connection.execute(
-            update(repositories)
-            .where(repositories.c.id == repository.id)
-            .values(head=commit, changed=made["created"], note=UNCHECKED)
-        )  # fmt: skip
-        return self._commit_row(connection, commit)
-
-    def _commit_row(self, connection: Connection, commit: str) -> Commit:
-        return _to_commit(connection.execute(select(commits).where(commits.c.id == commit)).one())
-
-
-def _insert_tree(connection: Connection, commit: str, files: Iterable[tuple[str, tuple[str, int]]]) -> None:
-    rows = [{"commit": commit, "path": p, "sha256": sha256, "size": size} for p, (sha256, size) in files]
-    if rows:
-        connection.execute(insert(tree), rows)
+    def check_tree(self, connection: Connection, repository: Repository, files: Files) -> None:
+        """See ``commits.check_tree``."""
+        check_tree(connection, repository, files, holdings=self._holdings, settings=self._settings)
 
 
 def _to_repository(row: Row[Any]) -> Repository:
     name = f"{row.owner_name}/{row.name}"
     return Repository(row.id, name, row.private, row.created, row.changed, row.head, row.digest, row.note)
-
-
-def _to_commit(row: Row[Any]) -> Commit:
-    return Commit(row.id, row.sequence, row.author, row.title, row.body, row.created, row.digest)

@@ -15,8 +15,9 @@ from sqlalchemy import Row, and_, delete, exists, select
 from learndock.dock.protocol import GcResult
 from learndock.errors import LearndockError, NotFound
 from learndock.files import CHUNK
+from learndock.service.commits import UNCHECKED
 from learndock.service.principal import Principal
-from learndock.service.repositories import BEGUN, UNCHECKED
+from learndock.service.repositories import BEGUN
 from learndock.service.service import Service
 from learndock.service.tables import blobs, owners, repositories, tree
 
