@@ -177,7 +177,7 @@ def test_added_shown_and_removed(site: Site, tmp_path: Path) -> None:
     for name, status in (("eve/x", 404), ("bob/x.git", 422), ("bob", 422), ("bob/x", 201)):
         answer = site.post(f"/api/v1/uploads?name={name}", announced, token=site.token("bob"))
         assert (answer.status, "error" in answer.body) == (status, status != 201), name
-    with pytest.raises(PackageError, match="cannot end in .git"):
+    with pytest.raises(PackageError, match=r"cannot end in \.git"):
         bob.add(make_learnware(tmp_path / "git", "bob/x.git"))
     assert bob.remove("bob/mine").id == record.id
     with pytest.raises(NotFound):

@@ -28,9 +28,9 @@ from learndock.package.safety import check_files
 from learndock.service import database as database_module
 from learndock.service.backup import backup, restore
 from learndock.service.changes import Changes
+from learndock.service.commits import UNCHECKED
 from learndock.service.principal import NOBODY, Principal
 from learndock.service.receiver import Blob
-from learndock.service.commits import UNCHECKED
 from learndock.service.service import Service, open_service
 from learndock.service.upkeep import Upkeep
 from learndock.service.uploads import MIN_PART
