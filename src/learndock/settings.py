@@ -92,7 +92,16 @@ class Settings:
     objects_key: str = _setting("", "access key of the S3-compatible store", secret=True)
     objects_secret: str = _setting("", "secret key of the S3-compatible store", secret=True)
     max_file: int = _setting(50 * 10**9, "largest file", _COUNT, kind=Size)
-    max_request: int = _setting(16 * 10**6, "largest request that is not an upload", _COUNT, kind=Size)
+    max_request: int = _setting(
+        16 * 10**6, "largest request that is not an upload; most routes take 64kB at most", _COUNT, kind=Size
+    )
+    body_memory: int = _setting(
+        64 * 10**6,
+        "memory for the bodies of all requests together, a quarter of it for one client; what does not fit is "
+        "refused with 503",
+        Limits(least=10**6),
+        kind=Size,
+    )
     max_files: int = _setting(
         1000, "most files of one repository", Limits(least=1, most=1000, why="a learnware has at most 1,000 files")
     )

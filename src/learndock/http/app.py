@@ -12,8 +12,9 @@ from starlette.types import ASGIApp
 
 from learndock._version import VERSION
 from learndock.http import errors
+from learndock.http.bodies import LARGE
 from learndock.http.hub import download, lfs, unsupported, upload
-from learndock.http.limits import FairQueue
+from learndock.http.limits import BodyBudget, FairQueue, VerifiedClients
 from learndock.http.metrics import Metrics
 from learndock.http.middleware import stack
 from learndock.http.routes import PREFIX, identify, learnwares, operate, people, repositories, uploads
@@ -30,7 +31,8 @@ Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may 
 
 def with_middleware(app: FastAPI) -> ASGIApp:
     """Return the application inside its middleware, which sees the framework's own answers too."""
-    return stack(app, settings=app.state.service.settings, metrics=app.state.metrics)
+    state = app.state
+    return stack(app, service=state.service, metrics=state.metrics, verified=state.verified)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -59,6 +61,8 @@ def create_app(service: Service) -> FastAPI:
         max_body_size=service.settings.max_request,
     )
     app.state.service, app.state.metrics, app.state.upkeep = service, Metrics(), upkeep
+    app.state.verified = VerifiedClients()
+    app.state.bodies = BodyBudget(service.settings.body_memory, largest=LARGE)
     errors.install(app)
     # Not `include_router`: it makes every route a second time, and looks through each router at every request
     app.router.routes.extend(route for part in PARTS for route in part.router.routes)

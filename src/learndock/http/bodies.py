@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from learndock.errors import TooLarge, TooSlow
+from learndock.http.limits import BodyBudget, counted_as
+from learndock.http.principal import known_principal
 from learndock.service.receiver import Receiver
 from learndock.settings import Settings
 
@@ -18,6 +21,11 @@ from learndock.settings import Settings
 PIECE = 1 << 20
 #: A client is given this long before its rate is looked at.
 GRACE_SECONDS = 10.0
+#: Bytes of a body that is read into memory: without a token, and on most routes with one too; a task spec has 16 kB.
+SMALL = 64_000
+#: With a token, on routes that take manifests, lists of files, or a specification with all its parameters.
+LARGE = 8 << 20
+_HELD = "learndock.held"
 
 
 async def pieces(request: Request, settings: Settings) -> AsyncIterator[bytes]:
@@ -48,25 +56,57 @@ async def pieces(request: Request, settings: Settings) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def read_all(request: Request, settings: Settings, *, limit: int | None = None) -> bytes:
-    """Return a small body.
+async def read_all(request: Request, settings: Settings, *, limit: int = SMALL) -> bytes:
+    """Return a body that fits into memory; its bytes are counted until the request ends.
+
+    ``limit`` is for requests with a token; without one, ``SMALL`` is the most.
 
     Raises:
-        TooLarge: it has more bytes than ``limit``, by default the setting's.
+        TooLarge: it has more bytes than ``limit``.
         TooSlow: see ``pieces``.
+        Unavailable: the bodies of all requests together take more memory than the setting allows.
     """
-    limit = settings.max_request if limit is None else limit
+    who = known_principal(request)
+    allowed = min(limit, settings.max_request, limit if who is not None and who.known else SMALL)
+    remedy = "send less at once" if allowed == limit else f"with a token it may have {limit}; see `learndock login`"
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise TooLarge(f"{announced} bytes, and this request may have {limit}", remedy="upload files through /uploads")
+    if announced.isdigit() and int(announced) > allowed:
+        raise TooLarge(f"{announced} bytes, and this request may have {allowed}", remedy=remedy)
+    held: _Held | None = request.scope.get(_HELD)
     found = bytearray()
     async for piece in pieces(request, settings):
+        if len(found) + len(piece) > allowed:
+            raise TooLarge(f"more than the {allowed} bytes that this request may have", remedy=remedy)
+        if held is not None:
+            held.add(len(piece))
         found += piece
-        if len(found) > limit:
-            raise TooLarge(
-                f"more than the {limit} bytes that this request may have", remedy="upload files through /uploads"
-            )
     return bytes(found)
+
+
+class _Held:
+    """The bytes of one request that are counted."""
+
+    def __init__(self, budget: BodyBudget, client: str) -> None:
+        self._budget, self._client, self.count = budget, client, 0
+
+    def add(self, count: int) -> None:
+        self._budget.take(self._client, count)
+        self.count += count
+
+    def release(self) -> None:
+        self._budget.give_back(self._client, self.count)
+        self.count = 0
+
+
+@contextlib.contextmanager
+def budget_of(request: Request) -> Iterator[None]:
+    """Count the bytes that ``read_all`` reads in the block, until its end."""
+    state = request.app.state
+    held = request.scope[_HELD] = _Held(state.bodies, counted_as(request.scope, state.verified))
+    try:
+        yield
+    finally:
+        held.release()
 
 
 async def receive(request: Request, settings: Settings, receiver: Receiver) -> int:

@@ -14,8 +14,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from learndock.errors import (
     Forbidden,
@@ -48,6 +49,8 @@ REMEDIES: dict[type[LearndockError], str] = {
 }
 #: 5xx errors whose reason the client gets: it reveals nothing about the service.
 _TOLD = (StorageFull, Unavailable, WeightsMissing)
+#: The client closed the connection before its request was complete.
+CLIENT_GONE = 499
 _STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
 
 
@@ -72,7 +75,7 @@ def response(error: LearndockError, *, request: str = "") -> JSONResponse:
     headers = {"Cache-Control": "no-store"}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 429:
+    if status == 429 or error.retry_after is not None:
         headers["Retry-After"] = str(round(error.retry_after or 1))
     if status >= 500 and not isinstance(error, _TOLD):
         # Only the operator, in the log, sees what happened and to what.
@@ -111,5 +114,10 @@ def install(app: FastAPI) -> None:
             log.error("failed", extra={"request": request_id, "error": repr(error)}, exc_info=error)
         return answer
 
+    async def gone(_: Request, __: Exception) -> Response:
+        # Its client reads it no more: the status is for the log and the metrics, as nginx has it.
+        return Response(status_code=CLIENT_GONE)
+
+    app.add_exception_handler(ClientDisconnect, gone)
     for kind in (LearndockError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle)

@@ -1,4 +1,7 @@
-"""Limits per token, or per address without one: request rate, concurrent requests, and fair queueing."""
+"""Limits per token, or per address without one: request rate, concurrent requests, bytes in memory, fair queueing.
+
+A token that the service has not yet found valid counts as its address: an invented token gives no client more.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 from starlette.types import Scope
 
-from learndock.errors import TooManyRequests
+from learndock.errors import TooManyRequests, Unavailable
 
 #: Clients with a bucket in memory; the longest idle is dropped first, and its bucket is full by then.
 REMEMBERED = 20_000
@@ -73,6 +76,63 @@ class ConcurrencyLimit:
             del self._running[client]
 
 
+class VerifiedClients:
+    """Clients whose token was valid when it was last looked up; the longest idle is forgotten first.
+
+    It decides only what a request is counted by, never what it may do.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, client: str) -> bool:
+        return client in self._known
+
+    def add(self, client: str) -> None:
+        """Remember a client."""
+        self._known[client] = None
+        self._known.move_to_end(client)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+
+    def discard(self, client: str) -> None:
+        """Forget a client."""
+        self._known.pop(client, None)
+
+
+class BodyBudget:
+    """Counts the bytes of all request bodies in memory: at most ``most``, and of one client a quarter of that.
+
+    A client may always hold one body of ``largest`` bytes. What does not fit is refused, not queued: a request that
+    waits would keep its own bytes in memory too.
+    """
+
+    def __init__(self, most: int, *, largest: int) -> None:
+        self._most, self._share = most, max(most // 4, min(most, largest))
+        self._all = 0
+        self._own: Counter[str] = Counter()
+
+    def take(self, client: str, count: int) -> None:
+        """Count ``count`` bytes more of ``client``.
+
+        Raises:
+            Unavailable: they do not fit now; the client should try again in a second.
+        """
+        if self._all + count > self._most or self._own[client] + count > self._share:
+            raise Unavailable(
+                "too many bytes of requests are being received", remedy="send it again in a moment", retry_after=1
+            )
+        self._all += count
+        self._own[client] += count
+
+    def give_back(self, client: str, count: int) -> None:
+        """Count ``count`` bytes of ``client`` less."""
+        self._all -= count
+        self._own[client] -= count
+        if self._own[client] <= 0:
+            del self._own[client]
+
+
 class FairQueue:
     """A queue for expensive requests, ``places`` at a time, in which a client has at most ``places`` entries.
 
@@ -101,10 +161,19 @@ class FairQueue:
 
 def client_of(scope: Scope) -> str:
     """Return an id of the client before anything is looked up: by its token, or by its address without one."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            return hashlib.sha256(value).hexdigest()
-    return address_of(scope)
+    header = authorization_of(scope)
+    return hashlib.sha256(header).hexdigest() if header else address_of(scope)
+
+
+def counted_as(scope: Scope, verified: VerifiedClients) -> str:
+    """Return the id that a request counts as: its token's if that is known to be valid, its address otherwise."""
+    client = client_of(scope)
+    return client if client in verified else address_of(scope)
+
+
+def authorization_of(scope: Scope) -> bytes:
+    """Return the first Authorization header, empty where there is none."""
+    return next((value for name, value in scope["headers"] if name == b"authorization"), b"")
 
 
 def address_of(scope: Scope) -> str:

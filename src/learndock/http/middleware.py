@@ -8,17 +8,27 @@ The log has the path, never the query (signed addresses are secret), never a hea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from learndock.errors import TooLarge, TooManyRequests
+from learndock.errors import LearndockError, TooLarge, TooManyRequests
 from learndock.http import errors
-from learndock.http.limits import ConcurrencyLimit, RateLimiter, address_of, client_of
+from learndock.http.limits import (
+    ConcurrencyLimit,
+    RateLimiter,
+    VerifiedClients,
+    address_of,
+    authorization_of,
+    client_of,
+    counted_as,
+)
 from learndock.http.metrics import Metrics
-from learndock.settings import Settings
+from learndock.http.principal import look_up
+from learndock.service.service import Service
 
 #: An address may send as many requests as this many tokens may.
 TOKENS_PER_ADDRESS = 10
@@ -26,11 +36,12 @@ TOKENS_PER_ADDRESS = 10
 log = logging.getLogger("learndock.access")
 
 
-def stack(app: ASGIApp, *, settings: Settings, metrics: Metrics) -> ASGIApp:
+def stack(app: ASGIApp, *, service: Service, metrics: Metrics, verified: VerifiedClients) -> ASGIApp:
     """Return ``app`` inside all of this module's middleware."""
+    settings = service.settings
     app = WriteDeadline(app, seconds=settings.request_seconds)
     app = BodyLimitErrors(app, limit=settings.max_request)
-    app = RateLimits(app, settings=settings, metrics=metrics)
+    app = RateLimits(app, service=service, metrics=metrics, verified=verified)
     return RequestLog(app, metrics=metrics)
 
 
@@ -47,23 +58,26 @@ class RequestLog:
             return
         request_id = secrets.token_hex(8)
         scope["learndock.id"] = request_id
-        begun, status, sent = time.perf_counter(), 0, 0
+        begun, status, sent, ended = time.perf_counter(), 0, 0, False
 
         async def counted(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             else:
                 sent += len(message.get("body", b""))
+                ended = not message.get("more_body", False)
             await send(message)
 
         self._metrics.running.inc()
         try:
             await self._app(scope, receive, counted)
         except Exception:
-            status = status or 500
-            raise
+            # An error that was answered is in the log already; the server would write its trace a second time.
+            if not ended:
+                status = status or 500
+                raise
         finally:
             self._metrics.running.dec()
             seconds = time.perf_counter() - begun
@@ -86,33 +100,46 @@ class RequestLog:
 
 
 class RateLimits:
-    """Refuse a client that sends too many requests per second, or too many at once."""
+    """Refuse a client that sends too many requests per second, or too many at once.
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    A request counts for its token if that is known to be valid, otherwise for its address, and always for the address,
+    which may have ``TOKENS_PER_ADDRESS`` times as many.
+    """
+
+    def __init__(self, app: ASGIApp, *, service: Service, metrics: Metrics, verified: VerifiedClients) -> None:
+        self._app, self._metrics, self._verified = app, metrics, verified
+        self._people, settings = service.people, service.settings
         self._clients = RateLimiter(settings.rate, settings.burst)
-        # Invented tokens cost nothing, so an address has a limit whatever tokens it shows.
         self._addresses = RateLimiter(settings.rate * TOKENS_PER_ADDRESS, settings.burst * TOKENS_PER_ADDRESS)
-        self._concurrency = ConcurrencyLimit(settings.concurrent_requests)
+        self._at_once = ConcurrencyLimit(settings.concurrent_requests)
+        self._at_once_by_address = ConcurrencyLimit(settings.concurrent_requests * TOKENS_PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        client = client_of(scope)
-        try:
-            self._addresses.take(address_of(scope))
-            self._clients.take(client)
-            self._concurrency.enter(client)
-        except TooManyRequests as error:
-            self._metrics.refused.inc()
-            await errors.response(error)(scope, receive, send)
-            return
-        try:
+        with contextlib.ExitStack() as counted:
+            try:
+                await self._count(scope, counted)
+            except TooManyRequests as error:
+                self._metrics.refused.inc()
+                await errors.response(error)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
-        finally:
-            self._concurrency.leave(client)
+
+    async def _count(self, scope: Scope, counted: contextlib.ExitStack) -> None:
+        address = address_of(scope)
+        self._addresses.take(address)
+        self._at_once_by_address.enter(address)
+        counted.callback(self._at_once_by_address.leave, address)
+        if authorization_of(scope) and client_of(scope) not in self._verified:
+            with contextlib.suppress(LearndockError):  # the route refuses it, where it asks for a user
+                await look_up(scope, self._people, self._verified)
+        client = counted_as(scope, self._verified)
+        self._clients.take(client)
+        self._at_once.enter(client)
+        counted.callback(self._at_once.leave, client)
 
 
 class BodyLimitErrors:

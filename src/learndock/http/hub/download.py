@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from learndock.errors import UsageError
+from learndock.http import bodies
+from learndock.http.door import parsed
 from learndock.http.files import blob_response
 from learndock.http.hub.addresses import base
 from learndock.http.hub.failures import HubRoute, Missing, missing
@@ -28,6 +31,8 @@ Name = Annotated[str, Path(max_length=96)]
 Rest = Annotated[str, Path(max_length=1024)]
 #: Entries of a page of a tree, as clients expect them.
 PAGE, EXPANDED_PAGE = 1000, 50
+#: Paths that one request may ask about.
+MAX_PATHS = 10_000
 
 
 @router.get("/api/models")
@@ -266,22 +271,20 @@ def _below(snapshot: Snapshot, folder: str, *, recursive: bool) -> list[dict[str
 
 async def _paths(request: Request, service: Service) -> list[str]:
     """Return the paths of a form or of JSON: clients send either."""
-    import json
-    from urllib.parse import parse_qs
-
-    from learndock.errors import UsageError
-    from learndock.http import bodies
-
-    source = await bodies.read_all(request, service.settings)
-    try:
-        if request.headers.get("content-type", "").startswith("application/json"):
-            found = json.loads(source)["paths"]
-        else:
-            found = parse_qs(source.decode(), max_num_fields=10_000).get("paths", [])
-    except (ValueError, KeyError, TypeError):
-        raise UsageError("the body names no paths", remedy="send paths=... for each") from None
+    source = await bodies.read_all(request, service.settings, limit=bodies.LARGE)
+    found: Any
+    if request.headers.get("content-type", "").startswith("application/json"):
+        body = await parsed(source)
+        found = body.get("paths") if isinstance(body, dict) else None
+    else:
+        try:
+            found = parse_qs(source.decode(), max_num_fields=MAX_PATHS).get("paths", [])
+        except ValueError:
+            raise UsageError("the body names no paths", remedy="send paths=... for each") from None
     if not isinstance(found, list) or not all(isinstance(p, str) for p in found):
         raise UsageError("paths is not a list of strings", remedy="send paths=... for each")
+    if len(found) > MAX_PATHS:
+        raise UsageError(f"more than {MAX_PATHS:,} paths", remedy="ask for fewer at once")
     return found
 
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from learndock.errors import LearndockError, NotFound, http_status
 from learndock.http import errors
+from learndock.http.door import DoorRoute
 
 Code = Literal["RepoNotFound", "RevisionNotFound", "EntryNotFound"]
 
@@ -46,7 +46,7 @@ def missing(code: Code, commit: str = "") -> Iterator[None]:
         raise Missing(error.message, code, commit, remedy=error.remedy, about=error.about) from None
 
 
-class HubRoute(APIRoute):
+class HubRoute(DoorRoute):
     """A route whose errors have the headers X-Error-Code and X-Error-Message."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from learndock.errors import LearndockError, NotFound, UsageError, http_status
 from learndock.http import bodies, errors
+from learndock.http.door import parsed
 from learndock.http.hub import addresses
 from learndock.http.hub.download import Name, Owner, Rest
 from learndock.http.hub.failures import HubRoute, missing
@@ -49,7 +50,7 @@ class _Batch(BaseModel):
 @router.post("/{owner}/{name}.git/info/lfs/objects/batch")
 async def batch(owner: Owner, name: Name, request: Request, who: Writer, service: ServiceOf) -> Response:
     """Say where to send each object; one that the client has here already is not sent."""
-    asked = _read(_Batch, await bodies.read_all(request, service.settings))
+    asked = await _read(_Batch, request, service, limit=bodies.LARGE)
     if asked.operation != "upload":
         raise UsageError(
             f"operation {asked.operation[:20]!r}", remedy=f"files are downloaded from /{owner}/{name}/resolve/main/"
@@ -109,7 +110,7 @@ def complete(
 @router.post("/{owner}/{name}.git/info/lfs/verify")
 async def verify(owner: Owner, name: Name, request: Request, who: Writer, service: ServiceOf) -> dict[str, Any]:
     """Check that an object is here, with that many bytes."""
-    asked = _read(_Object, await bodies.read_all(request, service.settings))
+    asked = await _read(_Object, request, service, limit=bodies.SMALL)
 
     def check() -> None:
         with missing("RepoNotFound"):
@@ -141,10 +142,11 @@ def no_xet(what: str) -> Response:
 # -- inside -----------------------------------------------------------------------------------------------
 
 
-def _read(kind: type[_Body], source: bytes) -> _Body:
+async def _read(kind: type[_Body], request: Request, service: Service, *, limit: int) -> _Body:
     """Parse a body whose content type FastAPI does not treat as JSON."""
+    source = await bodies.read_all(request, service.settings, limit=limit)
     try:
-        return kind.model_validate_json(source)
+        return kind.model_validate(await parsed(source))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the body"

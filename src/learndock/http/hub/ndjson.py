@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import binascii
 import contextlib
-import json
 import mmap
 import re
 import tempfile
@@ -19,6 +18,7 @@ from typing import IO, Any
 
 from learndock.errors import TooLarge, UsageError
 from learndock.files import storage_errors
+from learndock.http.json_bodies import read_json
 
 #: What a line may have without its base64.
 MAX_LINE = 1 << 20
@@ -98,11 +98,11 @@ def _line(body: mmap.mmap, begin: int, end: int, number: int) -> Line:
     if end - begin - (content[1] - content[0]) > MAX_LINE:
         raise UsageError(f"line {number}: too long, or its content is not base64", remedy="send files as base64")
     try:
-        parsed = json.loads(body[begin : content[0]] + body[content[1] : end])
+        parsed = read_json(body[begin : content[0]] + body[content[1] : end], about=f"line {number}")
         key, value = parsed["key"], parsed["value"]
         if not isinstance(key, str) or not isinstance(value, dict):
             raise TypeError
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         raise UsageError(f'line {number}: is not of the form {{"key": ..., "value": {{...}}}}') from None
     if key != "file":
         return Line(key, value)

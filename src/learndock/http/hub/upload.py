@@ -12,12 +12,13 @@ from starlette.requests import ClientDisconnect
 
 from learndock.errors import Conflict, NotFound, UsageError
 from learndock.http import bodies
+from learndock.http.door import with_limit
 from learndock.http.hub import addresses
 from learndock.http.hub.download import Name, Owner, Rest
 from learndock.http.hub.failures import HubRoute, Missing, body_of, header_text, missing
 from learndock.http.hub.ndjson import Line, Spool
 from learndock.http.hub.snapshot import EMPTY, LARGE, etag, find, is_large
-from learndock.http.principal import Reader, ServiceOf, Writer
+from learndock.http.principal import Anyone, Reader, ServiceOf, Writer
 from learndock.http.routes.uploads import ANY
 from learndock.service.changes import Changes
 from learndock.service.left_out import is_training_state, said_of_left_out
@@ -117,13 +118,14 @@ def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: S
 
 
 @router.post("/api/validate-yaml")
-async def validate_yaml(request: Request, service: ServiceOf) -> dict[str, Any]:
+async def validate_yaml(request: Request, who: Anyone, service: ServiceOf) -> dict[str, Any]:
     """Accept any card: what counts here is the manifest."""
-    await bodies.read_all(request, service.settings)
+    await bodies.read_all(request, service.settings, limit=bodies.LARGE)
     return {"errors": [], "warnings": []}
 
 
 @router.post("/api/models/{owner}/{name}/preupload/{revision:path}")
+@with_limit(bodies.LARGE)
 def preupload(
     owner: Owner, name: Name, revision: Rest, asked: _Preupload, request: Request, who: Writer, service: ServiceOf
 ) -> Response:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
+from learndock.http.door import DoorRoute
 from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
@@ -17,9 +18,7 @@ from learndock.search.filters import Filters
 from learndock.service.principal import Principal
 from learndock.service.service import Service
 
-router = APIRouter(prefix=PREFIX, tags=["identify"], responses=FAILURES)
-#: A task spec is tens of kilobytes; with the whole parameter vector, a few megabytes.
-LIMIT = 8 << 20
+router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["identify"], responses=FAILURES)
 
 
 class MatchSchema(BaseSchema):
@@ -93,7 +92,7 @@ async def identify(
     seed: Annotated[int, Query(ge=0, lt=1 << 63, description="Random seed of the permutation tests.")] = 0,
 ) -> IdentificationSchema:
     """Rank the learnwares that you may see for a task's specification, sent as the bytes of its file."""
-    source = await bodies.read_all(request, service.settings, limit=LIMIT)
+    source = await bodies.read_all(request, service.settings, limit=bodies.LARGE)
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
     # One per core at a time: more would only make every request wait longer.
     async with request.app.state.identifying.turn(client_of(request.scope)):

@@ -14,6 +14,8 @@ from pydantic import Field
 from learndock.dock.protocol import Record
 from learndock.dock.summary import has_words
 from learndock.errors import NotFound
+from learndock.http.bodies import LARGE
+from learndock.http.door import DoorRoute, with_limit
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
@@ -22,7 +24,7 @@ from learndock.package.manifest import MANIFEST, Manifest
 from learndock.search.filters import Filters
 from learndock.service.service import Service
 
-router = APIRouter(prefix=PREFIX, tags=["learnwares"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["learnwares"], responses=FAILURES)
 Owner = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
 Name = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
 Digest = Annotated[
@@ -114,6 +116,7 @@ async def list_learnwares(
 
 
 @router.post("/learnwares", status_code=201)
+@with_limit(LARGE)
 def publish(asked: Submission, who: Writer, service: ServiceOf, response: Response) -> LearnwareSchema:
     """Publish a learnware, completely or not at all. The status is 200 if this content was published already."""
     from learndock.spec.spec import canonical

@@ -7,13 +7,14 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 
 from learndock._version import VERSION
+from learndock.http.door import DoorRoute
 from learndock.http.metrics import Metrics
 from learndock.http.principal import ServiceOf
 from learndock.http.routes import PREFIX
 from learndock.http.schemas import FAILURES, BaseSchema
 from learndock.service.upkeep import Upkeep
 
-router = APIRouter(prefix=PREFIX, tags=["operating"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["operating"], responses=FAILURES)
 
 
 class Health(BaseSchema):

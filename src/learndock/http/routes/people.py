@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
+from learndock.http.door import DoorRoute
 from learndock.http.principal import Admin, Anyone, Reader, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.routes.learnwares import Owner
@@ -14,7 +15,7 @@ from learndock.http.schemas import FAILURES, BaseSchema, TokenSchema
 from learndock.service.audit import entries
 from learndock.service.people import Owner as OwnerRow
 
-router = APIRouter(prefix=PREFIX, tags=["people"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["people"], responses=FAILURES)
 ScopeName = Literal["read", "write", "admin"]
 TokenName = Annotated[str, Field(max_length=96)]
 Days = Annotated[float | None, Field(default=None, gt=0, le=3650)]

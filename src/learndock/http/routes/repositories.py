@@ -8,6 +8,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
+from learndock.http.bodies import LARGE
+from learndock.http.door import DoorRoute, with_limit
 from learndock.http.files import blob_response
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
@@ -17,7 +19,7 @@ from learndock.service.changes import Changes, Entry
 from learndock.service.principal import Principal
 from learndock.service.service import Service
 
-router = APIRouter(prefix=PREFIX, tags=["repositories"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["repositories"], responses=FAILURES)
 Revision = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
@@ -113,6 +115,7 @@ def delete_repository(owner: Owner, name: Name, who: Writer, service: ServiceOf)
 
 
 @router.post("/repositories/{owner}/{name}/commits", status_code=201)
+@with_limit(LARGE)
 def commit(owner: Owner, name: Name, asked: CommitRequest, who: Writer, service: ServiceOf) -> CommittedSchema:
     """Commit all changes or none. If the files are a learnware, it is published."""
     blobs = service.holdings.find(who, set(asked.add.values()))

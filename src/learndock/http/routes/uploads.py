@@ -8,12 +8,13 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 
 from learndock.http import bodies
+from learndock.http.door import DoorRoute
 from learndock.http.principal import ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.schemas import FAILURES, BaseSchema, UploadBegin, UploadSchema
 from learndock.http.threads import in_threads
 
-router = APIRouter(prefix=PREFIX, tags=["uploads"], responses=FAILURES)
+router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["uploads"], responses=FAILURES)
 #: The announced size is the limit of an upload; the limit of requests does not apply.
 ANY = 1 << 62
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
