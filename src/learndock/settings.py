@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from learndock.errors import UsageError
 
 PREFIX = "LEARNDOCK_"
 FILE = "learndock.toml"
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -30,12 +31,16 @@ class Size(int):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a setting may be: a number from ``least`` to ``most``, one of ``words``, or a text that ``begins`` so."""
+    """What a setting may be: a number from ``least`` to ``most``, one of ``words``, or a text that ``begins`` so.
+
+    With ``named`` the text is a URL that names a host, or a bucket.
+    """
 
     least: float | None = None
     most: float | None = None
     words: tuple[str, ...] = ()
     begins: tuple[str, ...] = ()
+    named: str = ""
     why: str = ""
 
     def broken_by(self, value: Any) -> str:
@@ -44,6 +49,8 @@ class Limits:
             return f"must be {', '.join(self.words[:-1])} or {self.words[-1]}"
         if self.begins and value and not value.startswith(self.begins):
             return f"must begin with {' or '.join(self.begins)}"
+        if self.named and value and not _names(value):
+            return f"must name a {self.named}, as in {self.why}"
         if self.least is not None and not self.least <= value <= (math.inf if self.most is None else self.most):
             bounds = f"at least {self.least:g}" if self.most is None else f"{self.least:g} to {self.most:,g}"
             return f"must be {bounds}" + (f" ({self.why})" if self.why else "")
@@ -52,7 +59,18 @@ class Limits:
         return ""
 
 
-_ADDRESS = Limits(begins=("http://", "https://"))
+def _names(value: str) -> bool:
+    """Whether a URL has a host, or a bucket, a port that can be one, and nothing after the path."""
+    try:
+        parts = urlsplit(value)
+        sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    # urlsplit ignores or removes spaces and control characters
+    return sound and not (parts.query or parts.fragment or parts.username) and all("!" <= c <= "~" for c in value)
+
+
+_ADDRESS = Limits(begins=("http://", "https://"), named="host", why="https://dock.example or http://10.0.0.5:7080")
 #: Numbers that count, and those that may be switched off.
 _COUNT, _NONE = Limits(least=1), Limits(least=0)
 
@@ -86,7 +104,9 @@ class Settings:
         secret=True,
     )
     objects: str = _setting(
-        "", "s3://bucket/prefix for the files' bytes; default: the dock's folder", Limits(begins=("s3://",))
+        "",
+        "s3://bucket/prefix for the files' bytes; default: the dock's folder",
+        Limits(begins=("s3://",), named="bucket", why="s3://bucket/prefix"),
     )
     objects_endpoint: str = _setting("", "address of the S3-compatible store; default: the vendor's own", _ADDRESS)
     objects_key: str = _setting("", "access key of the S3-compatible store", secret=True)
@@ -230,7 +250,9 @@ def _bytes(value: str) -> int:
     found = _SIZE.fullmatch(value)
     if found is None:
         raise ValueError(value)
-    return int(float(found[1]) * _FACTORS[found[2]])
+    unit = (found[2] or "").upper()
+    power = " KMGT".index(unit or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def public(settings: Settings) -> dict[str, str]:

@@ -496,6 +496,27 @@ def test_each_setting_is_read_from_everywhere_and_refuses_what_cannot_be(name: s
             settings.load({name: bad}, environment={})
 
 
+@pytest.mark.parametrize(
+    ("name", "bad", "says"),
+    [("public_url", value, "must name a host, as in https://dock.example")
+     for value in ("http://", "https://x:port", "http://x:70000", "http://a/b?q", "http://a b", "https://u@x")]
+    + [("public_url", "foo", "must begin with http:// or https://"), ("objects", "s3://", "must name a bucket"),
+       ("objects_endpoint", "http:///x", "must name a host"), ("quota", "10XB", "a size such as 50GB"),
+       ("quota", "-1GB", "a size such as 50GB"), ("port", "70000", "0 to 65,535"), ("port", "80.5", "whole number"),
+       ("database", "mysql://u:geheim@h/d", "must begin with postgresql://")],
+)  # fmt: skip
+def test_a_wrong_setting_says_what_it_must_be(name: str, bad: str, says: str) -> None:
+    with pytest.raises(UsageError, match=settings.flag(name)) as told:
+        settings.load({name: bad}, environment={})
+    assert says in str(told.value)
+    assert "geheim" not in str(told.value)
+
+
+def test_sizes_are_read_as_people_write_them() -> None:
+    wanted = {"10GB": 10**10, "10 gb": 10**10, "10G": 10**10, "1.5k": 1500, "2GiB": 2 << 30, "7": 7, "0": 0, "3B": 3}
+    assert {text: settings.size(text, where="x") for text in wanted} == wanted
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_setting_is_used_by_the_service(name: str) -> None:
     """Somewhere in the service or its HTTP face the setting is read from ``settings``."""

@@ -90,6 +90,24 @@ def test_no_answer_holds_anything_of_a_private_name(
         site.ask("DELETE", f"{API}/learnwares/{name}", token=bob)
 
 
+def test_a_note_does_not_keep_a_name_that_becomes_private(site: Site, tmp_path: Path) -> None:
+    source = make_learnware(tmp_path / "first", "bob/zqxpublic", seed=11)
+    bob, ada, name = site.token("bob"), site.token("ada"), "ada/note"
+    assert site.publish(source, bob).status == 201
+    copy = copied(source, tmp_path / "copy", name)
+    assert site.publish(copy, ada).status == 422
+    site.post(f"{API}/repositories", {"name": name}, token=ada)
+    manifest = Manifest.from_folder(copy)
+    add = {f.path: f.sha256 for f in manifest.files} | {"learnware.json": site.upload(manifest.to_bytes(), ada)}
+    done = site.post(f"{API}/repositories/{name}/commits", {"title": "x", "add": add}, token=ada)
+    assert "behaves as bob/zqxpublic" in done.body["repository"]["note"], "the committer sees what is public now"
+    assert site.ask("PATCH", f"{API}/repositories/bob/zqxpublic", {"private": True}, token=bob).status == 200
+    for path in (f"{API}/repositories/{name}", f"/api/models/{name}"):
+        said = str(site.get(path, token=ada).body)
+        assert "behaves as another owner's learnware" in said
+        assert SECRET not in said
+
+
 def test_an_owner_is_told_the_name_of_what_is_public(site: Site, tmp_path: Path) -> None:
     source = make_learnware(tmp_path / "open", "bob/open", seed=7)
     assert site.publish(source, site.token("bob")).status == 201

@@ -446,6 +446,23 @@ def test_migrations_make_the_tables_and_end_where_the_code_says(tmp_path: Path) 
         database.close()
 
 
+def test_notes_of_older_services_lose_the_names_of_others(tmp_path: Path) -> None:
+    database = database_module.Database(f"sqlite:///{tmp_path / 'old.sqlite'}")
+    database.take_steps(None)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+        connection.exec_driver_sql("INSERT INTO owners VALUES (1, 'ada', 'ada', 'user', 0, NULL, 0)")
+        connection.exec_driver_sql(
+            "INSERT INTO repositories VALUES (1, 1, 'x', 'ada/x', 0, 0, 0, NULL, NULL, ?)",
+            ("the spec of ada/x behaves as bob/his-own.v2 (cosine +1.0000), which is another owner's; where ...",),
+        )
+    database.migrate()
+    with database.read() as connection:
+        note = connection.exec_driver_sql("SELECT note FROM repositories").scalar_one()
+    database.close()
+    assert note.startswith("the spec of ada/x behaves as another owner's learnware (cosine +1.0000), which")
+
+
 def test_what_another_process_looks_at_is_left_alone(tmp_path: Path) -> None:
     service = open_service(Settings(), tmp_path / "dock")
     root = service.uploads.folder

@@ -11,7 +11,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import insert, select
@@ -29,6 +29,7 @@ from learndock.errors import (
     NotFound,
     PackageError,
     SpecError,
+    SuspectSpec,
     Unavailable,
     UsageError,
 )
@@ -134,21 +135,24 @@ class Service:
     def publish(self, repository: Repository, commit: Commit) -> tuple[Record | None, Repository]:
         """Publish a commit in the dock if its tree is a learnware; its repository says why where it is not.
 
-        Returns what the dock has of the commit, and the repository as it is then.
+        Returns what the dock has of the commit, and the repository as it is then. Its note may name another owner's
+        public learnware; the note that is kept does not, because that learnware may be private later.
 
         Raises:
             StorageFull, DockError: the dock cannot take anything now.
         """
         files = {path: entry.sha256 for path, entry in self.repositories.tree(commit).items()}
         record, reason = None, f"no {MANIFEST}: a plain model; a learnware needs a manifest and a specification"
+        kept = reason
         if MANIFEST in files:
             try:
                 manifest = self._manifest(files[MANIFEST])
                 record = self._add(repository.name, manifest, files)
             except (PackageError, SpecError, Conflict, NotFound) as error:
-                reason = str(error)
-        digest = None if record is None else record.digest
-        return record, self.repositories.publication(repository, commit, digest, None if digest else reason)
+                reason, kept = str(error), str(_without_others(error, repository.owner))
+        if record is not None:
+            return record, self.repositories.publication(repository, commit, record.digest, None)
+        return None, replace(self.repositories.publication(repository, commit, None, kept), note=reason)
 
     def add(self, who: Principal, source: bytes, *, private: bool = False) -> Published:
         """Publish the learnware whose manifest is ``source`` and whose files are uploaded: all of it, or nothing.
@@ -351,6 +355,13 @@ def _mark(storage: DockLayout, mark: Path, where: str) -> None:
             left.unlink(missing_ok=True)
         with atomic_write(mark) as out:
             out.write(source)
+
+
+def _without_others(error: LearndockError, owner: str) -> LearndockError:
+    """Return the error without the name of another owner's learnware."""
+    if isinstance(error, SuspectSpec) and error.about.partition("/")[0].casefold() != owner.casefold():
+        return error.changed(about="another owner's learnware")
+    return error
 
 
 def _of_git(path: str) -> bool:
