@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from learndock.dock import LocalDock, open_dock
-from learndock.dock.storage.publications import Publication
+from learndock.dock.storage.publications import Publication, Version
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.spec import Spec
 from learndock.spec.file import spec_to_bytes
@@ -96,7 +96,8 @@ def put(folder: Path, manifest: Manifest, sequence: int) -> None:
     """A record of a name, as ``Publications`` keeps it."""
     owner, _, own = manifest.name.partition("/")
     (folder / "learnwares" / owner).mkdir(exist_ok=True)
-    publication = Publication(manifest.name, sequence, manifest.digest, manifest.to_bytes())
+    version = Version(1, manifest.digest, sequence, manifest.to_bytes())
+    publication = Publication.first(manifest.name, version)
     (folder / "learnwares" / owner / f"{own}.json").write_bytes(publication.to_bytes())
 
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -49,7 +49,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
     import numpy as np
     from tests.support.docking import make_spec
 
-    from learndock.dock.storage.publications import Publication, _parse
+    from learndock.dock.storage.publications import Publication, Version, parse
     from learndock.package.columns import names_in
     from learndock.package.formats import _tokens, peft, transformers
     from learndock.package.json_file import parse_json, read_json
@@ -69,7 +69,8 @@ def parsers(sound: Path) -> dict[str, Parser]:
     ]
     manifests = [(sound / base / "learnware.json").read_bytes() for base in ("onnx", "peft")]
     shelved = Manifest.from_bytes(manifests[0])
-    publication = Publication(shelved.name, 7, shelved.digest, shelved.to_bytes())
+    first = Version(1, shelved.digest, 7, shelved.to_bytes(), "2026-01-31T12:00:00Z")
+    publication = Publication.first(shelved.name, first).with_version(replace(first, number=2)).tagged("stable", 1)
 
     def header(source: bytes, folder: Path) -> None:
         safetensors_header(io.BytesIO(source), len(source), where="x", error=ModelError)
@@ -122,9 +123,9 @@ def parsers(sound: Path) -> dict[str, Parser]:
         "space": Parser([published.read_bytes()], mutants.json_mutant, space_file),
         "manifest": Parser(manifests, mutants.json_mutant, lambda source, _: Manifest.from_bytes(source).to_bytes()),
         "shelf": Parser(
-            [publication.to_bytes(), publication.removed().to_bytes()],
+            [publication.to_bytes(), publication.without().to_bytes()],
             mutants.json_mutant,
-            lambda source, folder: _parse(source, shelved.name, folder / "x.json"),
+            lambda source, folder: parse(source, shelved.name, folder / "x.json"),
         ),
         "onnx": Parser([read("onnx", "model.onnx")], mutants.onnx_mutant, onnx),
         "skops": Parser([read("sklearn", "model.skops")], mutants.skops_mutant, skops),

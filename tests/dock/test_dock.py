@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from learndock.dock import Admitted, LocalDock, admit, open_dock
+from learndock.dock import Admitted, LocalDock, Removed, admit, open_dock
 from learndock.dock.storage.migrations import STEPS
 from learndock.dock.storage.records import Records
 from learndock.errors import (
@@ -101,8 +101,8 @@ def test_an_undo_that_fails_does_not_hide_the_first_error(
         self._database.execute("SELECT nothing FROM nowhere")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Records, "publish" if verb == "add" else "bury", first)
-        patch.setattr(Records, "forget" if verb == "add" else "publish", second)
+        patch.setattr(Records, "settle", first)
+        patch.setattr(Records, "forget", second)
         with pytest.raises(LearndockError, match="the first error"):
             dock.add(other) if verb == "add" else dock.remove("ada/good")
     # What could not be undone is finished by the next writer
@@ -122,7 +122,7 @@ def test_a_new_dock_is_empty_and_the_same_when_opened_again(tmp_path: Path) -> N
         assert len(dock) == 0
         assert dock.verify() == []
         assert len(dock.vectors(SPACE_ID)) == 0
-    assert json.loads((tmp_path / "a" / "dock" / "dock.json").read_bytes()) == {"format": 1}
+    assert json.loads((tmp_path / "a" / "dock" / "dock.json").read_bytes()) == {"format": 2}
 
 
 def test_the_environment_names_the_dock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,8 +169,8 @@ def test_a_founder_that_was_killed_is_no_obstacle(tmp_path: Path) -> None:
 def test_a_dock_of_the_future_is_refused(tmp_path: Path, good: Path) -> None:
     open_dock(tmp_path / "dock").add(good)
     mark = tmp_path / "dock" / "dock.json"
-    mark.write_text('{"format": 2}')
-    with pytest.raises(DockError, match=r"format 2.*upgrade"):
+    mark.write_text('{"format": 3}')
+    with pytest.raises(DockError, match=r"format 3.*upgrade"):
         open_dock(tmp_path / "dock")
     mark.write_text('{"fo')
     with pytest.raises(Corrupt, match="damaged"):
@@ -189,7 +189,7 @@ def test_a_database_of_the_future_is_refused(dock: LocalDock, good: Path) -> Non
 
 def test_a_dock_of_the_past_is_brought_up_to_date(dock: LocalDock, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = dock.add(good)
-    step = "ALTER TABLE learnwares ADD COLUMN note TEXT; ALTER TABLE specs ADD COLUMN note TEXT"
+    step = "ALTER TABLE names ADD COLUMN note TEXT; ALTER TABLE specs ADD COLUMN note TEXT"
     monkeypatch.setattr("learndock.dock.storage.migrations.STEPS", (*STEPS, f"{step}; SELECT no_such_function()"))
     with pytest.raises(Corrupt):
         dock.add(good)
@@ -199,7 +199,7 @@ def test_a_dock_of_the_past_is_brought_up_to_date(dock: LocalDock, good: Path, m
     monkeypatch.setattr("learndock.dock.storage.migrations.STEPS", (*STEPS, step))
     assert reopened(dock).records() == [record]
     with sqlite3.connect(dock.folder / "records.sqlite") as database:
-        assert database.execute("SELECT note FROM learnwares").fetchall() == [(None,)]
+        assert database.execute("SELECT note FROM names").fetchall() == [(None,)]
         assert database.execute("PRAGMA user_version").fetchone() == (len(STEPS) + 1,)
     database.close()
 
@@ -245,14 +245,20 @@ def test_equal_files_are_kept_once(dock: LocalDock, tmp_path: Path) -> None:
     assert len(blobs) == 2 + 3 * 3
 
 
-def test_same_name_other_content_is_a_conflict(dock: LocalDock, good: Path, tmp_path: Path) -> None:
-    record = dock.add(good)
+def test_other_content_follows_only_the_version_that_was_meant(dock: LocalDock, good: Path, tmp_path: Path) -> None:
+    first = dock.add(good)
+    other, third = (make_learnware(tmp_path / str(seed), "ada/good", seed=seed) for seed in (1, 2))
+    second = dock.add(other, after="v1")
     before, files = shown(dock), set(stored(dock))
-    other = make_learnware(tmp_path / "other", "ada/good", seed=1)
-    with pytest.raises(Conflict, match=rf"ada/good.*{record.digest[:12]}.*another name"):
-        dock.add(other)
+    for after in ("v1", first.digest[:8], "v3", "stable"):
+        with pytest.raises(Conflict, match=rf"ada/good.*latest version is v2 \(digest {second.digest[:12]}"):
+            dock.add(third, after=after)
+    with pytest.raises(Conflict, match="no version yet"):
+        dock.add(make_learnware(tmp_path / "new", "ada/new"), after="v1")
+    assert dock.add(other, after="v1") == second, "the same again is there already"
     assert shown(dock) == before
     assert set(stored(dock)) == files
+    assert dock.add(third, after=second.digest[:6]).version == 3
 
 
 def test_names_that_look_alike_on_disk(dock: LocalDock, tmp_path: Path) -> None:
@@ -401,9 +407,9 @@ def test_what_is_not_there_and_what_was_meant(dock: LocalDock, good: Path) -> No
     with pytest.raises(NotFound, match="learndock list"):
         dock.get_record("completely/different")
     other = ("0" if record.digest[0] != "0" else "1") * 6
-    with pytest.raises(NotFound, match=f"version {record.digest[:12]}, not {other}"):
+    with pytest.raises(NotFound, match=f"no version {other}; latest is v1"):
         dock.get_record(f"ada/good@{other}")
-    for which in ("ada/good@", "ada/good@abc", "ada/good@zzzzzz"):
+    for which in ("ada/good@", "ada/good@no such", "ada/good@../x"):
         with pytest.raises(UsageError, match="hexadecimal"):
             dock.get_record(which)
     for which in ("../../etc/passwd", "", "a/b/c", "ada/%", "ada/'--"):
@@ -414,26 +420,23 @@ def test_what_is_not_there_and_what_was_meant(dock: LocalDock, good: Path) -> No
 # -- removing --------------------------------------------------------------------------------------------
 
 
-def test_a_removed_name_keeps_a_tombstone(dock: LocalDock, good: Path, tmp_path: Path) -> None:
+def test_a_removed_name_goes_on_with_its_numbers(dock: LocalDock, good: Path, tmp_path: Path) -> None:
     kept = dock.add(make_learnware(tmp_path / "kept", "ada/kept"))
     record = dock.add(good)
-    assert dock.remove("ada/good") == record
+    assert dock.remove("ada/good") == Removed(record, ())
     assert dock.records() == [kept]
     assert dock.vectors(SPACE_ID).ids == (kept.id,)
     with pytest.raises(NotFound, match="was removed"):
         dock.get_record("ada/good")
     with pytest.raises(NotFound, match="was removed"):
         dock.remove("ada/good")
-    other = make_learnware(tmp_path / "other", "ada/good", seed=1)
-    for _ in range(2):
-        with pytest.raises(Conflict, match=rf"reserved for its content \(digest {record.digest[:12]}"):
-            dock.add(other)
-        dock.rebuild()
+    dock.rebuild()
     again = dock.add(good)
-    assert (again.id, again.sequence) == (record.id, record.sequence + 1)
+    assert (again.id, again.version, again.sequence) == (record.id, 2, record.sequence + 1)
+    assert dock.get_record("ada/good@v2") == dock.get_record(again.id) == again
+    with pytest.raises(NotFound, match="no version v1; latest is v2"):
+        dock.get_record("ada/good@v1")
     assert dock.verify() == []
-    with pytest.raises(Conflict, match="another name"):
-        dock.add(other)
 
 
 def test_collect_takes_what_nobody_refers_to(dock: LocalDock, good: Path, tmp_path: Path) -> None:
@@ -573,17 +576,19 @@ def test_a_lost_or_damaged_database_is_told_and_rebuilt(full: LocalDock, tmp_pat
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE learnwares SET digest = replace(digest, substr(digest, 1, 1), 'f') WHERE name = 'ada/a'",
-        "UPDATE learnwares SET sequence = 77 WHERE name = 'ada/a'",
-        "UPDATE learnwares SET manifest = x'7b7d' WHERE name = 'ada/a'",
+        "UPDATE versions SET digest = replace(digest, substr(digest, 1, 1), 'f') WHERE name = 'ada/a'",
+        "UPDATE versions SET sequence = 77 WHERE name = 'ada/a'",
+        "UPDATE versions SET manifest = x'7b7d' WHERE name = 'ada/a'",
         "UPDATE specs SET behaviour = domain WHERE name = 'ada/a'",
         "UPDATE specs SET domain = zeroblob(32) WHERE name = 'ada/a'",
         "UPDATE specs SET space_id = 'x' WHERE name = 'ada/a'",
         "DELETE FROM specs WHERE name = 'ada/a'",
-        "DELETE FROM learnwares WHERE name = 'ada/a'",
-        "INSERT INTO tombstones VALUES ('ada/a', 'x', 1)",
-        "DELETE FROM tombstones WHERE name = 'ada/b'",
-        "UPDATE tombstones SET digest = 'x' WHERE name = 'ada/b'",
+        "DELETE FROM versions WHERE name = 'ada/a'",
+        "DELETE FROM names WHERE name = 'ada/a'",
+        "UPDATE names SET latest = NULL WHERE name = 'ada/a'",
+        """UPDATE names SET about = '{"tags": {"x": 1}}' WHERE name = 'ada/a'""",
+        "DELETE FROM versions WHERE name = 'ada/b'",
+        "UPDATE versions SET digest = 'x' WHERE name = 'ada/b'",
     ],
 )
 def test_verify_finds_a_database_that_lies(full: LocalDock, statement: str) -> None:
@@ -598,14 +603,13 @@ def test_verify_finds_a_database_that_lies(full: LocalDock, statement: str) -> N
 
 
 def test_writers_stop_where_disk_and_database_disagree(full: LocalDock, tmp_path: Path) -> None:
-    assert run_sql(full, "DELETE FROM learnwares WHERE name = 'ada/a'") == 1
+    assert run_sql(full, "DELETE FROM versions WHERE name = 'ada/a'") == 1
     other = make_learnware(tmp_path / "other", "ada/a", seed=1)
     for folder in (other, tmp_path / "a"):
         with pytest.raises(Corrupt, match=r"ada/a.*learndock rebuild"):
             full.add(folder)
     full.rebuild()
-    with pytest.raises(Conflict):
-        full.add(other)
+    assert full.add(other).version == 2
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "swap", "stray"])

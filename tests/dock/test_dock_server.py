@@ -17,6 +17,7 @@ from learndock.dock import BlobStore, LocalDock
 from learndock.dock.open import open_server_dock
 from learndock.dock.storage import migrations
 from learndock.dock.storage.postgres import STEPS
+from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.records import Records
 from learndock.dock.storage.s3 import ObjectBlobs, object_store
 from learndock.errors import Conflict, DockError, StorageFull, Unavailable
@@ -33,7 +34,7 @@ from tests.dock.test_dock import (  # noqa: F401 - collected here once more
     test_a_damaged_record_is_told_and_nothing_is_lost,
     test_a_folder_that_is_not_what_was_packed,
     test_a_manifest_with_text_that_is_not_unicode,
-    test_a_removed_name_keeps_a_tombstone,
+    test_a_removed_name_goes_on_with_its_numbers,
     test_a_spec_that_cannot_be_true_is_not_stored,
     test_added_listed_found_and_exported,
     test_adding_again_changes_nothing,
@@ -42,10 +43,10 @@ from tests.dock.test_dock import (  # noqa: F401 - collected here once more
     test_equal_files_are_kept_once,
     test_export_writes_only_where_nothing_is,
     test_names_that_look_alike_on_disk,
+    test_other_content_follows_only_the_version_that_was_meant,
     test_readers_go_on_while_a_rebuild_replaces_the_database,
     test_rebuild_gives_identical_answers,
     test_rebuild_without_a_spec_says_how_to_go_on,
-    test_same_name_other_content_is_a_conflict,
     test_verify_finds_a_database_that_lies,
     test_what_a_dock_does_not_take,
     test_what_is_not_there_and_what_was_meant,
@@ -59,7 +60,7 @@ from tests.support.docking import make_learnware, server_storage
 _number = itertools.count()
 #: What comes before the store is reached, or differs in nothing there, runs here with LEARNDOCK_SOAK=1 only.
 _LONG = ("test_a_spec_that_cannot_be_true", "test_what_a_dock_does_not_take", "test_without_specs", "flip-", "grow")
-_LIES = ("sequence = 77", "manifest =", "DELETE FROM specs", "INSERT INTO tombstones")
+_LIES = ("sequence = 77", "manifest =", "DELETE FROM specs", "DELETE FROM names")
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ def dock(database: str, s3: engines.S3, tmp_path: Path) -> Iterator[LocalDock]: 
     yield dock
     storage = server_storage(dock)
     with storage.engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE IF EXISTS specs, learnwares, tombstones, dock_version")
+        connection.exec_driver_sql("DROP TABLE IF EXISTS specs, versions, names, dock_changes, dock_version")
     storage.engine.dispose()
 
 
@@ -166,7 +167,7 @@ def test_lost_tables_are_told_and_rebuilt(full: LocalDock, tmp_path: Path) -> No
     from tests.support.docking import reopened, run_sql
 
     before = test_dock.shown(full)
-    run_sql(full, "DROP TABLE specs, learnwares, tombstones, dock_version")
+    run_sql(full, "DROP TABLE specs, versions, names, dock_changes, dock_version")
     again = reopened(full)
     with pytest.raises(DockError, match="learndock rebuild"):
         again.records()
@@ -175,14 +176,15 @@ def test_lost_tables_are_told_and_rebuilt(full: LocalDock, tmp_path: Path) -> No
     server_storage(again).engine.dispose()
 
 
-def test_one_of_many_writers_gets_a_name(dock: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+def test_one_of_many_writers_follows_the_first_version(dock: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     folders = [make_learnware(tmp_path / str(i), "ada/good", seed=i) for i in range(8)]
+    dock.add(make_learnware(tmp_path / "first", "ada/good", seed=8))
     storage = server_storage(dock)
     others = [open_server_dock(tmp_path / f"s{i}", str(storage.engine.url), storage.store) for i in (0, 1)]
 
     def add(i: int) -> str | None:
         try:
-            return others[i % 2].add(folders[i]).digest
+            return others[i % 2].add(folders[i], after="v1").digest
         except Conflict:
             return None
 
@@ -201,14 +203,14 @@ def test_a_connection_that_ends_while_publishing_is_told_as_what_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = test_dock.shown(full)
-    published = Records.publish
+    settled = Records.settle
 
-    def ended(self: Records, name: str) -> None:
+    def ended(self: Records, publication: Publication) -> None:
         self._database.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-        published(self, name)
+        settled(self, publication)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Records, "publish", ended)
+        patch.setattr(Records, "settle", ended)
         with pytest.raises(Unavailable, match="the database does not answer") as caught:
             full.add(make_learnware(tmp_path / "new", "ada/new"))
     assert "ROLLBACK" not in str(caught.value)

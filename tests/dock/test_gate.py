@@ -18,7 +18,7 @@ from learndock.package.manifest import SpecFile
 from learndock.spec import Spec, write_spec
 from learndock.spec.spec import Array, identity
 from tests.support import work
-from tests.support.docking import SCHEMA, canonical, seal
+from tests.support.docking import SCHEMA, age, canonical, seal
 
 SPACE = {"space": "wide", "helper": {"width": 48}, "sketch": {"size": 256}, "adapters": {"size": 512}}
 SPACE_ID = identity(SPACE)
@@ -243,19 +243,18 @@ def test_a_domain_in_the_middle_is_enough(filled: tuple[LocalDock, World]) -> No
 
 def test_a_dock_of_an_older_learndock_gets_its_outlines(filled: tuple[LocalDock, World]) -> None:
     dock, world = filled
-    database = sqlite3.connect(dock.folder / "records.sqlite", isolation_level=None)
-    database.execute("DROP INDEX specs_outlines")
-    database.execute("PRAGMA user_version = 1")
-    database.close()
+    age(dock.folder, steps=1)
     again = open_dock(dock.folder)
     refused(again, world.learnware("mallory/hub", *middle(dock)), "similar to everything")
     database = sqlite3.connect(dock.folder / "records.sqlite")
     assert database.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     plan = database.execute(
-        "EXPLAIN QUERY PLAN SELECT name, substr(behaviour, 1, 256) FROM specs WHERE space_id = 'x' ORDER BY name"
+        "EXPLAIN QUERY PLAN SELECT s.name, s.number, n.latest, substr(s.behaviour, 1, 256) FROM specs s "
+        "JOIN names n ON n.name = s.name WHERE s.space_id = 'x' ORDER BY s.name, s.number"
     ).fetchall()
     database.close()
-    assert "specs_outlines" in str(plan)
+    assert "INDEX specs_outlines" in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
 
 
 def test_the_gate_is_little_work(filled: tuple[LocalDock, World]) -> None:

@@ -171,13 +171,15 @@ def test_a_collection_spares_the_folder_of_who_is_adding_and_takes_that_of_who_w
     assert not left.exists()
 
 
-def test_other_content_is_refused_before_its_files_are_read(dock: LocalDock, good: Path, tmp_path: Path) -> None:
+def test_what_does_not_follow_the_latest_is_refused_before_its_files_are_read(
+    dock: LocalDock, good: Path, tmp_path: Path
+) -> None:
     dock.add(good)
     other = make_learnware(tmp_path / "other", "ada/good", seed=1)
     admitted = dock.admit(other)
     (other / "model.safetensors").unlink()
     with pytest.raises(Conflict):
-        dock.publish(admitted)
+        dock.publish(admitted, after="v2")
 
 
 def test_stored_files_must_be_stored(dock: LocalDock, good: Path) -> None:

@@ -7,6 +7,7 @@ python docking.py remove DOCK NAME...
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from learndock.dock import LocalDock, open_dock
+from learndock.dock.storage.migrations import STEPS
 from learndock.files import sha256_file
 from learndock.package.manifest import CARD, MANIFEST, File, Manifest, SpecFile
 from learndock.spec import Spec, write_spec
@@ -140,3 +142,40 @@ def run_sql(dock: LocalDock, statement: str) -> int:
     statement = statement.replace("x'7b7d'", r"'\x7b7d'").replace("zeroblob(32)", "decode(repeat('00', 32), 'hex')")
     with storage.engine.begin() as connection:
         return int(connection.exec_driver_sql(statement).rowcount)
+
+
+def age(folder: Path, *, steps: int = 2) -> None:
+    """Make the dock in ``folder`` what learndock 0.1.0 would have made of it, each name with one version.
+
+    Its database had taken two ``steps``; before the release there was one.
+    """
+    import sqlite3
+
+    old = folder / "records-aged.sqlite"
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        for step in STEPS[:steps]:
+            database.executescript(step)
+        database.execute(f"PRAGMA user_version = {steps}")
+        database.execute("ATTACH ? AS new", (str(folder / "records.sqlite"),))
+        for (name,) in database.execute("SELECT name FROM new.names").fetchall():
+            _age_file(folder / "learnwares" / f"{name}.json")
+        database.executescript(
+            "INSERT INTO main.learnwares SELECT name, digest, state, sequence, manifest, 'transformers', "
+            "'classification', 'mit' FROM new.versions WHERE state = 'published';"
+            "INSERT INTO main.tombstones SELECT name, digest, sequence FROM new.versions WHERE state = 'removed';"
+            "INSERT INTO main.specs "
+            "SELECT name, space_id, space, sha256, domain, behaviour, reliability FROM new.specs;"
+        )
+    link = folder / "aged"
+    link.symlink_to(old.name)
+    link.replace(folder / "records.sqlite")
+    (folder / "dock.json").write_bytes(b'{"format": 1}\n')
+
+
+def _age_file(path: Path) -> None:
+    found = json.loads(path.read_bytes())
+    (version,) = found["versions"]
+    kept = {key: version[key] for key in ("state", "sequence", "digest", "manifest") if key in version}
+    source = {"name": found["name"], **kept}
+    path.write_text(json.dumps(source, sort_keys=True, indent=1, ensure_ascii=False) + "\n")

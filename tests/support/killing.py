@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from learndock.dock import LocalDock, open_dock
 from learndock.errors import LearndockError
 from tests.support.docking import SPACE_ID, make_learnware
+from tests.support.docking import age as age
 
 #: The calls that change the disk or make changes last.
 CALLS = (
@@ -52,20 +52,16 @@ def make_small(folder: Path) -> Path:
         dock.add(make_learnware(folder / name, f"ada/{name}"))
     dock.remove("ada/gone")
     make_learnware(folder / "new", "bob/new")
+    make_learnware(folder / "second", "ada/kept", seed=1)
     return folder
-
-
-def age(path: Path) -> None:
-    """Make the dock's database one of an older learndock, a step behind."""
-    with contextlib.closing(sqlite3.connect(path / "records.sqlite", isolation_level=None)) as database:
-        database.execute("DROP INDEX specs_outlines")
-        database.execute("PRAGMA user_version = 1")
 
 
 VERBS: dict[str, Callable[[Path, Path], object]] = {
     "found": lambda small, path: open_dock(path / "founded"),
     "add": lambda small, path: open_dock(path).add(small / "new"),
     "add again": lambda small, path: open_dock(path).add(small / "gone"),
+    "add v2": lambda small, path: open_dock(path).add(small / "second"),
+    "supersede": lambda small, path: open_dock(path).add(small / "new", supersedes="ada/kept"),
     "remove": lambda small, path: open_dock(path).remove("ada/kept"),
     "rebuild": lambda small, path: open_dock(path).rebuild(),
     "collect": lambda small, path: open_dock(path).gc(),
@@ -73,7 +69,7 @@ VERBS: dict[str, Callable[[Path, Path], object]] = {
     "get": lambda small, path: open_dock(path).get("ada/kept", path.parent / "got"),
 }
 #: Verbs after which readers see something else.
-CHANGING = ("add", "add again", "remove")
+CHANGING = ("add", "add again", "add v2", "supersede", "remove")
 
 
 def strace() -> tuple[str | None, str]:

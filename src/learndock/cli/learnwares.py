@@ -376,7 +376,7 @@ def remove(which: Which, dock: options.Dock = None, json: options.Json = False) 
     from learndock.dock.summary import Summary
 
     opened = open_existing(dock)
-    record = opened.remove(which)
+    record = opened.remove(which).record
     if isinstance(opened, LocalDock):  # a service deletes unreferenced files by itself
         with_referrers(opened).gc()
     if json:

@@ -73,7 +73,10 @@ class Neighbours(Protocol):
 
     def outlines(self, space_id: str, length: int) -> tuple[Sequence[str], Array]:
         """Return the names of all learnwares with a spec in the space, sorted, and the first ``length`` numbers of each
-        behaviour: ``(N, length)``, or fewer columns where behaviours are shorter."""
+        behaviour: ``(N, length)``, or fewer columns where behaviours are shorter.
+
+        A name stands for the version that ``identify`` ranks; ``name@vN`` for another one, which may be copied too.
+        """
         ...
 
     def parts(self, space_id: str, names: Sequence[str]) -> tuple[Array, Array]:
@@ -139,7 +142,7 @@ def _refuse_copy(newcomer: Newcomer, names: Sequence[str], outlines: Array, neig
             f"the spec of {newcomer.name} {what} {{about}} (cosine {cosines[nearest]:+.4f}), which is another owner's",
             remedy="where the model is yours too, make the spec on examples of your own, or ask the operator of the "
             "dock to vouch for it (`learndock add --vouch`)",
-            about=chosen[nearest],
+            about=chosen[nearest].partition("@")[0],
         )
 
 
@@ -206,9 +209,9 @@ def _median_apart(alike: NDArray[np.floating]) -> float:
 def choose_sentinels(space_id: str, names: Sequence[str], neighbours: Neighbours) -> Sentinels | None:
     """Choose sentinels among the learnwares ``names``; None where fewer than ``LEAST_SENTINELS`` qualify.
 
-    The choice depends on the names alone, not on the order of addition.
+    The choice depends on the names alone, not on the order of addition; each name counts once.
     """
-    sample = _sample(names)
+    sample = _sample([name for name in names if "@" not in name])
     if len(sample) < LEAST_SENTINELS:
         return None
     domains, behaviours = (unit_rows(part) for part in neighbours.parts(space_id, sample))
@@ -224,7 +227,7 @@ def choose_sentinels(space_id: str, names: Sequence[str], neighbours: Neighbours
 
 def hubs(space_id: str, neighbours: Neighbours) -> Iterator[tuple[str, Centrality]]:
     """Yield the learnwares of a space that are hubs now, although they were none when they were added."""
-    names, _ = neighbours.outlines(space_id, OUTLINE)
+    names = [name for name in neighbours.outlines(space_id, OUTLINE)[0] if "@" not in name]
     sentinels = choose_sentinels(space_id, names, neighbours)
     if sentinels is None:
         return

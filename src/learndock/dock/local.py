@@ -9,18 +9,20 @@ from types import MappingProxyType
 from typing import Any
 
 from learndock.dock.admission import Admit, Admitted, admit
-from learndock.dock.protocol import GcResult, Problem, Record, records_table
-from learndock.dock.storage import lookup
+from learndock.dock.candidates import candidates
+from learndock.dock.protocol import GcResult, Problem, Record, Removed, records_table
+from learndock.dock.storage import lookup, names
 from learndock.dock.storage.export import export
 from learndock.dock.storage.gc import gc
 from learndock.dock.storage.layout import DockLayout
-from learndock.dock.storage.publish import publish, remove
+from learndock.dock.storage.publish import publish
 from learndock.dock.storage.rebuild import rebuild
-from learndock.dock.storage.records import Row
+from learndock.dock.storage.records import Records, Row
 from learndock.dock.storage.specs import stored_spec
 from learndock.dock.storage.verify import verify
 from learndock.dock.summary import Summary, has_words
-from learndock.errors import Corrupt, PackageError, SpaceMismatch
+from learndock.errors import Corrupt, NotFound, PackageError, SpaceMismatch
+from learndock.package.deprecation import Deprecation
 from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
 from learndock.search.answer import Answers, Identification, Match, answerable
@@ -57,27 +59,50 @@ class LocalDock:
     def _repr_html_(self) -> str:
         return records_table(self.records(), str(self.folder))
 
-    def add(self, folder: str | Path, *, vouched: bool = False, progress: Progress | None = None) -> Record:
+    def add(
+        self,
+        folder: str | Path,
+        *,
+        after: str | None = None,
+        supersedes: str | None = None,
+        vouched: bool = False,
+        progress: Progress | None = None,
+    ) -> Record:
         """See ``Dock.add``; with ``vouched`` the gate admits specs that copy another's or are hubs (see ``gate``)."""
-        return self.publish(self.admit(Path(folder)), vouched=vouched, progress=progress)
+        admitted = self.admit(Path(folder))
+        return self.publish(admitted, after=after, supersedes=supersedes, vouched=vouched, progress=progress)
 
     def publish(
-        self, admitted: Admitted, *, vouched: bool = False, progress: Progress | None = None, stored: bool = False
+        self,
+        admitted: Admitted,
+        *,
+        after: str | None = None,
+        supersedes: str | None = None,
+        vouched: bool = False,
+        progress: Progress | None = None,
+        stored: bool = False,
     ) -> Record:
         """Publish a learnware that was admitted; with ``stored`` its files are in the blob store already.
 
         Raises:
-            PackageError, SpecError, SuspectSpec, Conflict, StorageFull: see ``Dock.add``.
+            PackageError, SpecError, SuspectSpec, Conflict, NotFound, StorageFull: see ``Dock.add``.
         """
-        row = publish(self.storage, admitted, vouched=vouched, progress=progress, stored=stored)
-        return Record(row.name, row.digest, admitted.manifest, row.sequence)
+        row = publish(
+            self.storage,
+            admitted,
+            vouched=vouched,
+            progress=progress,
+            stored=stored,
+            after=after,
+            supersedes=supersedes,
+        )
+        return _record(row, admitted.manifest)
 
-    def records(self, *, known: Mapping[str, Record] = MappingProxyType({})) -> list[Record]:
-        """See ``Dock.records``; those of ``known``, by id, are not parsed again."""
+    def records(self, *, known: Mapping[str, Record] = MappingProxyType({}), every: bool = False) -> list[Record]:
+        """See ``Dock.records``; with ``every``, all published versions. Those of ``known``, by id, are not parsed."""
         with self.storage.read() as records:
-            rows = records.rows()
-        found = ((known.get(f"{row.name}@{row.digest}"), row) for row in rows)
-        return [r if r is not None and r.sequence == row.sequence else _record(row) for r, row in found]
+            rows = records.rows(every=every)
+        return [_record_again(row, known.get(f"{row.name}@{row.digest}")) for row in rows]
 
     def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
         """See ``Dock.summaries``."""
@@ -88,14 +113,38 @@ class LocalDock:
         with self.storage.read() as records:
             return _record(lookup.find(records, which))
 
-    def remove(self, which: str) -> Record:
+    def versions(self, name: str) -> list[Record]:
+        """See ``Dock.versions``."""
+        with self.storage.read() as records:
+            return [_record(row) for row in records.versions(lookup.find(records, name).name)]
+
+    def tag(self, which: str, tag: str) -> Record:
+        """See ``Dock.tag``.
+
+        Raises:
+            UsageError, NotFound: see ``Dock.tag``.
+            StorageFull: no room; nothing was changed.
+        """
+        return _record(names.tag(self.storage, which, tag))
+
+    def untag(self, which: str, tag: str) -> Record:
+        """See ``Dock.untag``.
+
+        Raises:
+            UsageError, NotFound: see ``Dock.untag``.
+            StorageFull: no room; nothing was changed.
+        """
+        return _record(names.untag(self.storage, which, tag))
+
+    def remove(self, which: str) -> Removed:
         """See ``Dock.remove``; the files stay until ``gc``.
 
         Raises:
             NotFound: there is no such learnware.
-            StorageFull: no room for the tombstone; nothing was changed.
+            StorageFull: no room for the new record; nothing was changed.
         """
-        return _record(remove(self.storage, which))
+        row, remaining = names.remove(self.storage, which)
+        return Removed(_record(row), tuple(map(_record, remaining)))
 
     def get(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
         """See ``Dock.get``."""
@@ -119,7 +168,7 @@ class LocalDock:
         return rebuild(self.storage, progress=progress)
 
     def gc(self) -> GcResult:
-        """Delete unreferenced files: blobs of removed learnwares, and the leftovers of interrupted commands.
+        """Delete unreferenced files: blobs of removed versions, and the leftovers of interrupted commands.
 
         Raises:
             Corrupt: a record on disk is damaged; nothing was deleted.
@@ -138,14 +187,17 @@ class LocalDock:
         entry, file = record.spec_file(space_id)
         return stored_spec(self.storage.blobs, record.manifest, entry, file)
 
-    def vectors(self, space_id: str, *, names: Sequence[str] | None = None) -> SpecTable:
+    def vectors(self, space_id: str, *, names: Sequence[str] | None = None, every: bool = False) -> SpecTable:
         """Return the specs of a space, all or those of the learnwares ``names``, in order of addition.
+
+        Each name has the spec of its candidate (see ``candidates``), or with ``every`` those of all versions that
+        may be one.
 
         Raises:
             Corrupt: the database is damaged.
         """
         with self.storage.read() as records:
-            ids, domain, behaviour, reliability = records.table(space_id, names)
+            ids, domain, behaviour, reliability = records.table(space_id, names, every=every)
         return SpecTable(ids, domain, behaviour, reliability)
 
     def identify(
@@ -158,9 +210,11 @@ class LocalDock:
         seed: int = 0,
     ) -> Identification:
         """See ``Dock.identify``; the ids ``allowed`` limit further which learnwares are ranked."""
-        table = self.vectors(spec.space_id)
-        if not filters.empty:
-            passing = {r.id for r in self.records() if filters.passes(r.manifest)}
+        if filters.empty:
+            table = self.vectors(spec.space_id)
+        else:
+            table = self.vectors(spec.space_id, every=True)
+            passing = {r.id for r in candidates(self.records(every=True), spec.space_id, filters)}
             allowed = passing if allowed is None else passing & set(allowed)
         rows = None if allowed is None else table.rows_of(allowed)
         found = table.identify(spec, rows, top=top, seed=seed)
@@ -188,7 +242,7 @@ class LocalDock:
 
     def _answers(self, matches: Sequence[Match]) -> dict[str, Answers]:
         with self.storage.read() as records:
-            rows = {match.id: records.row(match.name) for match in matches}
+            rows = {match.id: _row(records, match.id) for match in matches}
         return {which: Answers() if row is None else Answers.of(_task(row)) for which, row in rows.items()}
 
 
@@ -202,9 +256,46 @@ def _task(row: Row) -> dict[str, Any]:
         ) from None
 
 
-def _record(row: Row) -> Record:
+def _row(records: Records, which: str) -> Row | None:
     try:
-        manifest = Manifest.from_bytes(row.manifest, where=row.name)
-    except PackageError as error:
-        raise Corrupt(error.message, remedy="run `learndock rebuild`", about=error.about) from None
-    return Record(row.name, row.digest, manifest, row.sequence)
+        return lookup.find(records, which)
+    except NotFound:  # it was removed in the meantime
+        return None
+
+
+def _record(row: Row, manifest: Manifest | None = None) -> Record:
+    """Return the record of a row, whose manifest may be known already."""
+    if manifest is None:
+        try:
+            manifest = Manifest.from_bytes(row.manifest, where=row.name)
+        except PackageError as error:
+            raise Corrupt(error.message, remedy="run `learndock rebuild`", about=error.about) from None
+    about = _about(row)
+    deprecated = about.get("deprecated")
+    return Record(
+        row.name,
+        row.digest,
+        manifest,
+        row.sequence,
+        version=row.number,
+        latest=row.latest,
+        tags=tuple(sorted(tag for tag, number in about.get("tags", {}).items() if number == row.number)),
+        published_at=row.published_at,
+        supersedes=row.supersedes,
+        deprecated=None if deprecated is None else Deprecation.from_dict(deprecated),
+    )
+
+
+def _record_again(row: Row, known: Record | None) -> Record:
+    """Return the record of a row: ``known``, if it is the same, with what it has computed of itself."""
+    record = _record(row, None if known is None else known.manifest)
+    return known if known is not None and known == record else record
+
+
+def _about(row: Row) -> dict[str, Any]:
+    if row.about == "{}":
+        return {}
+    try:
+        return dict(json.loads(row.about))
+    except (ValueError, TypeError):
+        raise Corrupt("its row in the database is damaged", remedy="run `learndock rebuild`", about=row.name) from None

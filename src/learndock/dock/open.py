@@ -10,7 +10,7 @@ from learndock.dock.admission import Admit, admit
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Dock
 from learndock.dock.storage.layout import default_folder, is_address, open_layout, refuse_half_address
-from learndock.dock.storage.publish import finish_pending
+from learndock.dock.storage.writing import finish_pending
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from learndock.dock.summary import Summary, words_of
 from learndock.errors import NotFound
 from learndock.notebook import html_table
+from learndock.package.deprecation import Deprecation
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.search.answer import Identification
@@ -24,7 +25,11 @@ from learndock.spec.spec import Spec
 
 @dataclass(frozen=True)
 class Record:
-    """A learnware of a dock; ``sequence`` grows in the order of addition.
+    """One version of a learnware of a dock; ``sequence`` grows in the order of addition.
+
+    ``version`` is its number, ``latest`` the number of the version that the name alone stands for, and ``tags`` are the
+    other tags of this version. ``published_at`` is in UTC, or "" where learndock 0.1.0 published it. ``supersedes`` is
+    the learnware that this version replaced. ``deprecated`` says that the name should not be used any more.
 
     ``private`` is whether only its owner may see it, as a service says; None in a folder, where nothing is private.
     """
@@ -34,14 +39,24 @@ class Record:
     manifest: Manifest
     sequence: int
     private: bool | None = field(default=None, compare=False)
+    version: int = 1
+    latest: int = 1
+    tags: tuple[str, ...] = ()
+    published_at: str = field(default="", compare=False)
+    supersedes: str | None = None
+    deprecated: Deprecation | None = None
 
     def __repr__(self) -> str:
-        return f"<Record {self.name}@{self.digest[:12]}: {self.manifest.format}, {self.manifest.task['type']}>"
+        return (
+            f"<Record {self.name}@v{self.version} ({self.digest[:12]}): {self.manifest.format}, "
+            f"{self.manifest.task['type']}>"
+        )
 
     def _repr_html_(self) -> str:
         manifest = self.manifest
         rows = [
             ("id", self.id),
+            ("version", f"v{self.version}" + ("" if self.version == self.latest else f" (latest is v{self.latest})")),
             ("format", manifest.format),
             ("task", manifest.task["type"]),
             ("labels", ", ".join(manifest.task_schema.labels) or "-"),
@@ -58,6 +73,11 @@ class Record:
     def id(self) -> str:
         """``owner/name@sha256``."""
         return f"{self.name}@{self.digest}"
+
+    @property
+    def reference(self) -> str:
+        """``owner/name@vN``."""
+        return f"{self.name}@v{self.version}"
 
     @cached_property
     def words(self) -> str:
@@ -77,6 +97,14 @@ class Record:
         raise NotFound(
             f"has no spec of the space {space_id[:12]}", remedy="`learndock show` lists its spaces", about=self.name
         )
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What ``remove`` took out, the version tagged ``latest`` where that was the name, and the versions that remain."""
+
+    record: Record
+    remaining: tuple[Record, ...] = ()
 
 
 #: How many learnwares a notebook shows.
@@ -123,21 +151,31 @@ class Dock(Protocol):
         """Return the number of learnwares that you may see."""
         ...
 
-    def add(self, folder: str | Path, *, progress: Progress | None = None) -> Record:
-        """Check a learnware folder and publish it; adding the same content again returns the same record.
+    def add(
+        self,
+        folder: str | Path,
+        *,
+        after: str | None = None,
+        supersedes: str | None = None,
+        progress: Progress | None = None,
+    ) -> Record:
+        """Check a learnware folder and publish it as the next version of its name, which becomes ``latest``.
 
-        Progress is in bytes.
+        Where a version of the name has the same content, that version is returned and nothing changes. With ``after``
+        ("v1", a tag or a digest) it is published only if that version is ``latest``. With ``supersedes`` the learnware
+        of that name, which is yours too, is deprecated in favour of this one. Progress is in bytes.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored; nothing was published.
             SuspectSpec: a spec would crowd out other learnwares; nothing was published.
-            Conflict: the name is, or was, taken by other content.
+            Conflict: another version than ``after`` is ``latest``.
+            NotFound: there is no learnware ``supersedes``.
             StorageFull: no room; nothing was published.
         """
         ...
 
     def records(self) -> list[Record]:
-        """Return the learnwares that you may see, in order of addition."""
+        """Return the learnwares that you may see, each as the version tagged ``latest``, in order of addition."""
         ...
 
     def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
@@ -148,16 +186,46 @@ class Dock(Protocol):
         ...
 
     def get_record(self, which: str) -> Record:
-        """Return the learnware ``owner/name``, or ``owner/name@`` and at least 6 hexadecimal digits.
+        """Return the learnware ``owner/name``, or its version ``owner/name@REFERENCE``.
+
+        A reference is ``v2``, a tag, or at least 6 hexadecimal digits of the digest.
 
         Raises:
-            UsageError: what follows the @ is not a version.
+            UsageError: what follows the @ is not a reference.
             NotFound: there is no such learnware.
         """
         ...
 
-    def remove(self, which: str) -> Record:
-        """Take a learnware out; its name can never be reused for other content.
+    def versions(self, name: str) -> list[Record]:
+        """Return the published versions of ``owner/name``, by number.
+
+        Raises:
+            NotFound: there is no such learnware.
+        """
+        ...
+
+    def tag(self, which: str, tag: str) -> Record:
+        """Tag the version ``which``, and return it. A tag that another version has moves, also ``latest``.
+
+        Raises:
+            UsageError: ``tag`` has other characters than a-z, 0-9, ".", "_" and "-", or means something already.
+            NotFound: there is no such version.
+        """
+        ...
+
+    def untag(self, which: str, tag: str) -> Record:
+        """Remove a tag of the learnware ``which``, and return the version that had it.
+
+        Raises:
+            UsageError: the tag is ``latest``.
+            NotFound: there is no such learnware or tag.
+        """
+        ...
+
+    def remove(self, which: str) -> Removed:
+        """Remove all versions of ``owner/name``, or only ``owner/name@REFERENCE``, and say what remains.
+
+        A number is never given again. If ``latest`` is removed, the newest version that remains becomes ``latest``.
 
         Raises:
             NotFound: there is no such learnware.

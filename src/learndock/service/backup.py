@@ -22,7 +22,7 @@ from learndock.dock.open import open_local_dock
 from learndock.dock.storage.blobs import DiskBlobs
 from learndock.dock.storage.gc import referenced
 from learndock.dock.storage.layout import MARK as DOCK_MARK
-from learndock.dock.storage.layout import RESTORING, SERVED, DockLayout
+from learndock.dock.storage.layout import RESTORING, SERVED, DockLayout, mark_bytes
 from learndock.dock.storage.lock import held
 from learndock.dock.storage.publications import Publication
 from learndock.dock.storage.rebuild import rebuild
@@ -285,6 +285,6 @@ def _finish(out: Path, publications: list[Publication], *, served: bool) -> None
         with atomic_write(out / SERVED) as stream:
             stream.write(json.dumps({"format": 1, "database": "here"}).encode() + b"\n")
     with atomic_write(out / DOCK_MARK) as stream:
-        stream.write(json.dumps({"format": 1}).encode() + b"\n")
+        stream.write(mark_bytes())
     sync_folder(out)
     sync_folder(out.absolute().parent)

@@ -195,13 +195,6 @@ class Service:
         with self.storage.collection_lock(), self.database.write() as connection:
             blobs = self.holdings.find_in(connection, who, {f.sha256 for f in manifest.files})
             repository, made = self.repositories.claim(connection, who, manifest.name, private=private)
-            if repository.digest not in (None, manifest.digest):
-                raise Conflict(
-                    f"the dock has this name with other content (digest {str(repository.digest)[:12]}, yours is "
-                    f"{manifest.digest[:12]})",
-                    remedy="published content never changes, so pack yours under another name",
-                    about=repository.name,
-                )
             files = {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}
             # Before the dock publishes it: what is published and cannot be committed would be neither.
             self.repositories.check_tree(connection, repository, {p: (b.sha256, b.size) for p, b in files.items()})

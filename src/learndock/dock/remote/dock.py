@@ -14,7 +14,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 from learndock.dock.admission import Admit, admit
-from learndock.dock.protocol import Problem, Record
+from learndock.dock.protocol import Problem, Record, Removed
 from learndock.dock.remote import credentials
 from learndock.dock.remote.ask import identification, redacted
 from learndock.dock.remote.session import Session
@@ -66,7 +66,15 @@ class RemoteDock:
         """Close the connection to the service; a later question opens it again."""
         self.session.close()
 
-    def add(self, folder: str | Path, *, progress: Progress | None = None, private: bool = False) -> Record:
+    def add(
+        self,
+        folder: str | Path,
+        *,
+        after: str | None = None,
+        supersedes: str | None = None,
+        progress: Progress | None = None,
+        private: bool = False,
+    ) -> Record:
         """Check a learnware folder here, send it, and publish it (see ``Dock.add``).
 
         Whether you may publish under its name is asked first. Files that this or an interrupted earlier call sent are
@@ -75,11 +83,13 @@ class RemoteDock:
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored; nothing was sent, or nothing was published.
-            Conflict: the name is, or was, taken by other content.
+            Conflict: another version than ``after`` is ``latest``.
             Unauthorized, Forbidden: it needs a token of the name's owner that may write.
             QuotaExceeded, TooLarge, StorageFull: the service has no room for it.
             Unavailable: the service is gone; what was sent stays there for a while.
         """
+        if after is not None or supersedes is not None:
+            raise _not_yet("--after and --supersedes")
         folder = Path(folder)
         if (folder / MANIFEST).is_file():  # if not, ``admit`` says what is wrong with the folder
             self._need_owner(Manifest.from_folder(folder).name)
@@ -143,17 +153,43 @@ class RemoteDock:
     def get_record(self, which: str) -> Record:
         """See ``Dock.get_record``; the error suggests no names."""
         name, version = meant.parse(which)
+        if version and not meant.DIGEST.fullmatch(version):
+            raise _not_yet("a version by its number or tag")
         query = f"?{urlencode({'digest': version})}" if version else ""
         found = self._record(self.session.json("GET", f"/learnwares/{quote(name)}{query}"))
         if found.name.casefold() != name.casefold() or not found.digest.startswith(version):
             raise Corrupt(f"answered with {found.id} for {which}", remedy="do not trust this dock", about=self.url)
         return found
 
-    def remove(self, which: str) -> Record:
+    def versions(self, name: str) -> list[Record]:
+        """See ``Dock.versions``.
+
+        Raises:
+            UsageError: the service does not list versions yet.
+        """
+        raise _not_yet("listing versions")
+
+    def tag(self, which: str, tag: str) -> Record:
+        """See ``Dock.tag``.
+
+        Raises:
+            UsageError: the service does not tag yet.
+        """
+        raise _not_yet("tagging")
+
+    def untag(self, which: str, tag: str) -> Record:
+        """See ``Dock.untag``.
+
+        Raises:
+            UsageError: the service does not tag yet.
+        """
+        raise _not_yet("tagging")
+
+    def remove(self, which: str) -> Removed:
         """See ``Dock.remove``; its repository goes with it."""
         found = self.get_record(which)
         self.session.json("DELETE", f"/learnwares/{quote(found.name)}")
-        return found
+        return Removed(found)
 
     def get(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
         """See ``Dock.get``; a connection that stays broken leaves no folder."""
@@ -283,6 +319,12 @@ class RemoteDock:
         return ServiceError(
             "unexpected response", remedy="check that a learndock service is at this address", about=self.url
         )
+
+
+def _not_yet(what: str) -> UsageError:
+    return UsageError(
+        f"{what}: this client cannot ask a service for that yet", remedy="ask the dock's operator, who can do it"
+    )
 
 
 def _number(value: Any, url: str) -> int:

@@ -15,6 +15,7 @@ from learndock.dock.storage import lookup
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.leases import leased
+from learndock.dock.storage.records import Row
 from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import sha256_bytes, storage_errors, sync_folder
 from learndock.package.formats import Progress
@@ -57,7 +58,7 @@ def export(storage: DockLayout, which: str, out: Path, *, progress: Progress | N
                     "its manifest in the database is damaged", remedy="run `learndock rebuild`", about=row.name
                 )
             manifest = Manifest.from_bytes(row.manifest, where=row.name)
-            yield Found(manifest, lambda of, file: _stored(storage, of.name, file), lease.touch)
+            yield Found(manifest, lambda _, file: _stored(storage, row, file), lease.touch)
 
     with storage.read() as records:  # before anything is made
         lookup.find(records, which)
@@ -123,14 +124,14 @@ def _fill(found: Found, part: Path, progress: Progress | None) -> None:
         sync_folder(folder)
 
 
-def _stored(storage: DockLayout, name: str, file: File) -> IO[bytes]:
+def _stored(storage: DockLayout, row: Row, file: File) -> IO[bytes]:
     try:
         return storage.blobs.open(file.sha256)
     except NotFound:
         with storage.read() as records:
-            if records.row(name) is None:
-                raise NotFound("was removed from this dock", remedy=lookup.SEE_LIST, about=name) from None
-        raise missing_bytes(f"{name}: {file.path}") from None
+            if records.row(row.name, row.number) is None:
+                raise NotFound("was removed from this dock", remedy=lookup.SEE_LIST, about=row.name) from None
+        raise missing_bytes(f"{row.name}: {file.path}") from None
 
 
 def missing_bytes(about: str) -> Corrupt:

@@ -1,4 +1,4 @@
-"""Delete what is not referenced: blobs of removed learnwares, and what killed writers left."""
+"""Delete what is not referenced: blobs of removed versions, and what killed writers left."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import shutil
 from learndock.dock.protocol import GcResult
 from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.leases import leases
-from learndock.dock.storage.publish import reconcile
+from learndock.dock.storage.writing import reconcile
 
 
 def referenced(storage: DockLayout) -> set[str]:
-    """Return the SHA-256 of every blob that a published learnware has, according to the files on disk.
+    """Return the SHA-256 of every blob that a published version has, according to the files on disk.
 
     Raises:
         Corrupt: a record is damaged, so that its blobs are unknown.
@@ -20,8 +20,9 @@ def referenced(storage: DockLayout) -> set[str]:
     found: set[str] = set()
     for name in storage.publications.names():
         publication = storage.publications.read(name)
-        if publication is not None and publication.published:
-            found.update(f.sha256 for f in storage.publications.manifest(publication).files)
+        if publication is not None:
+            for version in publication.published_versions():
+                found.update(f.sha256 for f in storage.publications.manifest(name, version).files)
     return found
 
 

@@ -1,6 +1,6 @@
 """The dock's folder: which file is where, and how it is opened, read, and written by one writer at a time.
 
-dock.json            {"format": 1}; its presence makes a folder a dock
+dock.json            {"format": 2}; its presence makes a folder a dock; 1 until a dock of learndock 0.1.0 is written
 learnwares/          what was published and removed: the truth (see ``publications``)
 blobs/               the files' bytes (see ``blobs``)
 records.sqlite       what readers query (see ``records``); a symbolic link, so that a rebuild replaces it at once
@@ -38,7 +38,9 @@ MARK = "dock.json"
 RESTORING = "restoring.json"
 #: In the folder of a dock that a service serves; the service writes it.
 SERVED = "service.json"
-FORMAT = 1
+FORMAT = 2
+#: Formats that this learndock reads. Writing makes the older one ``FORMAT``, so that an older learndock refuses it.
+KNOWN = (1, FORMAT)
 #: The lock file in a folder that a process is using.
 HELD = "held"
 #: Seconds after which no process is still writing an unfinished mark.
@@ -60,6 +62,17 @@ class DockLayout:
         self.blobs: BlobStore = blobs or DiskBlobs(folder / "blobs", self.staging)
         #: Returns the SHA-256 of blobs that something other than a learnware needs; a service sets it.
         self.referrers: Callable[[], set[str]] | None = None
+        self.format = FORMAT
+
+    def upgrade(self) -> None:
+        """Mark a dock of an older format as one of ``FORMAT``; the caller holds the lock and is about to write."""
+        if self.format != FORMAT:
+            self._write_mark()
+            self.format = FORMAT
+
+    def _write_mark(self) -> None:
+        with self.errors(), atomic_write(self.folder / MARK) as out:
+            out.write(mark_bytes())
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Records]:
@@ -224,7 +237,7 @@ def open_layout(folder: Path, *, create: bool) -> DockLayout:
             )
         if not (folder / MARK).exists():
             _make_dock(folder, create=create)
-        _check_mark(folder / MARK)
+        storage.format = check_mark((folder / MARK).read_bytes(), folder / MARK)
         for part in ("blobs", "learnwares", "staging"):
             if not (folder / part).is_dir():
                 (folder / part).mkdir(exist_ok=True)
@@ -247,7 +260,7 @@ def _make_dock(folder: Path, *, create: bool) -> None:
         raise NotFound("no dock here", remedy="`learndock add` makes one, or name another with --dock", about=folder)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / MARK) as out:
-        out.write(json.dumps({"format": FORMAT}).encode() + b"\n")
+        out.write(mark_bytes())
 
 
 def _unfinished_mark(file: Path) -> bool:
@@ -255,18 +268,29 @@ def _unfinished_mark(file: Path) -> bool:
     return file.name == MARK or (file.name.startswith(f".{MARK}.") and file.name.endswith(".part"))
 
 
-def _check_mark(mark: Path) -> None:
+def mark_bytes() -> bytes:
+    """Return the content of a dock's mark."""
+    return json.dumps({"format": FORMAT}).encode() + b"\n"
+
+
+def check_mark(source: bytes, mark: Path | str) -> int:
+    """Return the format of a dock whose mark holds ``source``.
+
+    Raises:
+        DockError: a newer learndock made the dock.
+        Corrupt: the mark is damaged.
+    """
     try:
-        source = json.loads(mark.read_bytes())
-        found = source["format"]
+        found = json.loads(source)["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"damaged ({error})", remedy=f'it should read {{"format": {FORMAT}}}', about=mark) from None
-    if found != FORMAT:
+    if found not in KNOWN:
         raise DockError(
             f"the dock has format {found!r}, this learndock knows {FORMAT}",
             remedy="upgrade with `pip install --upgrade learndock`",
             about=mark,
         )
+    return int(found)
 
 
 def _first_database(storage: DockLayout) -> None:

@@ -59,8 +59,8 @@ def leased(storage: DockLayout, which: str) -> Iterator[tuple[Row, Lease]]:
     path, handle = _take(storage.leases, row)
     try:
         with storage.read() as records:
-            again = records.row(row.name)
-        if again is None or again.digest != row.digest:
+            again = records.row(row.name, row.number)
+        if again is None:
             raise NotFound("was removed from this dock", remedy=lookup.SEE_LIST, about=row.name)
         yield row, Lease(handle)
     finally:

@@ -47,6 +47,66 @@ STEPS: tuple[str, ...] = (
     """
     CREATE INDEX specs_outlines ON specs (space_id, name, substr(behaviour, 1, 256));
     """,
+    # A name has versions; what was there before is version 1.
+    """
+    CREATE TABLE names (
+        name       TEXT PRIMARY KEY,
+        latest     INTEGER,
+        about      TEXT NOT NULL,
+        pending    TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX names_published ON names (name, latest) WHERE latest IS NOT NULL;
+    CREATE INDEX names_pending ON names (name) WHERE pending != '';
+
+    CREATE TABLE versions (
+        name       TEXT NOT NULL,
+        number     INTEGER NOT NULL,
+        digest     TEXT NOT NULL,
+        state      TEXT NOT NULL CHECK (state IN ('publishing', 'published', 'removed')),
+        sequence   INTEGER NOT NULL,
+        published_at TEXT NOT NULL DEFAULT '',
+        supersedes TEXT,
+        manifest   BLOB,
+        PRIMARY KEY (name, number)
+    ) STRICT;
+    CREATE INDEX versions_in_order ON versions (sequence, name);
+    CREATE TABLE dock_changes (number INTEGER NOT NULL) STRICT;
+    INSERT INTO dock_changes VALUES (abs(random() % 1000000000000));
+
+    INSERT INTO names (name, latest, about, pending)
+        SELECT name, CASE WHEN state = 'publishing' THEN NULL ELSE 1 END, '{}',
+               CASE WHEN state = 'published' THEN '' ELSE 'changing' END
+        FROM learnwares;
+    INSERT INTO names (name, latest, about)
+        SELECT name, NULL, '{}' FROM tombstones WHERE name NOT IN (SELECT name FROM learnwares);
+    INSERT INTO versions (name, number, digest, state, sequence, manifest)
+        SELECT name, 1, digest, CASE WHEN state = 'publishing' THEN state ELSE 'published' END, sequence, manifest
+        FROM learnwares;
+    INSERT INTO versions (name, number, digest, state, sequence)
+        SELECT name, 1, digest, 'removed', sequence FROM tombstones
+        WHERE name NOT IN (SELECT name FROM learnwares);
+
+    CREATE TABLE specs_of_versions (
+        name       TEXT NOT NULL,
+        number     INTEGER NOT NULL,
+        space_id   TEXT NOT NULL,
+        space      TEXT NOT NULL,
+        sha256     TEXT NOT NULL,
+        domain     BLOB NOT NULL,
+        behaviour  BLOB NOT NULL,
+        reliability REAL NOT NULL,
+        PRIMARY KEY (name, number, space_id),
+        FOREIGN KEY (name, number) REFERENCES versions (name, number) ON DELETE CASCADE
+    ) STRICT;
+    INSERT INTO specs_of_versions
+        SELECT name, 1, space_id, space, sha256, domain, behaviour, reliability FROM specs;
+    DROP TABLE specs;
+    DROP TABLE learnwares;
+    DROP TABLE tombstones;
+    ALTER TABLE specs_of_versions RENAME TO specs;
+    CREATE INDEX specs_by_space ON specs (space_id, name, number);
+    CREATE INDEX specs_outlines ON specs (space_id, name, number, substr(behaviour, 1, 256));
+    """,
 )
 
 

@@ -8,13 +8,12 @@ when its holder's connection ends. A local folder holds what is being written.
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from learndock.dock.storage.layout import FORMAT, MARK, DockLayout
+from learndock.dock.storage.layout import MARK, DockLayout, check_mark, mark_bytes
 from learndock.dock.storage.records import Records
 from learndock.dock.storage.s3 import ObjectBlobs, ObjectPublications, object_errors
 from learndock.errors import Corrupt, DockError, NotFound, StorageFull, Unavailable
@@ -62,6 +61,53 @@ STEPS: tuple[str, ...] = (
     TABLES,
     # The gate reads the beginning of each behaviour: uncompressed, it can be read without the rest.
     "ALTER TABLE specs ALTER COLUMN behaviour SET STORAGE EXTERNAL",
+    # A name has versions; what was there before is version 1.
+    """
+    CREATE TABLE names (
+        name       TEXT COLLATE "C" PRIMARY KEY,
+        latest     BIGINT,
+        about      TEXT NOT NULL,
+        pending    TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX names_published ON names (name, latest) WHERE latest IS NOT NULL;
+    CREATE INDEX names_pending ON names (name) WHERE pending != '';
+    CREATE TABLE versions (
+        name       TEXT COLLATE "C" NOT NULL,
+        number     BIGINT NOT NULL,
+        digest     TEXT NOT NULL,
+        state      TEXT NOT NULL CHECK (state IN ('publishing', 'published', 'removed')),
+        sequence   BIGINT NOT NULL,
+        published_at TEXT NOT NULL DEFAULT '',
+        supersedes TEXT,
+        manifest   BYTEA,
+        PRIMARY KEY (name, number)
+    );
+    CREATE INDEX versions_in_order ON versions (sequence, name);
+    CREATE TABLE dock_changes (number BIGINT NOT NULL);
+    INSERT INTO dock_changes VALUES (floor(random() * 1000000000000)::bigint);
+    INSERT INTO names (name, latest, about, pending)
+        SELECT name, CASE WHEN state = 'publishing' THEN NULL ELSE 1 END, '{}',
+               CASE WHEN state = 'published' THEN '' ELSE 'changing' END
+        FROM learnwares;
+    INSERT INTO names (name, latest, about)
+        SELECT name, NULL, '{}' FROM tombstones WHERE name NOT IN (SELECT name FROM learnwares);
+    INSERT INTO versions (name, number, digest, state, sequence, manifest)
+        SELECT name, 1, digest, CASE WHEN state = 'publishing' THEN state ELSE 'published' END, sequence, manifest
+        FROM learnwares;
+    INSERT INTO versions (name, number, digest, state, sequence)
+        SELECT name, 1, digest, 'removed', sequence FROM tombstones
+        WHERE name NOT IN (SELECT name FROM learnwares);
+    ALTER TABLE specs DROP CONSTRAINT specs_name_fkey;
+    ALTER TABLE specs DROP CONSTRAINT specs_pkey;
+    ALTER TABLE specs ADD COLUMN number BIGINT NOT NULL DEFAULT 1;
+    ALTER TABLE specs ALTER COLUMN number DROP DEFAULT;
+    ALTER TABLE specs ADD PRIMARY KEY (name, number, space_id);
+    ALTER TABLE specs ADD FOREIGN KEY (name, number) REFERENCES versions (name, number) ON DELETE CASCADE;
+    DROP INDEX specs_by_space;
+    CREATE INDEX specs_by_space ON specs (space_id, name, number);
+    DROP TABLE learnwares;
+    DROP TABLE tombstones
+    """,
 )
 
 
@@ -132,6 +178,12 @@ class ServerLayout(DockLayout):
         self.publications = ObjectPublications(store)
         self._one_writer, self._one_collector = threading.Lock(), threading.Lock()
 
+    def _write_mark(self) -> None:
+        import obstore
+
+        with self.errors(), object_errors(MARK):
+            obstore.put(self.store, MARK, mark_bytes())
+
     @contextlib.contextmanager
     def read(self) -> Iterator[Records]:
         """See ``DockLayout.read``."""
@@ -186,9 +238,7 @@ class ServerLayout(DockLayout):
             opened = PostgresConnection(connection)
             if opened.version() == 0 or opened.outdated():
                 opened.migrate()
-            yield Records(
-                PostgresConnection(connection, first=[f"DELETE FROM {t}" for t in ("learnwares", "tombstones")])
-            )
+            yield Records(PostgresConnection(connection, first=[f"DELETE FROM {t}" for t in ("versions", "names")]))
 
     def old_databases(self) -> list[Path]:
         """See ``DockLayout.old_databases``."""
@@ -278,19 +328,9 @@ def open_server_layout(folder: Path, engine: Engine, store: ObjectStore, *, crea
         except FileNotFoundError:
             if not create:
                 raise NotFound("no dock in this object store", remedy="start `learndock serve` to make one") from None
-            mark = json.dumps({"format": FORMAT}).encode() + b"\n"
-            with object_errors(MARK):
-                obstore.put(store, MARK, mark)
-    try:
-        found = json.loads(mark)["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"damaged ({error})", remedy=f'it should read {{"format": {FORMAT}}}', about=MARK) from None
-    if found != FORMAT:
-        raise DockError(
-            f"the dock has format {found!r}, this learndock knows {FORMAT}",
-            remedy="upgrade with `pip install --upgrade learndock`",
-            about=MARK,
-        )
+            storage._write_mark()
+            mark = mark_bytes()
+    storage.format = check_mark(mark, MARK)
     with storage.locked(), storage._opened() as opened:
         # If learnwares were published, empty tables would hide them; that is a case for ``rebuild``.
         if opened.version() == 0 and storage.publications.empty():

@@ -1,57 +1,163 @@
 """The truth on disk: one small file for each name that was ever published.
 
-    learnwares/OWNER/NAME.json   {"name": ..., "state": "published", "sequence": 7, "digest": ...,
-                                  "manifest": {...}}
-                                 {"name": ..., "state": "removed", "sequence": 7, "digest": ...}
+    learnwares/OWNER/NAME.json   {"format": 2, "name": ..., "latest": 2, "tags": {"stable": 1}, "versions": [
+                                  {"number": 1, "state": "removed", "sequence": 7, "digest": ...},
+                                  {"number": 2, "state": "published", "sequence": 9, "digest": ..., "time": ...,
+                                   "manifest": {...}}]}
 
-Replacing this file atomically is what publishes or removes a learnware. The database follows, and can be rebuilt from
-these files and the blobs. The file has the manifest as JSON whose canonical bytes hash to the digest, whichever version
-of learndock wrote it.
+Replacing this file atomically is what publishes, removes, tags or deprecates. The database follows, and can be rebuilt
+from these files and the blobs. The file has each manifest as JSON whose canonical bytes hash to the digest, whichever
+version of learndock wrote it. Files of format 1, which learndock 0.1.0 wrote, have one version and no number; they are
+read, and become format 2 when their name is next written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from learndock.errors import Corrupt, PackageError
 from learndock.files import atomic_write, sha256_bytes, storage_errors, sync_folder
+from learndock.package.deprecation import Deprecation
 from learndock.package.manifest import Manifest, check_name
+
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a name; ``manifest`` is its bytes, or None where the version was removed.
+
+    ``published_at`` is in UTC ("2026-01-31T12:00:00Z"), or "" where learndock 0.1.0 published it. ``supersedes`` is the
+    name of another learnware that its owner replaced by this version.
+    """
+
+    number: int
+    digest: str
+    sequence: int
+    manifest: bytes | None
+    published_at: str = ""
+    supersedes: str | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether the version is published."""
+        return self.manifest is not None
 
 
 @dataclass(frozen=True)
 class Publication:
-    """The state of one name on disk; ``manifest`` is its bytes, or None where the learnware was removed."""
+    """The state of one name on disk; ``latest`` is the number tagged so, or None where no version is published."""
 
     name: str
-    sequence: int
-    digest: str
-    manifest: bytes | None
+    versions: tuple[Version, ...]
+    latest: int | None
+    tags: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    deprecated: Deprecation | None = None
+
+    @classmethod
+    def first(cls, name: str, version: Version) -> Publication:
+        """Return the state of a name with one published version."""
+        return cls(name, (version,), version.number)
 
     @property
     def published(self) -> bool:
-        """Whether the learnware is published."""
-        return self.manifest is not None
+        """Whether any version is published."""
+        return self.latest is not None
 
-    def removed(self) -> Publication:
-        """Return the tombstone of this learnware."""
-        return Publication(self.name, self.sequence, self.digest, None)
+    @property
+    def last(self) -> int:
+        """The highest number that was ever given."""
+        return self.versions[-1].number if self.versions else 0
+
+    @property
+    def current(self) -> Version | None:
+        """The version tagged ``latest``."""
+        return None if self.latest is None else self.version(self.latest)
+
+    def version(self, number: int) -> Version | None:
+        """Return the version with this number."""
+        return next((v for v in self.versions if v.number == number), None)
+
+    def published_versions(self) -> list[Version]:
+        """Return the published versions, by number."""
+        return [v for v in self.versions if v.published]
+
+    def with_content(self, digest: str) -> Version | None:
+        """Return the newest published version with this content."""
+        return next((v for v in reversed(self.versions) if v.published and v.digest == digest), None)
+
+    def with_version(self, version: Version) -> Publication:
+        """Return the state with one more version, which becomes ``latest``."""
+        return replace(self, versions=(*self.versions, version), latest=version.number)
+
+    def without(self, number: int | None = None) -> Publication:
+        """Return the state with one version removed, or all; the newest that remains becomes ``latest``."""
+        gone = {v.number for v in self.versions} if number is None else {number}
+        versions = tuple(replace(v, manifest=None) if v.number in gone else v for v in self.versions)
+        left = [v.number for v in versions if v.published]
+        latest = self.latest if self.latest in left else max(left, default=None)
+        tags = {tag: of for tag, of in self.tags.items() if of in left}
+        return replace(self, versions=versions, latest=latest, tags=MappingProxyType(tags))
+
+    def tagged(self, tag: str, number: int) -> Publication:
+        """Return the state with ``tag`` at a version; ``latest`` is a tag too."""
+        if tag == "latest":
+            return replace(self, latest=number)
+        return replace(self, tags=MappingProxyType({**self.tags, tag: number}))
+
+    def untagged(self, tag: str) -> Publication:
+        """Return the state without ``tag``."""
+        return replace(self, tags=MappingProxyType({t: n for t, n in self.tags.items() if t != tag}))
+
+    def with_deprecation(self, deprecated: Deprecation | None) -> Publication:
+        """Return the state with this deprecation, or none."""
+        return replace(self, deprecated=deprecated)
+
+    def about(self) -> str:
+        """Return what belongs to the name and not to a version, as JSON for the database; ``{}`` where it is plain."""
+        return json.dumps(self._about(), sort_keys=True, ensure_ascii=False)
+
+    def _about(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.tags:
+            found["tags"] = dict(self.tags)
+        if self.deprecated is not None:
+            found["deprecated"] = self.deprecated.to_dict()
+        return found
 
     def to_bytes(self) -> bytes:
         """Return the bytes of its file."""
-        source: dict[str, Any] = {
-            "state": "published" if self.published else "removed",
-            "name": self.name,
-            "sequence": self.sequence,
-            "digest": self.digest,
-        }
-        if self.manifest is not None:
-            source["manifest"] = json.loads(self.manifest)
-        return _canonical(source)
+        return _canonical(
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "latest": self.latest,
+                "versions": [_version_to_dict(v) for v in self.versions],
+                **self._about(),
+            }
+        )
+
+
+def _version_to_dict(version: Version) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "number": version.number,
+        "state": "published" if version.published else "removed",
+        "sequence": version.sequence,
+        "digest": version.digest,
+    }
+    if version.published_at:
+        found["time"] = version.published_at
+    if version.supersedes is not None:
+        found["supersedes"] = version.supersedes
+    if version.manifest is not None:
+        found["manifest"] = json.loads(version.manifest)
+    return found
 
 
 def _canonical(source: Any) -> bytes:
@@ -76,7 +182,7 @@ class Publications:
             Corrupt: the file is not one that the dock wrote.
         """
         source = self._read_bytes(name)
-        return None if source is None else _parse(source, name, self.file(name))
+        return None if source is None else parse(source, name, self.file(name))
 
     def _read_bytes(self, name: str) -> bytes | None:
         try:
@@ -86,7 +192,7 @@ class Publications:
 
     @contextlib.contextmanager
     def replaced(self, publication: Publication) -> Iterator[None]:
-        """Publish or remove: replace the name's file durably before the block, or raise and change nothing.
+        """Publish, remove or tag: replace the name's file durably before the block, or raise and change nothing.
 
         If the block fails, the previous file is put back. That needs no room on the disk: it was kept under another
         name.
@@ -135,20 +241,20 @@ class Publications:
         """Return whether nothing was ever published."""
         return next(self._root.glob("*/*.json"), None) is None
 
-    def manifest(self, publication: Publication) -> Manifest:
-        """Return the manifest of a published learnware.
+    def manifest(self, name: str, version: Version) -> Manifest:
+        """Return the manifest of a published version.
 
         Raises:
             Corrupt: it is not a manifest, or that of another learnware.
         """
-        file = self.file(publication.name)
-        if publication.manifest is None:
-            raise damaged(file, "the learnware was removed")
+        file = self.file(name)
+        if version.manifest is None:
+            raise damaged(file, f"v{version.number} was removed")
         try:
-            manifest = Manifest.from_bytes(publication.manifest, where=str(file))
+            manifest = Manifest.from_bytes(version.manifest, where=str(file))
         except PackageError as error:
             raise damaged(file, error.what) from None
-        if manifest.name != publication.name:
+        if manifest.name != name:
             raise damaged(file, f"its manifest is that of {manifest.name}")
         return manifest
 
@@ -157,18 +263,67 @@ class Publications:
         return self._root.glob("*/.*.part")
 
 
-def _parse(source: bytes, name: str, file: Path) -> Publication:
+def parse(source: bytes, name: str, file: Path) -> Publication:
+    """Return the state of ``name`` that the bytes of its file say.
+
+    Raises:
+        Corrupt: these are not bytes that a dock wrote.
+    """
     try:
         record = json.loads(source.decode("utf-8"))
-        state, sequence, digest = record["state"], record["sequence"], record["digest"]
-        manifest = _canonical(record["manifest"]) if state == "published" else None
-    except (UnicodeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        found = _parse_1(record) if "format" not in record else _parse_2(record)
+        sound = found.name == name and _sound(found)
+    except (UnicodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(file, f"it cannot be read ({error})") from None
-    if state not in ("published", "removed") or type(sequence) is not int or record.get("name") != name:
+    if not sound:
         raise damaged(file, "its fields contradict each other")
-    if manifest is not None and sha256_bytes(manifest) != digest:
+    if any(v.manifest is not None and sha256_bytes(v.manifest) != v.digest for v in found.versions):
         raise damaged(file, "its manifest does not hash to its digest")
-    return Publication(name, sequence, str(digest), manifest)
+    return found
+
+
+def _parse_1(record: Mapping[str, Any]) -> Publication:
+    version = _parse_version({**record, "number": 1})
+    return Publication(record["name"], (version,), 1 if version.published else None)
+
+
+def _parse_2(record: Mapping[str, Any]) -> Publication:
+    if record["format"] != FORMAT:
+        raise ValueError(f"format {record['format']!r}")
+    deprecated = record.get("deprecated")
+    return Publication(
+        record["name"],
+        tuple(map(_parse_version, record["versions"])),
+        record["latest"],
+        MappingProxyType(dict(record.get("tags", {}))),
+        None if deprecated is None else Deprecation.from_dict(deprecated),
+    )
+
+
+def _parse_version(record: Mapping[str, Any]) -> Version:
+    if record["state"] not in ("published", "removed"):
+        raise ValueError(f"state {record['state']!r}")
+    return Version(
+        record["number"],
+        str(record["digest"]),
+        record["sequence"],
+        _canonical(record["manifest"]) if record["state"] == "published" else None,
+        str(record.get("time", "")),
+        record.get("supersedes"),
+    )
+
+
+def _sound(found: Publication) -> bool:
+    numbers = [v.number for v in found.versions]
+    left = {v.number for v in found.versions if v.published}
+    return (
+        bool(numbers)
+        and all(type(n) is int and n > 0 for n in numbers)
+        and all(type(v.sequence) is int for v in found.versions)
+        and numbers == sorted(set(numbers))
+        and (found.latest in left if left else found.latest is None)
+        and all(number in left for number in found.tags.values())
+    )
 
 
 def damaged(file: Path, why: str) -> Corrupt:

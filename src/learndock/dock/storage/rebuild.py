@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+
 from learndock.dock.storage.layout import DockLayout
 from learndock.dock.storage.publications import Publication
-from learndock.dock.storage.records import Row, Tombstone
+from learndock.dock.storage.records import Records
 from learndock.dock.storage.specs import spec_rows
+from learndock.dock.storage.writing import reconcile
 from learndock.errors import Corrupt, LearndockError, SpecError
 from learndock.package.formats import Progress
 
@@ -20,28 +24,35 @@ def rebuild(storage: DockLayout, *, progress: Progress | None = None) -> int:
         StorageFull: no room; the present database stays.
     """
     with storage.locked():
+        _finish_pending(storage)
         publications = _publications(storage)
         with storage.replace_database() as records, records.transaction():
             for done, publication in enumerate(publications, start=1):
-                if publication.manifest is None:
-                    records.bury(Tombstone(publication.name, publication.digest, publication.sequence))
-                else:
-                    manifest = storage.publications.manifest(publication)
-                    row = Row(
-                        publication.name, publication.digest, "published", publication.sequence, publication.manifest
-                    )
-                    try:
-                        records.insert(row, manifest, spec_rows(lambda file: storage.blobs.open(file.sha256), manifest))
-                    except (Corrupt, SpecError) as error:
-                        raise _stuck(storage, publication, error) from None
+                try:
+                    _insert(storage, records, publication)
+                except (Corrupt, SpecError) as error:
+                    raise _stuck(storage, publication, error) from None
                 if progress is not None:
                     progress(done, len(publications))
     return sum(publication.published for publication in publications)
 
 
+def _finish_pending(storage: DockLayout) -> None:
+    """Finish a change of two names that was interrupted, as far as the present database knows of it."""
+    with contextlib.suppress(LearndockError, sqlite3.Error), storage.write() as records:
+        reconcile(storage, records)
+
+
+def _insert(storage: DockLayout, records: Records, publication: Publication) -> None:
+    for version in publication.published_versions():
+        manifest = storage.publications.manifest(publication.name, version)
+        records.insert(publication.name, version, spec_rows(lambda file: storage.blobs.open(file.sha256), manifest))
+    records.settle(publication)
+
+
 def _publications(storage: DockLayout) -> list[Publication]:
     found = [storage.publications.read(name) for name in storage.publications.names()]
-    return sorted((s for s in found if s is not None), key=lambda s: (s.sequence, s.name))
+    return sorted((s for s in found if s is not None), key=lambda s: s.name)
 
 
 def _stuck(storage: DockLayout, publication: Publication, error: LearndockError) -> Corrupt:

@@ -52,8 +52,9 @@ class Connection(Protocol):
 class SqliteConnection:
     """A ``Connection`` to the SQLite file in the dock's folder."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, outdated: bool = False) -> None:
         self._connection = connection
+        self._outdated = outdated
         self.execute = connection.execute
         self.executemany = connection.executemany
 
@@ -63,7 +64,7 @@ class SqliteConnection:
 
     def outdated(self) -> bool:
         """See ``Connection.outdated``."""
-        return outdated(self._connection)
+        return self._outdated
 
     def problems(self) -> list[str]:
         """See ``Connection.problems``."""
@@ -117,10 +118,20 @@ def opened_to_write(path: Path) -> Iterator[SqliteConnection]:
 
 @contextlib.contextmanager
 def opened_to_read(path: Path) -> Iterator[SqliteConnection]:
-    """Open the database for reading, even if the disk is full or the folder cannot be written."""
-    with database_errors(path), contextlib.closing(_connect_reader(path)) as database:
+    """Open the database for reading, even if the disk is full or the folder cannot be written.
+
+    One that an older learndock made is copied into memory and migrated there, until a writer migrates the file.
+    """
+    with database_errors(path), contextlib.ExitStack() as stack:
+        database = stack.enter_context(contextlib.closing(_connect_reader(path)))
         check_version(database, where=str(path))
-        yield SqliteConnection(database)
+        if not outdated(database):
+            yield SqliteConnection(database)
+            return
+        copy = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)))
+        database.backup(copy)
+        migrate(copy)
+        yield SqliteConnection(copy, outdated=True)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,10 @@ from learndock.dock.protocol import Problem
 from learndock.dock.storage import lookup
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.layout import DockLayout
-from learndock.dock.storage.publications import Publication
-from learndock.dock.storage.publish import writing
-from learndock.dock.storage.records import Records, Row, SpecRow, Tombstone
+from learndock.dock.storage.publications import Publication, Version
+from learndock.dock.storage.records import Known, Records, Row, SpecRow
 from learndock.dock.storage.specs import spec_rows
+from learndock.dock.storage.writing import writing
 from learndock.errors import Corrupt, DockError, NotFound, SpecError
 from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest
@@ -26,16 +26,24 @@ ADD_AGAIN = "`learndock add` the learnware again, which repairs it"
 
 
 @dataclass(frozen=True, eq=False)
+class _Version:
+    """One published version on disk, and its row and specs in the database."""
+
+    version: Version
+    manifest: Manifest
+    row: Row | None
+    specs: list[SpecRow]
+
+
+@dataclass(frozen=True, eq=False)
 class _Name:
     """The state of one name on disk and in the database; ``damage`` says why the one on disk cannot be read."""
 
     name: str
     publication: Publication | None
-    manifest: Manifest | None
     damage: str
-    row: Row | None
-    specs: list[SpecRow]
-    tombstone: Tombstone | None
+    known: Known | None
+    versions: list[_Version]
 
 
 def verify(storage: DockLayout, which: str | None = None, *, progress: Progress | None = None) -> list[Problem]:
@@ -52,7 +60,7 @@ def verify(storage: DockLayout, which: str | None = None, *, progress: Progress 
         orphans = _orphans(storage, known) if which is None else []
     for each in known:
         problems += _compare(each)
-    problems += _blobs(storage, [each.manifest for each in known if each.manifest is not None], progress)
+    problems += _blobs(storage, [(v.version.number, v.manifest) for each in known for v in each.versions], progress)
     for each in known:
         problems += _specs(storage, each)
     if which is None:
@@ -63,28 +71,25 @@ def verify(storage: DockLayout, which: str | None = None, *, progress: Progress 
 def _names(storage: DockLayout, records: Records, which: str | None) -> list[str]:
     if which is not None:
         return [lookup.find(records, which).name]
-    buried = [t.name for t in records.tombstones()]
-    return sorted({*storage.publications.names(), *records.names(), *buried})
+    return sorted({*storage.publications.names(), *records.every_name()})
 
 
 def _look(storage: DockLayout, records: Records, name: str) -> _Name:
-    publication, manifest, damage = None, None, ""
+    publication, damage, versions = None, "", []
     try:
         publication = storage.publications.read(name)
-        if publication is not None and publication.published:
-            manifest = storage.publications.manifest(publication)
+        for version in [] if publication is None else publication.published_versions():
+            manifest, number = storage.publications.manifest(name, version), version.number
+            versions.append(_Version(version, manifest, records.row(name, number), records.specs(name, number)))
     except Corrupt as error:
         damage = str(error)
-    return _Name(
-        *(name, publication, manifest, damage),
-        *(records.row(name), records.specs(name), records.tombstone(name)),
-    )
+    return _Name(name, publication, damage, records.known(name), versions)
 
 
 def _orphans(storage: DockLayout, known: list[_Name]) -> list[str]:
     if any(each.damage for each in known):
         return []  # a damaged record may need any of them
-    needed = {f.sha256 for each in known if each.manifest is not None for f in each.manifest.files}
+    needed = {f.sha256 for each in known for v in each.versions for f in v.manifest.files}
     try:
         needed |= storage.referred()
     except DockError:
@@ -96,27 +101,23 @@ def _compare(each: _Name) -> Iterator[Problem]:
     if each.damage:
         yield Problem("error", each.name, each.damage)
         return
-    on_disk = each.publication is not None and (
-        each.publication.published, each.publication.sequence, each.publication.digest, each.publication.manifest or b""
-    )  # fmt: skip
-    in_database = (
-        (True, each.row.sequence, each.row.digest, each.row.manifest)
-        if each.row is not None
-        else each.tombstone is not None and (False, each.tombstone.sequence, each.tombstone.digest, b"")
+    on_disk = None if each.publication is None else Known.of(each.publication)
+    same = each.known == on_disk and all(
+        v.row is not None and v.row.manifest == v.version.manifest for v in each.versions
     )
-    if on_disk != in_database or (each.row is not None and each.tombstone is not None):
+    if not same:
         yield Problem("error", each.name, f"the database and the record on disk disagree; {REBUILD}")
 
 
-def _blobs(storage: DockLayout, manifests: list[Manifest], progress: Progress | None) -> Iterator[Problem]:
-    total = sum(f.size for m in manifests for f in m.files)
+def _blobs(storage: DockLayout, manifests: list[tuple[int, Manifest]], progress: Progress | None) -> Iterator[Problem]:
+    total = sum(f.size for _, m in manifests for f in m.files)
     done = 0
     sound: dict[str, str] = {}
-    for manifest in manifests:
+    for number, manifest in manifests:
         for file in manifest.files:
             if file.sha256 not in sound:
                 sound[file.sha256] = _blob_damage(storage, file)
-            if sound[file.sha256] and _still_published(storage, manifest):
+            if sound[file.sha256] and _still_published(storage, manifest.name, number):
                 about = f"{manifest.name}: {file.path}"
                 yield Problem("error", about, f"{sound[file.sha256]}; {ADD_AGAIN}")
             done += file.size
@@ -135,24 +136,26 @@ def _blob_damage(storage: DockLayout, file: File) -> str:
     return ""
 
 
-def _still_published(storage: DockLayout, manifest: Manifest) -> bool:
+def _still_published(storage: DockLayout, name: str, number: int) -> bool:
     # It may have been removed, and its blobs deleted, while others were hashed.
-    publication = storage.publications.read(manifest.name)
-    return publication is not None and publication.published
+    publication = storage.publications.read(name)
+    version = None if publication is None else publication.version(number)
+    return version is not None and version.published
 
 
 def _specs(storage: DockLayout, each: _Name) -> Iterator[Problem]:
-    if each.manifest is None or each.row is None:
-        return
-    try:
-        truth = spec_rows(lambda file: storage.blobs.open(file.sha256), each.manifest)
-    except SpecError as error:
-        yield Problem("error", each.name, str(error))
-        return
-    except Corrupt:
-        return  # already reported as a problem of the blob
-    if len(truth) != len(each.specs) or not all(map(_equal, truth, each.specs)):
-        yield Problem("error", each.name, f"the database's specs are not those of its files; {REBUILD}")
+    for version in each.versions:
+        if version.row is None:
+            continue
+        try:
+            truth = spec_rows(lambda file: storage.blobs.open(file.sha256), version.manifest)
+        except SpecError as error:
+            yield Problem("error", each.name, str(error))
+            continue
+        except Corrupt:
+            continue  # already reported as a problem of the blob
+        if len(truth) != len(version.specs) or not all(map(_equal, truth, version.specs)):
+            yield Problem("error", each.name, f"the database's specs are not those of its files; {REBUILD}")
 
 
 def _hubs(storage: DockLayout) -> Iterator[Problem]:
