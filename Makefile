@@ -22,7 +22,7 @@ SPREAD   := -n $(WORKERS) --dist worksteal
 TIMM     := tests/package/test_formats_timm.py
 PYTEST   := $(BIN)/python -m pytest -q
 
-.PHONY: help tour test lint check coverage dist format docs site bench-spec bench-identify bench-serve bench-hub \
+.PHONY: help tour test lint check coverage dist format docs site bench-spec bench-identify bench-serve bench-route bench-hub \
         bench-poison soak soak-tests soak-service soak-hub space clean
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make bench-spec      time and size of specifications; writes bench-spec.json"
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
+	@echo "make bench-route     how fast a service names the adapter for a prompt; writes bench-route.json"
 	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
 	@echo "make soak            every test, fuzzed parsers, killed writers and services: an hour; writes out/soak/*.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
@@ -114,6 +115,9 @@ bench-identify: $(READY)
 
 bench-serve: $(READY)
 	@$(BIN)/python -m benchmarks.bench_serve --json bench-serve.json
+
+bench-route: $(READY)
+	@$(BIN)/python -m benchmarks.bench_route --json bench-route.json
 
 bench-poison: $(READY)
 	@$(BIN)/python -m benchmarks.poison --data $(DATA) --json bench-poison.json

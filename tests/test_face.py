@@ -22,11 +22,13 @@ SCHEMA = Schema("classification", ("neg", "<pos>"), ("bad", "good"), "accuracy")
 POSITIONAL = {
     "read_examples": ["path", "options"],
     "make_spec": ["examples", "schema"],
+    "make_domain": ["inputs"],
     "similarity": ["one", "other"],
     "write_spec": ["spec", "path"],
     "read_spec": ["path"],
     "open_dock": ["path"],
     "identify": ["dock", "spec"],
+    "route": ["dock", "asked"],
     "open_learnware": ["folder"],
     "pack": ["model_dir", "out"],
     "predict": ["learnware", "inputs"],

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Summary,
         identify,
         open_dock,
+        route,
     )
     from learndock.errors import (
         Conflict,
@@ -94,9 +95,9 @@ if TYPE_CHECKING:
         try_matches,
         write_predictions,
     )
-    from learndock.search import Answers, Filters, Identification, Match, SpecTable
+    from learndock.search import Answers, Filters, Identification, Match, Near, Route, SpecTable
     from learndock.spaces import FileSource, Space, get_space, list_spaces
-    from learndock.spec import Spec, make_spec, read_spec, similarity, write_spec
+    from learndock.spec import Domain, Spec, make_domain, make_spec, read_spec, similarity, write_spec
 
 __all__ = [
     "Admitted",
@@ -107,6 +108,7 @@ __all__ = [
     "DataError",
     "Dock",
     "DockError",
+    "Domain",
     "Evaluation",
     "Examples",
     "File",
@@ -126,6 +128,7 @@ __all__ = [
     "MissingExtra",
     "Model",
     "ModelError",
+    "Near",
     "NotFound",
     "PackageError",
     "Packed",
@@ -135,6 +138,7 @@ __all__ = [
     "ReadOptions",
     "Record",
     "Removed",
+    "Route",
     "Schema",
     "SchemaError",
     "ServiceError",
@@ -167,6 +171,7 @@ __all__ = [
     "list_spaces",
     "load_generative_model",
     "load_generative_models",
+    "make_domain",
     "make_spec",
     "merge_adapters",
     "open_dock",
@@ -175,6 +180,7 @@ __all__ = [
     "predict",
     "read_examples",
     "read_spec",
+    "route",
     "similarity",
     "try_matches",
     "write_predictions",
@@ -201,6 +207,7 @@ _ROOMS = {
         "Summary",
         "identify",
         "open_dock",
+        "route",
     ),
     "learndock.errors": (
         "Conflict",
@@ -262,6 +269,8 @@ _ROOMS = {
         "Filters",
         "Identification",
         "Match",
+        "Near",
+        "Route",
         "SpecTable",
     ),
     "learndock.spaces": (
@@ -271,7 +280,9 @@ _ROOMS = {
         "list_spaces",
     ),
     "learndock.spec": (
+        "Domain",
         "Spec",
+        "make_domain",
         "make_spec",
         "read_spec",
         "similarity",

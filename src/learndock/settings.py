@@ -149,6 +149,11 @@ class Settings:
     gc_hours: float = _setting(6.0, "hours between two runs of `gc`; 0: none", _NONE)
     scrub_hours: float = _setting(168.0, "hours in which every stored byte is hashed again once; 0: never", _NONE)
     stop_seconds: float = _setting(20.0, "seconds that running requests are given when the service stops", _NONE)
+    route_space: str = _setting(
+        "",
+        "space whose helper reads prompts that clients send to /route, e.g. minilm-l6; default: none, and clients "
+        "compute a prompt's domain themselves",
+    )
     log: str = _setting("info", "debug, info, warning or error", Limits(words=("debug", "info", "warning", "error")))
 
 

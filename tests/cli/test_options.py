@@ -100,6 +100,7 @@ Arguments = Callable[[World, Path], list[Any]]
 BASE: dict[str, Arguments] = {
     "demo": lambda w, out: ["-o", out],
     "identify": lambda w, out: ["--spec", w.task__spec, "--dock", w.dock],
+    "route": lambda w, out: ["--spec", w.task__spec, "--dock", w.dock],
     "evaluate": lambda w, out: [w.one, w.data__csv],
     "predict": lambda w, out: [w.one, w.data__csv],
     "finetune": lambda w, out: [w.one, w.data__csv, "--name", "me/m", "-o", out, "--space", w.space],
@@ -312,6 +313,15 @@ CASES: dict[str, dict[str, Case]] = {
         "--space": Refuses("nosuch", code=2, word="--space"),
         "--recipe": Refuses("magic", code=2, word="--recipe"),
         "--seed": Elsewhere("cli/test_options.py::test_the_seed_of_identify"),
+    },
+    "route": {
+        "--spec": Refuses("nosuch.spec", code=14, word="nosuch.spec", without=("--spec",)),
+        "--format": Acts("gguf"),
+        "--task-type": Acts("regression"),
+        "--license": Acts("GPL-3.0"),
+        "--base": Acts("a/b"),
+        "--owner": Acts("two"),
+        "--space": Refuses("nosuch", code=2, word="--space"),
     },
     "evaluate": {"--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
                  "--map": Refuses("nosuch=x", code=2, word="nosuch"), "--dock": Elsewhere(NAMED)},

@@ -17,6 +17,7 @@ SHELL = "This command line"
 ENTRIES = (
     Entry(ANALYSTS, "demo", "demo:demo", "See it work in a minute, with data that ships with learndock."),
     Entry(ANALYSTS, "identify", "identify:identify", "Find the learnwares that fit your task."),
+    Entry(ANALYSTS, "route", "route:route", "Name the learnware that a prompt should go to."),
     Entry(ANALYSTS, "evaluate", "models:evaluate", "Score a learnware on your labelled examples."),
     Entry(ANALYSTS, "predict", "models:predict", "Run a learnware on your inputs."),
     Entry(ANALYSTS, "finetune", "models:finetune", "Tune a learnware on your examples."),

@@ -10,6 +10,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "identify feedback.csv --try 3 --dock http://dock.example:7080",
         "identify --spec task.spec --task-type classification --json",
     ),
+    "route": (
+        'route "the soup was cold" "lovely waiters" --format peft',
+        "route --spec task.spec --dock http://dock.example:7080 --json",
+    ),
     "evaluate": (
         "evaluate corner-shop/review-mood feedback.csv",
         "evaluate corner-shop/review-mood feedback.csv --map negative=complaint --map positive=praise",

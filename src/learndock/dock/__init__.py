@@ -3,7 +3,7 @@
 from learndock.dock.admission import Admitted, admit
 from learndock.dock.local import LocalDock
 from learndock.dock.open import open_dock, open_local_dock
-from learndock.dock.protocol import Dock, GcResult, Problem, Record, Removed, identify
+from learndock.dock.protocol import Dock, GcResult, Problem, Record, Removed, identify, route
 from learndock.dock.storage.blobs import BlobStore, DiskBlobs
 from learndock.dock.summary import Summary
 
@@ -22,4 +22,5 @@ __all__ = [
     "identify",
     "open_dock",
     "open_local_dock",
+    "route",
 ]

@@ -27,7 +27,9 @@ from learndock.package.formats import Progress
 from learndock.package.manifest import Manifest
 from learndock.search.answer import Answers, Identification, Match, answerable
 from learndock.search.filters import EVERY, Filters
+from learndock.search.route import Route, route
 from learndock.search.table import SpecTable
+from learndock.spec.domain import Domain
 from learndock.spec.spec import Spec, difference
 
 
@@ -222,6 +224,14 @@ class LocalDock:
             self.refuse_other_space(spec, self.records())
         answers = self._answers(found.matches)
         return answerable(found, spec, top, lambda match: answers[match.id])
+
+    def route(self, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
+        """See ``Dock.route``. Reads the specs of the space each time; a service keeps them ready."""
+        table, rows = self.vectors(asked.space_id, every=not filters.empty), None
+        if not filters.empty:
+            rows = table.rows_of(r.id for r in candidates(self.records(every=True), asked.space_id, filters))
+        name = self.spaces().get(asked.space_id, ("", 0))[0]
+        return route(table, asked, rows, space=name, top=top)
 
     def refuse_other_space(self, spec: Spec, records: Iterable[Record]) -> None:
         """Say what differs where ``records`` have specs, but none in the space of ``spec``.

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
+from learndock.data.examples import Input
 from learndock.dock.summary import Summary, words_of
 from learndock.errors import NotFound
 from learndock.notebook import html_table
@@ -20,6 +21,8 @@ from learndock.package.formats import Progress
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.search.answer import Identification
 from learndock.search.filters import EVERY, Filters
+from learndock.search.route import Route
+from learndock.spec.domain import Domain, make_domain
 from learndock.spec.spec import Spec
 
 
@@ -275,6 +278,13 @@ class Dock(Protocol):
         """
         ...
 
+    def route(self, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
+        """Name the learnware that inputs (their ``Domain``) or a task's spec should go to.
+
+        A service is sent the domain's numbers, or the spec without the names of its labels.
+        """
+        ...
+
 
 def identify(dock: Dock, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0) -> Identification:
     """Rank the learnwares of a dock for a task, and say whether any of them fits.
@@ -300,3 +310,38 @@ def identify(dock: Dock, spec: Spec, *, top: int = 10, filters: Filters = EVERY,
         (True, 'me/reviews')
     """
     return dock.identify(spec, top=top, filters=filters, seed=seed)
+
+
+def route(
+    dock: Dock,
+    asked: Sequence[Input] | Domain | Spec,
+    *,
+    space: str | None = None,
+    top: int = 5,
+    filters: Filters = EVERY,
+) -> Route:
+    """Name the learnware that prompts should go to, and say how sure that is.
+
+    Prompts alone have no labels, so they are compared by domain: what inputs are about. They are read on this machine,
+    and a service is sent only the domain's numbers. From those of a single short text much of the text can be
+    reconstructed; send several prompts together, or use a dock that may see them.
+
+    Args:
+        dock: a folder or a service, see ``open_dock``.
+        asked: prompts of one client or task, a ``Domain`` of ``make_domain``, or a spec (``make_spec``), kept for a
+            client whose task is known: with labels the answer is by behaviour too.
+        space: of the prompts: name or folder; by default the built-in one for texts.
+        top: how many of the nearest to return.
+        filters: which learnwares to search, for example ``Filters(format="peft")``.
+
+    Raises:
+        DataError: there is no prompt.
+        SpaceError, WeightsMissing: the space cannot be used here.
+
+    Example:
+        >>> dock = learndock.open_dock("my-dock")
+        >>> learndock.route(dock, ["the soup was cold", "lovely waiters"]).name
+        'me/reviews'
+    """
+    question = asked if isinstance(asked, Domain | Spec) else make_domain(asked, space=space)
+    return dock.route(question, top=top, filters=filters)

@@ -6,6 +6,7 @@ the numbers are, is the dock's.
 
 from learndock.search.answer import Answers, Identification, Match
 from learndock.search.filters import EVERY, Filters
+from learndock.search.route import Near, Route
 from learndock.search.table import SpecTable
 
-__all__ = ["EVERY", "Answers", "Filters", "Identification", "Match", "SpecTable"]
+__all__ = ["EVERY", "Answers", "Filters", "Identification", "Match", "Near", "Route", "SpecTable"]

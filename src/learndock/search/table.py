@@ -16,10 +16,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.errors import SpecError
 from learndock.search import consensus
 from learndock.search.answer import CANDIDATES, Identification, Match, check_question
 from learndock.search.p_values import FALSE_ALARM, interval_halfwidth, match_p_values, p_value_of_best
 from learndock.search.score import DOMAIN_WEIGHT, Ranked, cosines, rank, trust, unit_rows
+from learndock.search.shortlist import LEAST, Shortlist
 from learndock.spec.spec import Array, Spec
 
 #: Rows multiplied at once.
@@ -42,6 +44,8 @@ class SpecTable:
         self._domain, self._behaviour = unit_rows(domain), unit_rows(behaviour)
         self._reliability = np.asarray(reliability, np.float64)
         self._count = len(self._ids)
+        self._shortlist: Shortlist | None = None
+        self._basis: Array | None = None
         self.rows = {name: row for row, name in enumerate(self._ids)}
 
     def __len__(self) -> int:
@@ -73,6 +77,43 @@ class SpecTable:
             return slice(self._count)
         return np.fromiter(self.rows.values(), np.intp, len(self.rows))
 
+    @property
+    def all_rows(self) -> Rows:
+        """The rows of all learnwares, ``(N,)``."""
+        return np.fromiter(self.rows.values(), np.intp, len(self.rows))
+
+    def near_domain(self, unit_domain: Array, rows: Rows | None, most: int) -> Rows:
+        """Return those of ``rows`` ``(m,)``, or of all, that may be among the ``most`` nearest by domain.
+
+        Raises:
+            SpecError: the width of ``unit_domain`` is another one.
+        """
+        if unit_domain.shape != self._domain.shape[1:]:
+            raise SpecError(
+                f"the domain has {len(unit_domain)} numbers, and this space {self._domain.shape[1]}",
+                remedy="make it in the space whose id is sent",
+            )
+        if rows is None and len(self.rows) < self._count:
+            rows = self.all_rows
+        if self._count < LEAST:
+            rows = self.all_rows if rows is None else rows
+        else:
+            if self._shortlist is None:
+                self._shortlist = Shortlist(self._domain[: self._count], self._basis)
+                self._basis = self._shortlist.basis
+            rows = self._shortlist.candidates(unit_domain, rows, most)
+        if len(rows) <= most:
+            return rows
+        many = len(rows) * 4 > self._count  # reading everything in order is faster than picking so many rows
+        found = (self._domain[: self._count] @ unit_domain)[rows] if many else self._domain[rows] @ unit_domain
+        nearest: Rows = rows[found >= np.partition(found, len(found) - most)[len(found) - most] - _SLACK]
+        return nearest
+
+    def parts(self, rows: Rows) -> tuple[list[str], Array, Array, NDArray[np.float64]]:
+        """Return ids, unit domains ``(m, width)``, unit behaviours ``(m, k)`` and reliabilities of ``rows``."""
+        ids = [self._ids[row] for row in rows]
+        return ids, self._domain[rows], self._behaviour[rows], self._reliability[rows]
+
     def rows_of(self, ids: Iterable[str]) -> Rows:
         """Return the rows of those ``ids`` that are in the table, in order of rows: ``(m,)``."""
         return np.array(sorted(self.rows[name] for name in {*ids} if name in self.rows), dtype=np.intp)
@@ -96,6 +137,7 @@ class SpecTable:
         new._reliability[self._count : end] = other.reliability
         new._ids.extend(other.ids)
         new._count = end
+        new._shortlist, new._basis = None, self._basis
         new.rows = {**self.rows, **{name: self._count + i for i, name in enumerate(other.ids)}}
         return new
 

@@ -18,13 +18,17 @@ from learndock.dock.storage.lookup import SEE_LIST
 from learndock.errors import NotFound, UsageError
 from learndock.search.answer import Answers, Identification, answerable
 from learndock.search.filters import EVERY, Filters
+from learndock.search.route import Route, route
 from learndock.search.table import Rows, SpecTable
 from learndock.service.principal import Principal
 from learndock.service.repositories import Repositories
+from learndock.spec.domain import Domain
 from learndock.spec.spec import Spec
 
 #: Seconds between two checks for changes of other processes, and the age at which questions wait for one.
 SECONDS, OLD = 0.25, 0.75
+#: Sets of rows that a snapshot keeps for filters that were asked before.
+KEPT = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,8 @@ class _Snapshot:
     spaces: dict[str, SpecTable] = field(default_factory=dict)
     #: Rows of the public records in each space.
     rows: dict[str, Rows] = field(default_factory=dict)
+    #: Rows of what passes filters, by space, filters and owners of private ones.
+    filtered: dict[tuple[str, Filters, frozenset[str]], Rows] = field(default_factory=dict)
 
     def visible(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
         """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
@@ -113,13 +119,22 @@ class Catalogue:
         """
         snapshot = self._now()
         table = self._space(snapshot, spec.space_id)
-        rows = snapshot.rows.get(spec.space_id)
-        if rows is None or not filters.empty or any(owner in snapshot.private for owner in who.owners):
-            rows = table.rows_of(r.id for r in snapshot.visible(who, filters))
+        rows = self._rows(snapshot, table, who, spec.space_id, filters)
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
             self._dock.refuse_other_space(spec, snapshot.visible(who))
         return answerable(found, spec, top, lambda m: Answers.of(snapshot.records[m.name.casefold()].manifest.task))
+
+    def route(self, who: Principal, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
+        """Name the learnware, of those that ``who`` may see, for ``asked``; nothing of it is kept."""
+        snapshot = self._now()
+        table = self._space(snapshot, asked.space_id)
+        rows = self._rows(snapshot, table, who, asked.space_id, filters)
+        name = ""
+        if len(rows):
+            specs = snapshot.records[table.parts(rows[:1])[0][0].partition("@")[0].casefold()].manifest.specs
+            name = next((s.space for s in specs if s.space_id == asked.space_id), "")
+        return route(table, asked, rows, space=name, top=top)
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
         """Return space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
@@ -241,6 +256,20 @@ class Catalogue:
             if len(more):
                 table = table.added(more)
         return table
+
+    def _rows(self, snapshot: _Snapshot, table: SpecTable, who: Principal, space_id: str, filters: Filters) -> Rows:
+        """Rows of the learnwares that ``who`` may see and that pass ``filters``; the last ``KEPT`` sets are kept."""
+        own = frozenset(owner for owner in who.owners if owner in snapshot.private)
+        if filters.empty and not own and space_id in snapshot.rows:
+            return snapshot.rows[space_id]
+        key = (space_id, filters, own)
+        rows = snapshot.filtered.get(key)
+        if rows is None:
+            rows = table.rows_of(r.id for r in snapshot.visible(who, filters))
+            if len(snapshot.filtered) >= KEPT:
+                snapshot.filtered.clear()
+            snapshot.filtered[key] = rows
+        return rows
 
     def _space(self, snapshot: _Snapshot, space_id: str) -> SpecTable:
         found = snapshot.spaces.get(space_id)

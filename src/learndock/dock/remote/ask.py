@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from learndock.search.answer import Answers, Identification, Match
+from learndock.search.route import Near, Route
+from learndock.spec.domain import Domain
 from learndock.spec.spec import Spec
 
 
@@ -23,6 +25,37 @@ def identification(found: Any) -> Identification:
     chance, matches = found["p_value_any"], tuple(_match(m) for m in (*found["matches"], *found["closest"]))
     return Identification(
         bool(found["fits"]), matches, None if chance is None else float(chance), int(found["searched"])
+    )
+
+
+def sent_domain(domain: Domain) -> dict[str, Any]:
+    """Return what a service is sent of inputs: numbers to five digits, how many inputs, and the space's id."""
+    values = [float(f"{v:.5g}") for v in domain.unit_domain]
+    return {"space": domain.space_id, "domain": values, "inputs": domain.n}
+
+
+def routed(found: Any) -> Route:
+    """Read the JSON form of a ``Route``.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not one.
+    """
+    nearest = tuple(
+        Near(str(n["id"]), str(n["name"]), *(float(n[key]) for key in ("score", "similarity", "reliability")))
+        for n in found["nearest"]
+    )
+    expected, fits = found["expected"], found["fits"]
+    return Route(
+        name=None if found["name"] is None else str(found["name"]),
+        id=None if found["id"] is None else str(found["id"]),
+        fits=None if fits is None else bool(fits),
+        sure=bool(found["sure"]),
+        by=str(found["by"]),
+        expected=None if expected is None else float(expected),
+        inputs=int(found["inputs"]),
+        searched=int(found["searched"]),
+        nearest=nearest,
+        reason=None if found["reason"] is None else str(found["reason"]),
     )
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from learndock.dock.admission import Admit, admit
 from learndock.dock.protocol import Problem, Record, Removed
 from learndock.dock.remote import credentials
-from learndock.dock.remote.ask import identification, redacted
+from learndock.dock.remote.ask import identification, redacted, routed, sent_domain
 from learndock.dock.remote.session import Session
 from learndock.dock.remote.transfer import Download, upload
 from learndock.dock.storage import lookup as meant
@@ -29,6 +29,8 @@ from learndock.package.formats import Progress
 from learndock.package.manifest import MANIFEST, File, Manifest
 from learndock.search.answer import CANDIDATES, Identification, answerable, check_question
 from learndock.search.filters import EVERY, Filters
+from learndock.search.route import Route
+from learndock.spec.domain import Domain
 from learndock.spec.file import spec_to_bytes
 from learndock.spec.spec import Spec, canonical
 
@@ -258,6 +260,23 @@ class RemoteDock:
         answer = self.session.json("POST", f"/identify?{query}", spec_to_bytes(redacted(spec)), headers=headers)
         try:
             return answerable(identification(answer), spec, top)
+        except (KeyError, TypeError, ValueError):
+            raise self._strange() from None
+
+    def route(self, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
+        """See ``Dock.route``; the service answers from specs that it keeps ready.
+
+        Raises:
+            ServiceError: the service's answer is not one.
+        """
+        query = urlencode({"top": top, **filters.to_dict()})
+        if isinstance(asked, Spec):
+            headers = {"Content-Type": "application/octet-stream"}
+            answer = self.session.json("POST", f"/route?{query}", spec_to_bytes(redacted(asked)), headers=headers)
+        else:
+            answer = self.session.json("POST", f"/route?{query}", sent_domain(asked))
+        try:
+            return routed(answer)
         except (KeyError, TypeError, ValueError):
             raise self._strange() from None
 
