@@ -6,6 +6,7 @@ numbers, hashes and the width of columns may differ. What a page needs is made b
 Comments on the line before a block change that:
 
     <!-- no-run: why -->           the block is not run
+    <!-- served: why -->           the block is run with a service, by ``test_served_pages``
     <!-- exit: 3 -->               the block's last command ends with this status
     <!-- output-varies: why -->    what the commands print is not compared
 """
@@ -21,7 +22,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ PAGES = sorted(
 #: Pages that are to be written again with blocks that run.
 LATER: set[str] = set()
 RUN = ("python", "pycon", "console")
-MARK = re.compile(r"<!-- (no-run|exit|output-varies): (.+?) -->$")
+NOT_HERE = ("no-run", "served")
+MARK = re.compile(r"<!-- (no-run|served|exit|output-varies): (.+?) -->$")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Block:
     text: str
     mark: str = ""
     value: str = ""
+
+    def plain(self) -> Block:
+        """The block without the comment before it."""
+        return replace(self, mark="", value="")
 
     @property
     def where(self) -> str:
@@ -97,6 +103,7 @@ def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
 
 def masked(line: str) -> str:
     """A line without what differs between two runs: numbers, hashes, rules and the width of gaps."""
+    line = re.sub(r"\bldk_[\w-]+(\.\.\.)?", "ldk_#", line)
     line = re.sub(r"\b[0-9a-f]{12,}\b", "#", line)
     line = re.sub(r"[-+<]?\d[\d.,:]*", "0", line)
     return " ".join(re.sub("[─━]+", "─", line).split())
@@ -122,7 +129,7 @@ class Page:
         Raises:
             AssertionError: it failed, or printed something else; says where.
         """
-        if block.mark == "no-run":
+        if block.mark in NOT_HERE:
             return
         if block.language == "console":
             found = list(commands(block))
@@ -132,7 +139,8 @@ class Page:
         else:
             self._python(block)
 
-    def _command(self, block: Block, command: str, lines: list[str], status: int) -> None:
+    def _command(self, block: Block, command: str, lines: list[str], status: int) -> str:
+        """Run a command, compare what it prints, and return that."""
         script = (
             f"[ -e {self.state} ] && . {self.state}\ncd {self.cwd}\n{command}\n"
             f"ended=$?; export -p > {self.state}; pwd > {self.state}.folder; exit $ended"
@@ -149,6 +157,7 @@ class Page:
             for line in lines:
                 shown = masked(line)
                 assert shown in ("", "...") or shown in came, f"{where}\nprints no line {line!r}:\n{done.stdout}"
+        return done.stdout
 
     def _python(self, block: Block) -> None:
         with contextlib.chdir(self.cwd):
@@ -183,7 +192,7 @@ def test_a_page_does_what_it_says(page: str, minilm: Space, tmp_path: Path) -> N
     found = list(blocks(page, (ROOT / page).read_text(encoding="utf-8")))
     if page in LATER:
         pytest.skip("is to be written again")
-    if not any(block.mark != "no-run" for block in found):
+    if not any(block.mark not in NOT_HERE for block in found):
         pytest.skip("nothing on this page runs")
     pytest.importorskip("skops")
     prepare(tmp_path / "page")
