@@ -50,7 +50,7 @@ class ServedPage(Page):
             "/var/lib/learndock": str(dock),
             "/backup/": f"{folder.with_name('backup')}/",
         }
-        self.running: subprocess.Popen[str] | None = None
+        self.running: subprocess.Popen[bytes] | None = None
 
     def typed(self, text: str) -> str:
         """What a person types where the page shows ``text``."""
@@ -58,7 +58,7 @@ class ServedPage(Page):
             text = text.replace(shown, meant)
         return text
 
-    def _command(self, block: Block, command: str, lines: list[str], status: int) -> None:
+    def _command(self, block: Block, command: str, lines: list[str], status: int) -> str:
         if command.startswith("learndock serve"):
             printed = self._serve(command)
         else:
@@ -66,15 +66,16 @@ class ServedPage(Page):
         for shown, came in zip(SECRET.findall("\n".join(lines)), SECRET.findall(printed), strict=False):
             if shown.endswith("..."):
                 self.replaced[shown] = came
+        return printed
 
     def _serve(self, command: str) -> str:
         with (self.cwd / "log").open("w") as log:
-            self.running = subprocess.Popen(
+            running = self.running = subprocess.Popen(
                 [*self.typed(command).split(), "--port", str(self.port)], cwd=self.cwd, env=self.environment, stderr=log
             )
         ends = time.monotonic() + 60
         while "#link=" not in (printed := (self.cwd / "log").read_text()):
-            assert self.running.poll() is None and time.monotonic() < ends, printed  # noqa: PT018
+            assert running.poll() is None and time.monotonic() < ends, printed  # noqa: PT018
             time.sleep(0.1)
         return printed
 
