@@ -19,7 +19,8 @@
     │   ├── NotFound
     │   ├── Conflict            the name is taken by other content
     │   ├── Corrupt             stored bytes are not the bytes that were published
-    │   └── StorageFull
+    │   ├── StorageFull
+    │   └── StorageFailed       the disk or the object store reported an error
     └── ServiceError            a dock at a service
         ├── Unauthorized        no token, or one that is not valid
         ├── Forbidden           the token does not permit this
@@ -226,6 +227,13 @@ class StorageFull(DockError):
     """
 
 
+class StorageFailed(DockError):
+    """The disk reported an error; nothing was acknowledged.
+
+    Check the disk (the system's log names it) and `learndock verify`, then run the command again.
+    """
+
+
 class ServiceError(LearndockError):
     """A service did not do what was asked.
 
@@ -304,6 +312,7 @@ STATUS: dict[type[LearndockError], tuple[int, int]] = {
     Conflict: (32, 409),
     Corrupt: (33, 500),
     StorageFull: (34, 507),
+    StorageFailed: (36, 507),
     ServiceError: (40, 500),
     Unauthorized: (41, 401),
     Forbidden: (42, 403),

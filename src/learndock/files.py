@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from learndock.errors import StorageFull
+from learndock.errors import LearndockError, StorageFailed, StorageFull
 
 CHUNK = 1 << 20
+#: What the system says of a full disk, a quota and a limit of a file's size; and of a disk that fails.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FAILED = (errno.EIO, errno.EROFS, errno.ENXIO, errno.ESTALE)
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -41,19 +44,34 @@ def sync_folder(folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(what: str | Path) -> Iterator[None]:
-    """Turn a full disk or quota into ``StorageFull``, with the name of what was being written.
+    """Turn a full disk or quota into ``StorageFull``, and a failing disk into ``StorageFailed``.
 
     Raises:
         StorageFull: the system said ENOSPC, EDQUOT or EFBIG.
+        StorageFailed: the system said EIO, or that the disk is read-only or gone.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFull(
-                "no room left on the disk", remedy="free some and try again (nothing was changed)", about=what
-            ) from None
-        raise
+        found = of_storage(error, what)
+        if found is None:
+            raise
+        raise found from None
+
+
+def of_storage(error: OSError, what: str | Path) -> LearndockError | None:
+    """Return our error for what the system says of a full or failing disk; None for everything else."""
+    if error.errno in FULL:
+        return StorageFull(
+            "no room left on the disk", remedy="free some and try again (nothing was changed)", about=what
+        )
+    if error.errno in FAILED:
+        return StorageFailed(
+            f"the disk reported an error ({error.strerror})",
+            remedy="check the disk, then try again (nothing was acknowledged)",
+            about=what,
+        )
+    return None
 
 
 @contextlib.contextmanager

@@ -26,6 +26,14 @@ from learndock.service.service import Service, open_service
 from learndock.settings import Settings
 
 
+class Refused(Exception):
+    """An upload was refused; ``answer`` says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(str(answer))
+        self.answer = answer
+
+
 class Answer(NamedTuple):
     """Status, headers (lower case), and the body: JSON where it is, bytes where it is not."""
 
@@ -78,7 +86,8 @@ class Asking:
         """Upload bytes; returns their SHA-256."""
         sha256 = sha256_bytes(content)
         begun = self.post("/api/v1/uploads", {"sha256": sha256, "size": len(content)}, token=token)
-        assert begun.status == 201, begun
+        if begun.status != 201:
+            raise Refused(begun)
         if not begun.body["stored"]:
             sent = self.ask(
                 "PATCH",
@@ -87,7 +96,8 @@ class Asking:
                 token=token,
                 headers={"Upload-Offset": "0"},
             )
-            assert (sent.status, sent.body.get("stored")) == (200, True), sent
+            if (sent.status, sent.body.get("stored")) != (200, True):
+                raise Refused(sent)
         return sha256
 
     def publish(self, folder: Path, token: str, *, private: bool = False) -> Answer:

@@ -176,7 +176,7 @@ class LocalDock:
             Corrupt: a record on disk is damaged; nothing was deleted.
             DockError: the dock is served, and ``storage.referrers`` is not set; nothing was deleted.
         """
-        return gc(self.storage)
+        return self.storage.reserve.spending(lambda: gc(self.storage))
 
     def spaces(self) -> dict[str, tuple[str, int]]:
         """See ``Dock.spaces``."""

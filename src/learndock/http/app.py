@@ -17,6 +17,7 @@ from learndock.http.hub import download, lfs, unsupported, upload
 from learndock.http.limits import BodyBudget, FairQueue, VerifiedClients
 from learndock.http.metrics import Metrics
 from learndock.http.middleware import stack
+from learndock.http.readiness import Readiness
 from learndock.http.routes import PREFIX, identify, learnwares, operate, people, repositories, route, uploads
 from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep
@@ -44,9 +45,11 @@ def create_app(service: Service) -> FastAPI:
         stop = threading.Event()
         chores = threading.Thread(target=upkeep.run, args=(stop,), daemon=True)
         chores.start()
+        threading.Thread(target=service.catalogue.prepare, args=(stop,), daemon=True).start()
         app.state.identifying = FairQueue(os.cpu_count() or 1)
         yield
         stop.set()
+        app.state.readiness.close()
         chores.join(timeout=10)
 
     app = FastAPI(
@@ -63,6 +66,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service, app.state.metrics, app.state.upkeep = service, Metrics(), upkeep
     app.state.verified = VerifiedClients()
     app.state.bodies = BodyBudget(service.settings.body_memory, largest=LARGE)
+    app.state.readiness = Readiness(service)
     errors.install(app)
     # Not `include_router`: it makes every route a second time, and looks through each router at every request
     app.router.routes.extend(route for part in PARTS for route in part.router.routes)

@@ -23,6 +23,7 @@ from learndock.errors import (
     LearndockError,
     NotFound,
     SpecError,
+    StorageFailed,
     StorageFull,
     TooLarge,
     TooManyRequests,
@@ -33,6 +34,7 @@ from learndock.errors import (
     code_of,
     http_status,
 )
+from learndock.files import of_storage
 
 log = logging.getLogger("learndock.http")
 
@@ -44,11 +46,25 @@ REMEDIES: dict[type[LearndockError], str] = {
     Forbidden: "use a token that may do this",
     NotFound: "look at what there is with `learndock list`",
     StorageFull: "tell the operator; what is stored can still be read",
+    StorageFailed: "tell the operator",
     Unavailable: "try again in a moment",
     TooManyRequests: "wait as long as Retry-After says",
 }
 #: 5xx errors whose reason the client gets: it reveals nothing about the service.
-_TOLD = (StorageFull, Unavailable, WeightsMissing)
+_TOLD = (Unavailable, WeightsMissing)
+#: What the client gets of failures that name the service's own files and stores.
+_STORAGE: dict[type[LearndockError], tuple[str, str]] = {
+    StorageFull: (
+        "the service has no room for this; nothing was changed",
+        "delete what is not needed any more (that works), or tell the operator",
+    ),
+    StorageFailed: (
+        "the service could not store this; nothing was acknowledged",
+        "try again later, and tell its operator the request's id {request}",
+    ),
+}
+#: Seconds after which to try again, where an error does not say.
+_AGAIN = {429: 1, 503: 2}
 #: The client closed the connection before its request was complete.
 CLIENT_GONE = 499
 _STATUS_CODES = {404: NotFound, 405: UsageError, 401: Unauthorized, 403: Forbidden, 413: TooLarge}
@@ -75,9 +91,12 @@ def response(error: LearndockError, *, request: str = "") -> JSONResponse:
     headers = {"Cache-Control": "no-store"}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 429 or error.retry_after is not None:
-        headers["Retry-After"] = str(round(error.retry_after or 1))
-    if status >= 500 and not isinstance(error, _TOLD):
+    if status in _AGAIN or error.retry_after is not None:
+        headers["Retry-After"] = str(round(error.retry_after or _AGAIN.get(status, 1)))
+    if type(error) in _STORAGE:
+        message, remedy = _STORAGE[type(error)]
+        error = type(error)(message, remedy=remedy.format(request=request))
+    elif status >= 500 and not isinstance(error, _TOLD):
         # Only the operator, in the log, sees what happened and to what.
         remedy = f"tell its operator the request's id {request}"
         error = type(error)("the service could not do this", remedy=remedy)
@@ -97,7 +116,8 @@ def translate(error: Exception) -> LearndockError:
     if isinstance(error, HTTPException):
         kind = _STATUS_CODES.get(error.status_code, UsageError)
         return kind(str(error.detail), remedy="/api/v1/openapi.json describes the routes")
-    return LearndockError(f"{error}", about=type(error).__name__)
+    found = of_storage(error, "a file of the service") if isinstance(error, OSError) else None
+    return found or LearndockError(f"{error}", about=type(error).__name__)
 
 
 def install(app: FastAPI) -> None:

@@ -30,6 +30,10 @@ class Metrics:
         self.refused = Counter(
             "learndock_requests_limited", "Requests refused by the rate or concurrency limit.", registry=self.registry
         )
+        self.ready = Gauge("learndock_ready", "1 if questions are answered.", registry=self.registry)
+        self.full = Gauge("learndock_full", "1 if nothing can be added for want of room.", registry=self.registry)
+        self.free = Gauge("learndock_free_bytes", "Room on the disk of the service's folder.", registry=self.registry)
+        self.learnwares = Gauge("learndock_learnwares", "Learnwares in the catalogue.", registry=self.registry)
         self.scrubbed = Counter("learndock_scrubbed_bytes", "Stored bytes hashed again.", registry=self.registry)
         self.damaged = Gauge(
             "learndock_damaged_blobs", "Blobs that the last scrub found damaged.", registry=self.registry

@@ -7,6 +7,7 @@ are handed out by it, so that what was made private or deleted elsewhere stays t
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
 from learndock.dock.storage.lookup import SEE_LIST
-from learndock.errors import NotFound, UsageError
+from learndock.errors import LearndockError, NotFound, UsageError
 from learndock.search.answer import Answers, Identification, answerable
 from learndock.search.filters import EVERY, Filters
 from learndock.search.route import Route, route
@@ -25,6 +26,7 @@ from learndock.service.repositories import Repositories
 from learndock.spec.domain import Domain
 from learndock.spec.spec import Spec
 
+log = logging.getLogger("learndock.catalogue")
 #: Seconds between two checks for changes of other processes, and the age at which questions wait for one.
 SECONDS, OLD = 0.25, 0.75
 #: Sets of rows that a snapshot keeps for filters that were asked before.
@@ -59,9 +61,32 @@ class Catalogue:
 
     def __init__(self, dock: LocalDock, repositories: Repositories) -> None:
         self._dock, self._repositories = dock, repositories
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+        #: Whether the snapshot and the tables of all spaces were read once, so that questions are answered quickly.
+        self.drawn = False
         self._snapshot: _Snapshot | None = None
         self._seen, self._looked = -1, 0.0
+
+    @property
+    def size(self) -> int:
+        """The number of learnwares in the snapshot, private ones too."""
+        return 0 if self._snapshot is None else len(self._snapshot.records)
+
+    def prepare(self, stop: threading.Event) -> None:
+        """Read the snapshot and the tables of all spaces, so that the first questions do not wait for them.
+
+        Tries again, until ``stop`` is set, if a database does not answer.
+        """
+        while not stop.is_set():
+            try:
+                snapshot = self._now()
+                for space_id in {s.space_id for r in snapshot.records.values() for s in r.manifest.specs}:
+                    self._space(snapshot, space_id)
+                self.drawn = True
+                return
+            except (LearndockError, OSError) as error:
+                log.error("cannot read the catalogue; it will be tried again", extra={"error": str(error)})
+                stop.wait(1)
 
     def records(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
         """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
@@ -275,14 +300,24 @@ class Catalogue:
         found = snapshot.spaces.get(space_id)
         if found is not None:
             return found
-        with self._lock:
+        # Not under the lock: reading 100,000 specs takes half a minute, in which the snapshot must not become old.
+        with self._loading:
             if space_id not in snapshot.spaces:
                 table = self._dock.vectors(space_id)
                 if not len(table):
                     return table  # questions about spaces that no spec is of must not fill the memory
-                snapshot.spaces[space_id] = table
-                snapshot.rows[space_id] = table.rows_of(r.id for r in snapshot.public)
+                with self._lock:
+                    self._enter(snapshot, space_id, table)
+                    if self._snapshot is not None and self._snapshot is not snapshot:
+                        self._enter(self._snapshot, space_id, table)
             return snapshot.spaces[space_id]
+
+    def _enter(self, snapshot: _Snapshot, space_id: str, table: SpecTable) -> None:
+        """Make a table, read a moment before or after, part of ``snapshot``."""
+        found = snapshot.records.values()
+        table = self._updated(table, space_id, found, {r.id for r in found})
+        snapshot.rows[space_id] = table.rows_of(r.id for r in snapshot.public)
+        snapshot.spaces[space_id] = table
 
 
 def _not_here(which: str) -> NotFound:

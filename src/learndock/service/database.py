@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, select, text
 
-from learndock.errors import Conflict, DockError, StorageFull, Unavailable
+from learndock.errors import Conflict, DockError, StorageFailed, StorageFull, Unavailable
 from learndock.service.tables import changes, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -56,6 +56,7 @@ class Database:
         Raises:
             Conflict: another request created the same thing first.
             StorageFull: no room.
+            StorageFailed: the disk reported an error.
             Unavailable: the database cannot be reached.
         """
         with _errors(), self._writers.begin() as connection:
@@ -154,9 +155,15 @@ def _errors() -> Iterator[None]:
             "already created by another request", remedy="look at what is there now, then try again"
         ) from None
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        if "full" in str(error.__cause__ or error) or "disk I/O" in str(error.__cause__ or error):
-            raise StorageFull(
-                "the service's database cannot be written", remedy="free some room and try again"
+        # SQLite distinguishes only ENOSPC from other writes that fail; PostgreSQL says 53100.
+        name = str(getattr(error.__cause__, "sqlite_errorname", ""))
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM")) or "53100" in str(
+            error.__cause__
+        ):
+            raise StorageFull("no room for the service's database", remedy="free some room and try again") from None
+        if name.startswith("SQLITE_IOERR"):
+            raise StorageFailed(
+                f"the disk of the service's database reported an error ({error.__cause__})", remedy="check the disk"
             ) from None
         raise Unavailable("the service's database does not answer", remedy="try again in a moment") from None
 

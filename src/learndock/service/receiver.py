@@ -91,6 +91,12 @@ class Receiver:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         try:
             with storage_errors(self._path):
-                os.fsync(self._file)
+                try:
+                    os.fsync(self._file)
+                except OSError:
+                    # The system reports it once and forgets what it could not write, so that syncing again would
+                    # succeed without it: these bytes have to come again.
+                    self._path.unlink(missing_ok=True)
+                    raise
         finally:
             os.close(self._file)

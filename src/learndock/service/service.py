@@ -30,7 +30,6 @@ from learndock.errors import (
     PackageError,
     SpecError,
     SuspectSpec,
-    Unavailable,
     UsageError,
 )
 from learndock.files import atomic_write
@@ -90,21 +89,6 @@ class Service:
         """Close the database, and end the process that inspects files."""
         self.inspector.close()
         self.database.close()
-
-    def check(self) -> None:
-        """Check that both databases answer.
-
-        Raises:
-            Unavailable: one does not.
-        """
-        with self.database.read() as connection:
-            connection.execute(select(1))
-        try:
-            len(self.dock)
-        except DockError as error:
-            raise Unavailable(
-                f"the dock does not answer ({type(error).__name__})", remedy="look at the service's log"
-            ) from None
 
     # -- committing ---------------------------------------------------------------------------------------
 
@@ -220,10 +204,14 @@ class Service:
             NotFound, Unauthorized, Forbidden: see ``Repositories.get``.
         """
         found = self.repositories.get(who, name, write=True)
-        # First from the dock: without its repository a private learnware would be public.
-        with contextlib.suppress(NotFound):
-            self.dock.remove(found.name)
-        return self.repositories.delete(who, name)
+
+        def deletion() -> Repository:
+            # First from the dock: without its repository a private learnware would be public.
+            with contextlib.suppress(NotFound):
+                self.dock.remove(found.name)
+            return self.repositories.delete(who, name)
+
+        return self.storage.reserve.spending(deletion)
 
     # -- inside -------------------------------------------------------------------------------------------
 

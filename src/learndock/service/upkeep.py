@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row, and_, delete, exists, select
 
 from learndock.dock.protocol import GcResult
+from learndock.dock.storage.reserve import LEAST
 from learndock.errors import LearndockError, NotFound
 from learndock.files import CHUNK
 from learndock.service.commits import UNCHECKED
@@ -71,8 +72,8 @@ class Upkeep:
         Also empty repositories whose learnware never came: its uploads have expired.
         """
         service = self._service
-        service.uploads.expire()
-        self._forget_begun()
+        service.storage.reserve.spending(service.uploads.expire)
+        service.storage.reserve.spending(self._forget_begun)
         found = service.dock.gc()
         now = time.time()
         # A row without its blob may be one whose blob is on its way: only those whose lease is over may go.
@@ -125,6 +126,7 @@ class Upkeep:
     def run(self, stop: threading.Event) -> None:
         """Do all of it at its times until ``stop`` is set."""
         settings = self._service.settings
+        self._service.storage.reserve.keep()
         self._guarded("reconcile", self.reconcile)
         chores = [
             threading.Thread(target=self._repeat, args=(stop, hours, name, chore), daemon=True)
@@ -137,9 +139,22 @@ class Upkeep:
         ]  # fmt: skip
         for chore in chores:
             chore.start()
-        stop.wait()
+        self._keep_reserve(stop)
         for chore in chores:
             chore.join(timeout=5)
+
+    def _keep_reserve(self, stop: threading.Event) -> None:
+        """Keep room back for deletions; where it was spent, or there is none, make some by collecting."""
+        reserve, pause = self._service.storage.reserve, 5.0
+        while True:
+            if reserve.keep() and reserve.room >= LEAST:
+                pause = 5.0
+            else:
+                log.error("the disk is full: nothing can be added")
+                self._guarded("collect", self.collect)
+                pause = min(60.0, 2 * pause) if reserve.room < LEAST else 5.0
+            if stop.wait(pause):
+                return
 
     def _repeat(self, stop: threading.Event, hours: float, name: str, chore: Callable[[], object]) -> None:
         # Not at once: the start of a service should answer soon.

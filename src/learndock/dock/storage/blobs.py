@@ -22,7 +22,17 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore(Protocol):
-    """Where a dock keeps the bytes of files."""
+    """Where a dock keeps the bytes of files; ``place`` is what an operator calls it."""
+
+    place: str
+
+    def check(self) -> None:
+        """Check that the store answers.
+
+        Raises:
+            DockError, Unavailable: it does not.
+        """
+        ...
 
     def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
         """Store the bytes of a stream durably, and return whether the blob is new.
@@ -44,6 +54,7 @@ class BlobStore(Protocol):
 
         Raises:
             StorageFull: no room; nothing was stored, and the file is still there.
+            StorageFailed: the disk reported an error; nothing was stored, and the file may be gone.
         """
         ...
 
@@ -117,6 +128,8 @@ class DiskBlobs:
     has all of its bytes.
     """
 
+    place = "the folder of the blobs"
+
     def __init__(self, root: Path, staging: Path) -> None:
         self._root = root
         self._staging = staging
@@ -125,6 +138,11 @@ class DiskBlobs:
         if not _SHA256.fullmatch(sha256):
             raise NotFound(f"{sha256[:80]!r} is not a SHA-256")
         return self._root / sha256[:2] / sha256
+
+    def check(self) -> None:
+        """See ``BlobStore.check``."""
+        with storage_errors(self._root):
+            next(self._root.iterdir(), None)
 
     def put(self, stream: IO[bytes], *, sha256: str, size: int) -> bool:
         """See ``BlobStore.put``."""
@@ -147,7 +165,7 @@ class DiskBlobs:
                 with contextlib.suppress(FileNotFoundError):
                     Path(name).unlink()
                 raise
-            sync_folder(file.parent)
+            self._sync_name(file, new=not there)
         return not there
 
     def sound(self, sha256: str, size: int) -> bool:
@@ -157,6 +175,15 @@ class DiskBlobs:
             return file.stat().st_size == size and sha256_file(file) == sha256 and self.has(sha256, durable=True)
         return False
 
+    def _sync_name(self, file: Path, *, new: bool) -> None:
+        """Make the name of a blob durable; where that fails, a new one goes, since syncing again would say it held."""
+        try:
+            sync_folder(file.parent)
+        except OSError:
+            if new:
+                file.unlink(missing_ok=True)
+            raise
+
     def _make_room(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(exist_ok=True)
@@ -165,13 +192,18 @@ class DiskBlobs:
     def adopt(self, path: Path, *, sha256: str, size: int) -> None:
         """See ``BlobStore.adopt``. The file must be on the same file system."""
         file = self._file(sha256)
+        there = file.is_file()
         with storage_errors(file):
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            try:
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            except OSError:  # syncing again would succeed, without what the system could not write and forgot
+                path.unlink(missing_ok=True)
+                raise
             path.chmod(0o444)
             self._make_room(file.parent)
             path.replace(file)
-        sync_folder(file.parent)
+            self._sync_name(file, new=not there)
 
     def link(self, sha256: str, path: Path) -> None:
         """See ``BlobStore.link``."""

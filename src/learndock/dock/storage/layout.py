@@ -11,6 +11,7 @@ backup-RANDOM/       hard links to blobs while a backup copies them; garbage onc
 adding-RANDOM/       a learnware's files before they get their names; garbage once its lock is free
 restoring.json       present until a restore into the folder has finished; the dock cannot be opened until then
 lock                 locked by the writer
+reserve              room that deletions use where the disk is full (see ``reserve``)
 collecting           locked by gc, and by a service while it adds references to blobs
 """
 
@@ -31,6 +32,7 @@ from learndock.dock.storage.blobs import BlobStore, DiskBlobs
 from learndock.dock.storage.lock import write_lock
 from learndock.dock.storage.publications import Publications
 from learndock.dock.storage.records import Records
+from learndock.dock.storage.reserve import Reserve
 from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import atomic_write, storage_errors, sync_folder
 
@@ -59,6 +61,7 @@ class DockLayout:
         self.lock = folder / "lock"
         self.database = folder / "records.sqlite"
         self.publications = Publications(folder / "learnwares")
+        self.reserve = Reserve(folder)
         self.blobs: BlobStore = blobs or DiskBlobs(folder / "blobs", self.staging)
         #: Returns the SHA-256 of blobs that something other than a learnware needs; a service sets it.
         self.referrers: Callable[[], set[str]] | None = None
@@ -181,7 +184,8 @@ class DockLayout:
 
         Raises:
             StorageFull: no room.
-            DockError: not readable, not writable, a failing disk.
+            StorageFailed: the disk reported an error.
+            DockError: not readable, not writable.
         """
         try:
             with storage_errors(self.folder):

@@ -96,8 +96,14 @@ def object_errors(what: str) -> Iterator[None]:
 class ObjectBlobs:
     """Blobs in an object store; ``staging`` is a local folder for bytes that are being sent."""
 
+    place = "the object store"
+
     def __init__(self, store: ObjectStore, staging: Path) -> None:
         self._store, self._staging = store, staging
+
+    def check(self) -> None:
+        """See ``BlobStore.check``."""
+        self._size("0" * 64)
 
     def _path(self, sha256: str) -> str:
         if not _SHA256.fullmatch(sha256):

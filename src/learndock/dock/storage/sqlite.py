@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from learndock.dock.storage.migrations import check_version, migrate, outdated
-from learndock.errors import Corrupt, DockError, StorageFull
+from learndock.errors import Corrupt, DockError, StorageFailed, StorageFull
 
 BUSY_SECONDS = 30.0
 
@@ -79,7 +79,8 @@ def database_errors(path: Path) -> Iterator[None]:
     Raises:
         StorageFull: no room for the database.
         Corrupt: it is damaged.
-        DockError: locked for too long, not readable, a failing disk.
+        StorageFailed: the disk reported an error.
+        DockError: locked for too long, not readable.
     """
     try:
         yield
@@ -93,6 +94,12 @@ def database_errors(path: Path) -> Iterator[None]:
             ) from None
         if name.startswith(_DAMAGED):
             raise Corrupt(f"damaged ({error})", remedy="run `learndock rebuild`", about=path) from None
+        if name.startswith("SQLITE_IOERR"):
+            raise StorageFailed(
+                f"the disk reported an error ({error})",
+                remedy="check the disk, then try again (nothing was acknowledged)",
+                about=path,
+            ) from None
         raise DockError(
             f"{error}", remedy="see that the dock's folder can be written, then try again", about=path
         ) from None

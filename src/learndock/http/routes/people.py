@@ -184,7 +184,7 @@ def make_token(asked: TokenRequest, who: Writer, service: ServiceOf) -> TokenSch
 @router.delete("/tokens/{token}", status_code=204)
 def revoke_token(token: Annotated[int, Path(ge=1, le=1 << 62)], who: Writer, service: ServiceOf) -> None:
     """Revoke a token of yours, at once; its scope is at most that of the one that asks."""
-    service.people.revoke_token(who, token)
+    service.storage.reserve.spending(lambda: service.people.revoke_token(who, token))
 
 
 @router.get("/users")

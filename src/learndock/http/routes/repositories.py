@@ -105,7 +105,10 @@ def get_repository(owner: Owner, name: Name, who: Anyone, service: ServiceOf) ->
 @router.patch("/repositories/{owner}/{name}")
 def set_privacy(owner: Owner, name: Name, asked: Privacy, who: Writer, service: ServiceOf) -> RepositorySchema:
     """Make a repository public or private."""
-    return RepositorySchema.of(service.repositories.set_private(who, f"{owner}/{name}", asked.private))
+    found = service.storage.reserve.spending(
+        lambda: service.repositories.set_private(who, f"{owner}/{name}", asked.private)
+    )
+    return RepositorySchema.of(found)
 
 
 @router.delete("/repositories/{owner}/{name}", status_code=204)
