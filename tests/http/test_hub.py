@@ -525,8 +525,6 @@ def test_the_whole_journey_with_older_clients(
         *(site, tmp_path / "home", token, "large"), python=python, repo=f"max/large-{version}", file=str(file)
     )
     assert sent["sha256"] == sent["pulled"] == sha256_file(file)
-    assert ("refusal" in sent) == (version == "1.33.0")
-    assert "HF_HUB_DISABLE_XET=1" in sent.get("refusal", "HF_HUB_DISABLE_XET=1")
 
 
 def large_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,10 +548,6 @@ def test_large_files_come_as_lfs_objects_in_parts(
         file=str(file),
     )
     assert found["sha256"] == found["pulled"] == sha256_file(file)
-    if xet:
-        assert "HF_HUB_DISABLE_XET=1" in found["refusal"]
-    else:
-        assert "refusal" not in found
 
 
 def test_transformers_and_peft_load_from_the_dock(site: Site, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from learndock.http.hub import download, lfs, upload
+from learndock.http.hub import download, lfs, upload, xet
 from learndock.service.people import digest
 from learndock.service.tables import tokens
 from tests.support.docking import make_learnware
 from tests.support.serving import Site, served
 
 ID = "/api/models/{owner}/{name}"
+XET = "/api/xet/{space}"
 OBJECT = {"oid": "ab" * 32, "size": 3}
 #: Route -> what its token must reach: "" for whoever (but no token that does not hold), None where none is looked at;
 #: its body; and the status for the owner of the private repository that is asked for.
@@ -45,8 +46,13 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Any, int]] = {
     # Signed addresses (see ``test_hub``), and what holds for all.
     ("PUT", "/api/lfs/{upload}"): (None, b"x", 400),
     ("POST", "/api/lfs/{upload}"): (None, None, 400),
-    ("GET", f"{ID}/xet-{{kind}}-token/{{revision}}"): (None, None, 307),
-    ("GET", "/api/no-xet/{what}"): (None, None, 400),
+    ("GET", f"{ID}/xet-write-token/{{revision}}"): ("write", None, 200),
+    ("GET", f"{ID}/xet-read-token/{{revision}}"): ("read", None, 400),
+    # With a token of their own (see ``test_xet``).
+    ("POST", f"{XET}/v1/xorbs/default/{{xorb}}"): (None, b"x", 401),
+    ("HEAD", f"{XET}/v1/xorbs/default/{{xorb}}"): (None, None, 401),
+    ("GET", f"{XET}/v1/chunks/{{prefix}}/{{chunk}}"): (None, None, 401),
+    ("POST", f"{XET}/{{version}}/shards"): (None, b"x", 401),
 }
 #: Asked for last: nothing is there any more.
 LAST = ("DELETE", "/api/repos/delete")
@@ -64,8 +70,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def ask(site: Site, route: tuple[str, str], token: str | None) -> Any:
     method, path = route
     rest = "main" if "/tree/" in path else "main/config.json"
-    values = {"owner": "ada", "name": "mine", "revision": "main", "rest": rest, "upload": "0" * 32, "kind": "write"}
-    for name, value in {**values, "what": "x"}.items():
+    values = {"owner": "ada", "name": "mine", "revision": "main", "rest": rest, "upload": "0" * 32, "space": "0" * 16}
+    xet = {"xorb": "0" * 64, "chunk": "0" * 64, "prefix": "default-merkledb", "version": "v2"}
+    for name, value in {**values, **xet}.items():
         path = path.replace("{" + name + "}", value)
     return site.ask(method, path, ROUTES[route][1], token=token)
 
@@ -80,7 +87,7 @@ def refused(answer: Any, *statuses: int) -> None:
 def test_every_route_has_its_line() -> None:
     found = {
         (method, route.path.replace(":path}", "}"))
-        for part in (upload, lfs, download)
+        for part in (upload, lfs, xet, download)
         for route in part.router.routes
         for method in route.methods
     }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Protocol
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from learndock.errors import TooLarge, TooSlow
 from learndock.http.limits import BodyBudget, counted_as
 from learndock.http.principal import known_principal
-from learndock.service.receiver import Receiver
 from learndock.settings import Settings
 
 #: What is handed to the disk at once: large enough that the way into a thread costs nothing beside it.
@@ -109,7 +109,20 @@ def budget_of(request: Request) -> Iterator[None]:
         held.release()
 
 
-async def receive(request: Request, settings: Settings, receiver: Receiver) -> int:
+class Taker(Protocol):
+    """Takes a body in pieces: a ``Receiver``, which writes them, or what reads them as a format."""
+
+    @property
+    def received(self) -> int:
+        """The bytes that came."""
+        ...
+
+    def write(self, piece: bytearray) -> None:
+        """Take the next bytes."""
+        ...
+
+
+async def receive(request: Request, settings: Settings, receiver: Taker) -> int:
     """Pass the body to ``receiver``; bytes that arrived before a client left are kept. Returns their number."""
     waiting = bytearray()
     try:

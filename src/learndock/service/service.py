@@ -47,6 +47,7 @@ from learndock.service.referrers import DATABASE
 from learndock.service.repositories import Repositories
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
+from learndock.service.xet import XetUploads
 from learndock.settings import Settings
 
 
@@ -80,6 +81,7 @@ class Service:
         self.people = People(database, token_days=settings.token_days)
         self.holdings = Holdings(database, self.storage.blobs, settings)
         self.uploads = Uploads(database, self.storage, self.holdings, self.folder / "uploads", settings)
+        self.xet = XetUploads(self.uploads, self.holdings, self.storage.blobs, settings)
         self.repositories = Repositories(database, self.holdings, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.signing_key = _signing_key(database)

@@ -73,6 +73,7 @@ class Upkeep:
         """
         service = self._service
         service.storage.reserve.spending(service.uploads.expire)
+        service.xet.expire()
         service.storage.reserve.spending(self._forget_begun)
         found = service.dock.gc()
         now = time.time()

@@ -1,4 +1,4 @@
-"""Large files: where to send each, receiving their bytes, and what to do instead of Xet."""
+"""Large files as LFS objects: where to send each, and receiving their bytes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from learndock.errors import LearndockError, NotFound, UsageError, http_status
 from learndock.http import bodies, errors
 from learndock.http.door import parsed
 from learndock.http.hub import addresses
-from learndock.http.hub.download import Name, Owner, Rest
+from learndock.http.hub.download import Name, Owner
 from learndock.http.hub.failures import HubRoute, missing
 from learndock.http.principal import ServiceOf, Writer
 from learndock.http.routes.uploads import ANY, UploadId
@@ -28,7 +28,6 @@ PART = 64 << 20
 IN_PARTS_ABOVE = 4 * PART
 #: Seconds after which bytes that stopped coming do not come any more.
 STALE_SECONDS = 60.0
-WITHOUT_XET = "HF_HUB_DISABLE_XET=1"
 LFS_JSON = "application/vnd.git-lfs+json"
 
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -122,21 +121,6 @@ async def verify(owner: Owner, name: Name, request: Request, who: Writer, servic
 
     await run_in_threadpool(check)
     return {"oid": asked.oid, "size": asked.size}
-
-
-@router.get("/api/models/{owner}/{name}/xet-{kind}-token/{revision:path}")
-def xet_token(owner: Owner, name: Name, kind: str, revision: Rest) -> Response:
-    """Redirect to an address that says what to do: newer clients show only the address of a failure."""
-    return RedirectResponse(f"/api/no-xet/set-{WITHOUT_XET}-and-upload-again", 307)
-
-
-@router.get("/api/no-xet/{what}")
-def no_xet(what: str) -> Response:
-    """Say what to do instead of Xet, for clients that show messages."""
-    raise UsageError(
-        "this dock stores no Xet chunks",
-        remedy=f"set {WITHOUT_XET} and upload again, or use `learndock add`, which needs nothing set",
-    )
 
 
 # -- inside -----------------------------------------------------------------------------------------------
