@@ -38,7 +38,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 ROOT = typer.main.get_command(app)
 TREE = dict(commands(ROOT))
 #: Commands that report nothing.
-SILENT = {("serve",), ("completion",)}
+SILENT = {("serve",), ("completion",), ("mcp",)}
 
 
 @pytest.mark.parametrize("words", TREE, ids=" ".join)

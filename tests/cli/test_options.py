@@ -323,6 +323,11 @@ CASES: dict[str, dict[str, Case]] = {
         "--owner": Acts("two"),
         "--space": Refuses("nosuch", code=2, word="--space"),
     },
+    "mcp": {
+        "--folder": Elsewhere("cli/test_mcp.py::asked"),
+        "--space": Elsewhere("cli/test_mcp.py::asked"),
+        "--dock": Elsewhere("cli/test_mcp.py::asked"),
+    },
     "evaluate": {"--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
                  "--map": Refuses("nosuch=x", code=2, word="nosuch"), "--dock": Elsewhere(NAMED)},
     "predict": {"--dock": Elsewhere(NAMED), "--out": Acts(lambda w, p: p / "answers.csv"),
@@ -481,7 +486,7 @@ SETTINGS: dict[str, tuple[str, str | None]] = {
     "rate": ("1.5", "nan"), "burst": ("10", "0"), "concurrent_requests": ("0", "-1"), "concurrent_uploads": ("1", "0"),
     "min_upload_rate": ("1kB", "fast"), "request_seconds": ("5", "0"), "token_days": ("1", "0"),
     "upload_hours": ("1", "0"), "gc_hours": ("0", "inf"), "scrub_hours": ("0", "-1"), "stop_seconds": ("1", "-1"),
-    "log": ("debug", "loud"),
+    "route_space": ("minilm-l6", None), "log": ("debug", "loud"),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import learndock
 from learndock.dock.remote.dock import RemoteDock
-from learndock.errors import Forbidden
+from learndock.errors import Forbidden, SpaceError
 from learndock.spec.domain import Domain
 from tests.support.docking import SPACE_ID, make_learnware, make_spec
 from tests.support.serving import Site, served
@@ -96,6 +96,8 @@ def test_what_is_no_question_is_refused(site: Site, body: bytes, status: int) ->
 def test_prompts_are_read_only_where_the_operator_allows_it(site: Site, tiny_space: Any, tmp_path: Path) -> None:
     with pytest.raises(Forbidden, match="--route-space"):
         RemoteDock(site.url).session.json("POST", "/route", {"prompts": ["a film"]})
+    with pytest.raises(SpaceError, match="nosuch"), served(tmp_path / "none", route_space="nosuch"):
+        pass
     dock = learndock.open_dock(tmp_path / "dock")
     texts = {"films": ["the film was good", "a bad film"], "soup": ["the soup was cold", "warm soup"]}
     for name, inputs in texts.items():

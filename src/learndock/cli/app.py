@@ -27,6 +27,7 @@ ENTRIES = (
     Entry(ANALYSTS, "show", "learnwares:show_", "Show one learnware: its task, files and specifications."),
     Entry(ANALYSTS, "generate", "generate:generate", "Let a language model answer a prompt."),
     Entry(ANALYSTS, "merge", "generate:merge", "Merge adapters of language models into one."),
+    Entry(ANALYSTS, "mcp", "mcp:mcp", "Serve a dock to an agent (Model Context Protocol)."),
     Entry(OWNERS, "pack", "learnwares:pack", "Make a learnware of a trained model."),
     Entry(OWNERS, "add", "learnwares:add", "Publish learnwares in a dock."),
     Entry(OWNERS, "remove", "learnwares:remove", "Take a learnware out of a dock."),

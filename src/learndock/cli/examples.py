@@ -14,6 +14,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'route "the soup was cold" "lovely waiters" --format peft',
         "route --spec task.spec --dock http://dock.example:7080 --json",
     ),
+    "mcp": ("mcp --folder ~/tasks --dock http://dock.example:7080",),
     "evaluate": (
         "evaluate corner-shop/review-mood feedback.csv",
         "evaluate corner-shop/review-mood feedback.csv --map negative=complaint --map positive=praise",

@@ -12,6 +12,7 @@ from learndock.http.address import reachable
 from learndock.http.app import create_app, with_middleware
 from learndock.http.protocol import protocol_with
 from learndock.service.service import Service
+from learndock.spaces import get_space
 
 
 class RunningServer:
@@ -46,8 +47,11 @@ def start(service: Service) -> RunningServer:
 
     Raises:
         UsageError: it is taken, or not an address of this machine.
+        SpaceError: there is no space of the name in ``route_space``.
     """
     settings = service.settings
+    if settings.route_space:
+        get_space(settings.route_space)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
