@@ -29,6 +29,34 @@ class Size(int):
     """Marks a setting that is a number of bytes, written ``50GB``."""
 
 
+def words(value: str) -> list[str]:
+    """Return the items of a setting that is a list, separated by commas or spaces."""
+    return value.replace(",", " ").split()
+
+
+def _networks(value: str) -> str:
+    """Check that a setting is a list of addresses and networks.
+
+    Raises:
+        ValueError: it is not.
+    """
+    from ipaddress import ip_network
+
+    return ",".join(str(ip_network(each, strict=False)) for each in words(value))
+
+
+def _origins(value: str) -> str:
+    """Check that a setting is "*" or a list of origins, as a browser names them.
+
+    Raises:
+        ValueError: it is not.
+    """
+    found = [each.lower() for each in words(value)]
+    if not all(each == "*" or re.fullmatch(r"https?://[a-z0-9.\[\]:-]+", each) for each in found):
+        raise ValueError(value)
+    return ",".join(found)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a setting may be: a number from ``least`` to ``most``, one of ``words``, or a text that ``begins`` so.
@@ -97,6 +125,17 @@ class Settings:
     public_url: str = _setting(
         "", "address (http://...) under which clients reach the service; default: the one they asked for", _ADDRESS
     )
+    trusted_proxies: str = _setting(
+        "",
+        "addresses and networks (127.0.0.1, 10.0.0.0/8) of proxies whose X-Forwarded-For and X-Forwarded-Proto are "
+        "believed; default: none",
+        kind=_networks,
+    )
+    cors: str = _setting(
+        "",
+        "origins (https://app.example, or * for all) whose pages may read, in a browser, what is public; default: none",
+        kind=_origins,
+    )
     database: str = _setting(
         "",
         "postgresql://user:password@host/name; default: SQLite files in the dock's folder",
@@ -109,7 +148,11 @@ class Settings:
         Limits(begins=("s3://",), named="bucket", why="s3://bucket/prefix"),
     )
     objects_endpoint: str = _setting("", "address of the S3-compatible store; default: the vendor's own", _ADDRESS)
-    objects_key: str = _setting("", "access key of the S3-compatible store", secret=True)
+    objects_key: str = _setting(
+        "",
+        'access key of the S3-compatible store; "role" for that of the machine\'s own role in its cloud',
+        secret=True,
+    )
     objects_secret: str = _setting("", "secret key of the S3-compatible store", secret=True)
     max_file: int = _setting(50 * 10**9, "largest file", _COUNT, kind=Size)
     max_request: int = _setting(
@@ -157,6 +200,14 @@ class Settings:
     log: str = _setting("info", "debug, info, warning or error", Limits(words=("debug", "info", "warning", "error")))
 
 
+#: What a value of each kind must be.
+_WANTED: dict[Any, str] = {
+    Size: "a size such as 50GB",
+    int: "a whole number",
+    float: "a number",
+    _networks: "a list of addresses and networks such as 127.0.0.1, 10.0.0.0/8",
+    _origins: 'a list of origins such as https://app.example, or "*"',
+}
 FIELDS = {f.name: f for f in dataclasses.fields(Settings)}
 
 
@@ -231,7 +282,7 @@ def _parsed(name: str, value: Any, *, where: str) -> Any:
     try:
         parsed = _bytes(str(value)) if kind is Size else kind(value)
     except ValueError:
-        wanted = {Size: "a size such as 50GB", int: "a whole number", float: "a number"}.get(kind, "a text")
+        wanted = _WANTED.get(kind, "a text")
         raise UsageError(f'"{value}" is not {wanted}', about=where) from None
     if wanted := limits.broken_by(parsed):
         shown_value = "what is given" if FIELDS[name].metadata["secret"] else f'"{value}"'

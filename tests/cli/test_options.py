@@ -479,6 +479,7 @@ def test_a_learnware_comes_from_the_named_dock(command: str, world: World, tmp_p
 #: A value that is not the default and may be used, and one that may not.
 SETTINGS: dict[str, tuple[str, str | None]] = {
     "host": ("0.0.0.0", None), "port": ("8000", "99999"), "public_url": ("http://x", "foo"),
+    "trusted_proxies": ("10.0.0.0/8, ::1", "proxy"), "cors": ("https://a.example", "a.example"),
     "database": ("postgresql://a@b/c", "mysql://x"), "objects": ("s3://a/b", "http://a/b"),
     "objects_endpoint": ("http://x", "x"), "objects_key": ("k", None), "objects_secret": ("s", None),
     "max_file": ("1GB", "0"), "max_request": ("1MB", "many"),

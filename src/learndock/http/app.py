@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from learndock._version import VERSION
-from learndock.http import errors
+from learndock.http import errors, unknown
 from learndock.http.bodies import LARGE
 from learndock.http.hub import download, lfs, unsupported, upload, xet
 from learndock.http.limits import BodyBudget, FairQueue, VerifiedClients
@@ -23,7 +23,11 @@ from learndock.service.service import Service
 from learndock.service.upkeep import Upkeep
 
 #: Their order matters where a path matches two routes: those under /api come before those of files.
-PARTS = (learnwares, repositories, uploads, identify, route, people, operate, upload, lfs, xet, unsupported, download)
+PARTS = (
+    learnwares, repositories, uploads, identify, route, people, operate,
+    upload, lfs, xet, unsupported, download,
+    unknown,
+)  # fmt: skip
 ABOUT = """A dock for models: find the trained model that fits your task without sharing your data.
 
 Errors have one shape: `{"error": {"code", "message", "remedy"}}`. What you may not see is reported as not found (404).

@@ -35,6 +35,8 @@ from learndock.errors import (
     http_status,
 )
 from learndock.files import of_storage
+from learndock.http import unknown
+from learndock.http.logs import Logged
 
 log = logging.getLogger("learndock.http")
 
@@ -123,14 +125,16 @@ def translate(error: Exception) -> LearndockError:
 def install(app: FastAPI) -> None:
     """Give every error of ``app`` this shape."""
 
-    async def handle(request: Request, error: Exception) -> JSONResponse:
+    async def handle(request: Request, error: Exception) -> Response:
         request_id = str(request.scope.get("learndock.id", ""))
         found = translate(error)
+        if isinstance(error, HTTPException) and error.status_code == 404:  # ours are `NotFound`
+            return unknown.answer(request, body_of(found))
         answer = response(found, request=request_id)
         if isinstance(error, HTTPException):
             answer.status_code = error.status_code
             answer.headers.update(error.headers or {})
-        if answer.status_code >= 500:
+        if answer.status_code >= 500 and not isinstance(error, Logged):
             log.error("failed", extra={"request": request_id, "error": repr(error)}, exc_info=error)
         return answer
 

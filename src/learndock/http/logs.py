@@ -13,6 +13,15 @@ FIELDS = ("request", "method", "path", "status", "ms", "bytes", "who", "error", 
 _TOKEN = re.compile(r"ldk_[A-Za-z0-9_-]+")
 
 
+class Logged(Exception):
+    """An error that has its line in the log: what comes after writes no trace of it."""
+
+
+def not_logged_yet(record: logging.LogRecord) -> bool:
+    """Return whether a record is not the server's trace of an error that has its line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], Logged))
+
+
 class Line(logging.Formatter):
     """One record as one line of JSON."""
 
@@ -30,6 +39,7 @@ def install(level: str) -> None:
     """Send what learndock and its server log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Line())
+    handler.addFilter(not_logged_yet)
     for name in ("learndock", "uvicorn"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -1,6 +1,6 @@
 """What every request passes before the routes, as a stack of ASGI middleware, each with one task:
 
-    RequestLog -> RateLimits -> BodyLimitErrors -> WriteDeadline -> the application
+    Forwarded -> RequestLog -> Cors -> RateLimits -> BodyLimitErrors -> WriteDeadline -> the application
 
 The log has the path, never the query (signed addresses are secret), never a header, never a body.
 """
@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from learndock.errors import LearndockError, TooLarge, TooManyRequests
 from learndock.http import errors
+from learndock.http.cors import Cors
+from learndock.http.forwarded import Forwarded
 from learndock.http.limits import (
     ConcurrencyLimit,
     RateLimiter,
@@ -26,6 +28,7 @@ from learndock.http.limits import (
     client_of,
     counted_as,
 )
+from learndock.http.logs import Logged
 from learndock.http.metrics import Metrics
 from learndock.http.principal import look_up
 from learndock.service.service import Service
@@ -42,7 +45,9 @@ def stack(app: ASGIApp, *, service: Service, metrics: Metrics, verified: Verifie
     app = WriteDeadline(app, seconds=settings.request_seconds)
     app = BodyLimitErrors(app, limit=settings.max_request)
     app = RateLimits(app, service=service, metrics=metrics, verified=verified)
-    return RequestLog(app, metrics=metrics)
+    app = Cors(app, allowed=settings.cors)
+    app = RequestLog(app, metrics=metrics)
+    return Forwarded(app, trusted=settings.trusted_proxies)
 
 
 class RequestLog:
@@ -178,14 +183,18 @@ class WriteDeadline:
         """See ASGI."""
 
         async def sending(message: Message) -> None:
-            async with asyncio.timeout(self._seconds):
-                await send(message)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await send(message)
+            except TimeoutError:
+                log.warning("slow reader", extra={"request": scope.get("learndock.id", "")})
+                raise SlowReader from None
 
-        try:
-            await self._app(scope, receive, sending)
-        except TimeoutError:
-            log.warning("slow reader", extra={"request": scope.get("learndock.id", "")})
-            raise
+        await self._app(scope, receive, sending)
+
+
+class SlowReader(Logged):
+    """A reader did not take the next piece of an answer in time."""
 
 
 def _plain(message: Message) -> bool:

@@ -14,11 +14,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD = 64 << 10
 
 
+class _HeadTooLarge(Exception):
+    """The head of a request has more than ``MAX_HEAD`` bytes."""
+
+
 def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
     """Return the protocol that requires a complete head within ``head_seconds``."""
 
     class Protocol(HttpToolsProtocol):
         _head_bytes = 0
+        #: Bytes of the head that the parser has read; ``_head_bytes`` are those that came, a body's among them.
+        _parsed = 0
         _in_head = True
         _timer: asyncio.TimerHandle | None = None
 
@@ -37,7 +43,24 @@ def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
                 self._head_bytes += len(data)
             super().data_received(data)
             if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
-                self._refuse(431, "too_large", f"a head of more than {MAX_HEAD} bytes", "send fewer or shorter headers")
+                self._refuse_head()
+
+        def on_message_begin(self) -> None:
+            self._parsed = 0
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._count(len(url))
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._count(len(name) + len(value) + 4)
+            super().on_header(name, value)
+
+        def _count(self, length: int) -> None:
+            self._parsed += length
+            if self._parsed > MAX_HEAD:
+                raise _HeadTooLarge  # the parser stops, and asks for `send_400_response`
 
         def on_headers_complete(self) -> None:
             self._in_head = False
@@ -49,7 +72,13 @@ def protocol_with(head_seconds: float) -> type[HttpToolsProtocol]:
             self._in_head, self._head_bytes = True, 0
 
         def send_400_response(self, msg: str) -> None:
-            self._refuse(400, "usage_error", msg.rstrip("."), "send valid HTTP/1.1")
+            if self._parsed > MAX_HEAD:
+                self._refuse_head()
+            else:
+                self._refuse(400, "usage_error", msg.rstrip("."), "send valid HTTP/1.1")
+
+        def _refuse_head(self) -> None:
+            self._refuse(431, "too_large", f"a head of more than {MAX_HEAD} bytes", "send fewer or shorter headers")
 
         def _await_head(self) -> None:
             self._timer = self.loop.call_later(head_seconds, self._late)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from learndock.errors import MissingExtra, UnsafeModel, UsageError
-from learndock.http.address import EVERY_ADDRESS, reachable
-from learndock.settings import FILE, load
+from learndock.http.address import EVERY_ADDRESS, is_loopback, reachable
+from learndock.settings import FILE, Settings, load
 
 
 def serve(folder: Path, flags: Mapping[str, Any], config: Path | None, *, say: Callable[[str], None]) -> None:
@@ -36,15 +36,27 @@ def serve(folder: Path, flags: Mapping[str, Any], config: Path | None, *, say: C
         link = service.people.first_link()
         if link is not None:
             say(f"first start: within an hour, on your machine, {login_command(running.url, link)}")
-        if settings.host in EVERY_ADDRESS and not settings.public_url:
-            say(
-                "it listens on every address of this machine; on other machines put the machine's name in place of "
-                "127.0.0.1, or set --public-url so that links name it"
-            )
+        for line in warnings_of(settings):
+            say(line)
         look_for_rubbish_seldom()
         running.run()
     finally:
         service.close()
+
+
+def warnings_of(settings: Settings) -> Iterator[str]:
+    """Yield what an operator should know of the settings before others use the service."""
+    if settings.public_url or is_loopback(settings.host):
+        return
+    if settings.host in EVERY_ADDRESS:
+        yield (
+            "it listens on every address of this machine; on other machines put the machine's name in place of "
+            "127.0.0.1, or set --public-url so that links name it"
+        )
+    yield (
+        "addresses in its answers, signed ones too, are made from the Host header that a client sends; set "
+        "--public-url to the address that clients should use"
+    )
 
 
 def login_command(url: str, link: str) -> str:

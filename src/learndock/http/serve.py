@@ -71,6 +71,7 @@ def start(service: Service) -> RunningServer:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # see forwarded.py
         date_header=True,
         lifespan="on",
         backlog=2048,

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Larger files go up in parts of this size, so that 50 GB stay below the 10,000 parts that S3 allows.
 PART = 16 << 20
+#: The key that stands for the credentials of the machine's role.
+ROLE = "role"
+#: Variables by which the store's client finds credentials without asking the cloud's own address.
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
 #: Bytes that are read ahead.
 AHEAD = 4 << 20
 
@@ -39,19 +48,29 @@ AHEAD = 4 << 20
 def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "") -> ObjectStore:
     """Return the store ``s3://bucket/prefix``; without ``key`` the credentials come from the environment.
 
+    With the key ``ROLE`` the store's client asks the cloud for those of the machine, at an address of its network that
+    does not answer elsewhere. It never does so unasked.
+
     Raises:
-        UsageError: not such a URL.
+        UsageError: not such a URL, or there are no credentials.
         MissingExtra: the extra ``server`` is not installed.
     """
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
         raise UsageError("is not an object store", remedy="write s3://bucket/prefix", about=url)
+    if not key and not any(os.environ.get(name) for name in _CREDENTIALS):
+        raise UsageError(
+            "no key for the object store",
+            remedy="set --objects-key and --objects-secret, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; where the "
+            f"machine has a role in its cloud, --objects-key {ROLE}",
+            about=url,
+        )
     try:
         from obstore.store import S3Store
     except ImportError:
         raise MissingExtra("an S3-compatible store needs obstore", remedy='pip install "learndock[server]"') from None
     given: dict[str, Any] = {"checksum_algorithm": "SHA256"}
-    if key:
+    if key and key != ROLE:
         given |= {"access_key_id": key, "secret_access_key": secret}
     if endpoint:
         given |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
