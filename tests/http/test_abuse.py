@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from learndock.errors import Unavailable, UsageError
+from learndock.http import unknown
+from learndock.http.app import PARTS
 from learndock.http.bodies import LARGE, SMALL
+from learndock.http.door import DoorRoute
 from learndock.http.json_bodies import MAX_DEPTH, MAX_VALUES, read_json
 from learndock.http.limits import BodyBudget
 from tests.http.test_serve import Process
@@ -51,6 +54,12 @@ def sent(port: int, head: str, body: bytes = b"") -> Iterator[socket.socket]:
 
 def status_of(connection: socket.socket) -> int:
     return int(connection.recv(1 << 16).split(b" ")[1])
+
+
+def test_every_route_is_behind_the_door() -> None:
+    routes = [r for part in PARTS if part is not unknown for r in part.router.routes]
+    assert len(routes) > 60
+    assert [r for r in routes if not isinstance(r, DoorRoute)] == []
 
 
 @pytest.mark.parametrize("path", JSON_ROUTES)

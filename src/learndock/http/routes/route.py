@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from learndock.errors import Forbidden, UsageError
 from learndock.http import bodies
+from learndock.http.door import DoorRoute
 from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
@@ -28,7 +29,7 @@ from learndock.service.service import Service
 from learndock.spec.domain import Domain, make_domain
 from learndock.spec.spec import Spec
 
-router = APIRouter(tags=["identify"], responses=FAILURES)
+router = APIRouter(route_class=DoorRoute, tags=["identify"], responses=FAILURES)
 #: Prompts of one question.
 PROMPTS = 64
 
