@@ -2,7 +2,7 @@
 
     GET  /api/models/OWNER/NAME/xet-write-token/main   where to send, and a token for it
     POST /api/xet/SPACE/v1/xorbs/default/HASH          chunks; kept until the file is stored
-    POST /api/xet/SPACE/v2/shards (or v1)              the files; each is stored under its SHA-256
+    POST /api/xet/SPACE/v2/shards (or v1, or none)     the files; each is stored under its SHA-256
     GET  /api/xet/SPACE/v1/chunks/...                  "not here", whatever others have sent
 
 The token is for one repository, may only send there, and works for a limited time. Downloads need none of this.
@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -137,11 +137,28 @@ def get_chunk(space: Space, prefix: str, chunk: Hash, who: Sender) -> Response:
     return Response(status_code=404)
 
 
-@router.post("/api/xet/{space}/{version}/shards", max_body_size=MAX_SHARD)
-async def post_shard(
-    space: Space, version: Literal["v1", "v2"], request: Request, who: Sender, service: ServiceOf
-) -> Response:
-    """Store the files of a shard. Version 2 answers with lines while it works, version 1 when it is done."""
+@router.post("/api/xet/{space}/shards", max_body_size=MAX_SHARD)
+@router.post("/api/xet/{space}/v1/shards", max_body_size=MAX_SHARD)
+async def post_shard(space: Space, request: Request, who: Sender, service: ServiceOf) -> dict[str, int]:
+    """Store the files of a shard; answer when it is done."""
+    path = await _shard(request, who, service)
+    await run_in_threadpool(_register, service, who, path, {})
+    return {"result": 1}
+
+
+@router.post("/api/xet/{space}/v2/shards", max_body_size=MAX_SHARD)
+async def post_shard_and_listen(space: Space, request: Request, who: Sender, service: ServiceOf) -> Response:
+    """Store the files of a shard; answer with lines while it works, so that the client knows that it does."""
+    path = await _shard(request, who, service)
+    return StreamingResponse(
+        _lines(service, who, path), media_type="application/x-ndjson", headers={"Cache-Control": "no-cache"}
+    )
+
+
+# -- inside -----------------------------------------------------------------------------------------------
+
+
+async def _shard(request: Request, who: Principal, service: Service) -> FilePath:
     path = await run_in_threadpool(service.xet.shard_file, who)
     try:
         async with in_threads(Receiver(path, offset=0, size=MAX_SHARD, hashes=None)) as receiver:
@@ -149,15 +166,7 @@ async def post_shard(
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    if version == "v1":
-        await run_in_threadpool(_register, service, who, path, {})
-        return JSONResponse({"result": 1})
-    return StreamingResponse(
-        _lines(service, who, path), media_type="application/x-ndjson", headers={"Cache-Control": "no-cache"}
-    )
-
-
-# -- inside -----------------------------------------------------------------------------------------------
+    return path
 
 
 def _register(service: Service, who: Principal, path: FilePath, seen: dict[str, int]) -> None:
