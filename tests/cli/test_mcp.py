@@ -66,14 +66,14 @@ def task(tiny_space: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         guessed = np.eye(2)[targets if right else generator.permutation(targets)] * 0.8 + 0.1
         examples = read_examples(data)
         made = make_spec(examples, space=str(tiny_space.folder), predictions=guessed)
-        folder = make_learnware(place / name, f"ada/{name}", schema=SENTIMENT.to_dict())
+        folder = make_learnware(place / name, f"ada/{name}", schema=dict(spec.schema))
         (folder / "specs" / "tiny.spec").unlink()
         write_spec(made, folder / "specs" / "tiny.spec")
         seal(
             folder,
             f"ada/{name}",
             specs=(SpecFile(path="specs/tiny.spec", space="tiny", space_id=made.space_id),),
-            schema=SENTIMENT.to_dict(),
+            schema=dict(spec.schema),
         )
         dock.publish(dock.admit(folder), vouched=True)
     (place / "secret.csv").write_text("text,label\na,b\n")

@@ -56,6 +56,7 @@ class Token:
 RESERVED = frozenset(
     [
         "about",
+        "agents",
         "api",
         "assets",
         "buckets",
