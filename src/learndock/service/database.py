@@ -15,7 +15,7 @@ from learndock.service.tables import changes, metadata
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest step of ``migrations``; a test compares it with the folder.
-HEAD = "0003"
+HEAD = "0004"
 #: The row of ``changes`` that counts what there is and who may see it.
 _VISIBILITY = "visibility"
 

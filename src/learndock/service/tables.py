@@ -169,6 +169,31 @@ changes = Table(
     metadata,
     Column("name", String(32), primary_key=True),
     Column("number", BigInteger, nullable=False),
+#: What the head of a repository says of itself (see ``metadata``), read once per commit.
+cards = Table(
+    "cards",
+    metadata,
+    Column("repository", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("commit", String(40), nullable=False),  # the head that was read
+    Column("digest", String(64)),  # the learnware that was published then
+    Column("library", String(200)),
+    Column("pipeline", String(200), index=True),
+    Column("found", Text, nullable=False),  # JSON: tags, front matter, configuration, why a card cannot be read
+)
+
+card_tags = Table(
+    "card_tags",
+    metadata,
+    Column("repository", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(200), primary_key=True, index=True),  # the tag without case
+)
+
+#: Files that pushes left out, because they are the state of a training run.
+left_out = Table(
+    "left_out",
+    metadata,
+    Column("repository", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", String(512), primary_key=True),
 )
 
 #: One row: the key that signs short-lived addresses.
