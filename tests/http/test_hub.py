@@ -164,6 +164,8 @@ def test_a_plain_model_becomes_a_learnware_when_its_spec_arrives(site: Site, tmp
     assert site.get("/api/models/bob/later").body["learndock"] == {
         "digest": site.get("/api/v1/learnwares/bob/later").body["digest"],
         "note": None,
+        "card": None,
+        "left_out": [],
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from learndock.http.hub import download, lfs, upload, xet
+from learndock.http.hub import download, lfs, listing, upload, xet
 from learndock.service.people import digest
 from learndock.service.tables import tokens
 from tests.support.docking import make_learnware
@@ -89,7 +89,7 @@ def refused(answer: Any, *statuses: int) -> None:
 def test_every_route_has_its_line() -> None:
     found = {
         (method, route.path.replace(":path}", "}"))
-        for part in (upload, lfs, xet, download)
+        for part in (upload, lfs, xet, listing, download)
         for route in part.router.routes
         for method in route.methods
     }

@@ -10,10 +10,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
 
 from learndock.dock.protocol import Record
 from learndock.dock.storage.blobs import BlobStore
@@ -25,7 +24,7 @@ from learndock.service.metadata import MAX_FRONT, Metadata, metadata_of
 from learndock.service.tables import card_tags, cards, left_out, repositories, tree
 
 #: Repositories of one transaction; seconds between two looks for commits of other processes; records in memory.
-AT_ONCE, SECONDS, KEPT = 200, 0.5, 4096
+AT_ONCE, SECONDS, KEPT = 200, 0.5, 100_000
 #: Paths that a repository remembers to have left out.
 LEFT_OUT = 100
 
@@ -38,7 +37,8 @@ class Cards:
         self._database, self._store, self._changes = database, store, changes
         self._lock = threading.Lock()
         self._seen, self._looked = -1, 0.0
-        self.of_record = lru_cache(KEPT)(self._of_record)
+        #: Of learnwares without a repository, by id; the oldest goes first.
+        self._records: dict[str, Metadata] = {}
 
     def of(self, found: Iterable[Repository]) -> dict[int, Metadata]:
         """Return the metadata of repositories by their ids; an empty one has none."""
@@ -50,6 +50,17 @@ class Cards:
                 asked = select(cards).where(cards.c.repository.in_(ids[start : start + AT_ONCE]))
                 known |= {row.repository: _from_row(row) for row in connection.execute(asked)}
         return {id_: known.get(id_, Metadata()) for id_ in ids}
+
+    def of_record(self, record: Record) -> Metadata:
+        """Return the metadata of a learnware that has no repository; kept, since its content never changes."""
+        found = self._records.get(record.id)
+        if found is None:
+            files = {f.path: f.sha256 for f in record.manifest.files}
+            found = metadata_of(files, self._reader(files), record.manifest)
+            while len(self._records) >= KEPT:
+                self._records.pop(next(iter(self._records)), None)
+            self._records[record.id] = found
+        return found
 
     def catch_up(self) -> None:
         """Read the cards of commits that are not read yet; cheap where there is none."""
@@ -88,13 +99,8 @@ class Cards:
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _of_record(self, record: Record) -> Metadata:
-        """Return the metadata of a learnware that has no repository; the latest are kept in memory."""
-        files = {f.path: f.sha256 for f in record.manifest.files}
-        return metadata_of(files, self._reader(files), record.manifest)
-
-    def _stale(self) -> Sequence[Row[Any]]:
-        """Return repositories whose card was read for another commit, or before a learnware was published or removed."""
+    def _stale(self) -> Sequence[Any]:
+        """Return repositories whose card was read for another commit, or for another learnware."""
         other = or_(
             cards.c.repository.is_(None),
             cards.c.commit != repositories.c.head,
@@ -109,10 +115,10 @@ class Cards:
         with self._database.read() as connection:
             return connection.execute(asked).all()
 
-    def _read(self, row: Row[Any]) -> Metadata:
+    def _read(self, row: Any) -> Metadata:
         with self._database.read() as connection:
             asked = select(tree.c.path, tree.c.sha256).where(tree.c.commit == row.head)
-            files: dict[str, str] = {path: sha256 for path, sha256 in connection.execute(asked)}
+            files: dict[str, str] = {row.path: row.sha256 for row in connection.execute(asked)}
         read = self._reader(files)
         manifest = None
         try:
@@ -129,7 +135,7 @@ class Cards:
 
         return read
 
-    def _write(self, found: Sequence[tuple[Row[Any], Metadata]]) -> None:
+    def _write(self, found: Sequence[tuple[Any, Metadata]]) -> None:
         ids = [row.id for row, _ in found]
         try:
             with self._database.write() as connection:
@@ -162,7 +168,7 @@ def _key(tag: str) -> str:
     return tag.casefold()[:200]
 
 
-def _to_row(row: Row[Any], card: Metadata) -> dict[str, Any]:
+def _to_row(row: Any, card: Metadata) -> dict[str, Any]:
     return {
         "repository": row.id,
         "commit": row.head,
@@ -174,8 +180,6 @@ def _to_row(row: Row[Any], card: Metadata) -> dict[str, Any]:
     }
 
 
-def _from_row(row: Row[Any]) -> Metadata:
+def _from_row(row: Any) -> Metadata:
     found = json.loads(row.found)
     return Metadata(**{**found, "tags": tuple(found["tags"])})
-
-

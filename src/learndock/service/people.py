@@ -54,50 +54,11 @@ class Token:
 #: Addresses of the service and of the hub's protocol begin so: ``/api/...``, ``/datasets/owner/name``; or browsers,
 #: proxies and crawlers ask for them. (Names that begin with a point are no names anyway.)
 RESERVED = frozenset(
-    [
-        "about",
-        "agents",
-        "api",
-        "assets",
-        "buckets",
-        "collections",
-        "datasets",
-        "docs",
-        "explore",
-        "favicon.ico",
-        "health",
-        "help",
-        "index.html",
-        "join",
-        "kernels",
-        "learnware",
-        "learnwares",
-        "login",
-        "logout",
-        "metrics",
-        "models",
-        "new",
-        "organizations",
-        "papers",
-        "ready",
-        "resolve",
-        "robots.txt",
-        "search",
-        "security.txt",
-        "settings",
-        "share",
-        "sitemap.xml",
-        "spaces",
-        "static",
-        "status",
-        "tasks",
-        "token",
-        "tokens",
-        "users",
-        "v1",
-        "v2",
-    ]
-)
+    {"about", "agents", "api", "assets", "buckets", "collections", "datasets", "docs", "explore", "favicon.ico",
+     "health", "help", "index.html", "join", "kernels", "learnware", "learnwares", "login", "logout", "metrics",
+     "models", "new", "organizations", "papers", "ready", "resolve", "robots.txt", "search", "security.txt",
+     "settings", "share", "sitemap.xml", "spaces", "static", "status", "tasks", "token", "tokens", "users", "v1", "v2"}
+)  # fmt: skip
 
 
 def check_owner_name(name: str) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
 
 from learndock.dock.storage.layout import DockLayout
 from learndock.errors import Conflict, Forbidden, NotFound
@@ -38,6 +38,8 @@ from learndock.settings import Settings
 MAIN = "main"
 #: The note of an empty repository that was made for a learnware, until that is in it.
 BEGUN = "being published"
+#: By what repositories are listed: the name, or a time of the table.
+Order = Literal["name", "created", "changed"]
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -83,18 +85,32 @@ class Repositories:
         who: Principal,
         *,
         owner: str | None = None,
-        search: str | None = None,
-        after: str | None = None,
+        search: Sequence[str] = (),
+        after: tuple[float, str] | None = None,
         limit: int = 100,
+        order: Order = "name",
+        up: bool = False,
+        more: Sequence[ColumnElement[bool]] = (),
     ) -> list[Repository]:
-        """Return the repositories that ``who`` may see, by name; ``after`` is the last name of the previous page."""
-        asked = self._select().where(self._visible(who)).order_by(repositories.c.key).limit(limit)
+        """Return the repositories that ``who`` may see, by name or time, the newest first unless ``up``.
+
+        ``after`` is the last time (0 by name) and name of the previous page; ``more`` are conditions on the table.
+        """
+        asked = self._select().where(self._visible(who), *more).limit(limit)
+        if order == "name":
+            asked = asked.order_by(repositories.c.key)
+        else:
+            time_ = repositories.c[order]
+            asked = asked.order_by(time_ if up else time_.desc(), repositories.c.key)
         if owner is not None:
             asked = asked.where(owners.c.key == owner.casefold())
-        if search:
-            asked = asked.where(repositories.c.key.contains(search.casefold(), autoescape=True))
+        for word in search:
+            asked = asked.where(repositories.c.key.contains(word.casefold(), autoescape=True))
         if after is not None:
-            asked = asked.where(repositories.c.key > after.casefold())
+            last, key = after[0], repositories.c.key > after[1].casefold()
+            if order != "name":
+                key = or_(time_ > last if up else time_ < last, and_(time_ == last, key))
+            asked = asked.where(key)
         with self._database.read() as connection:
             return [_to_repository(row) for row in connection.execute(asked)]
 

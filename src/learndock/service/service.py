@@ -35,6 +35,7 @@ from learndock.errors import (
 from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import views
+from learndock.service.cards import Cards
 from learndock.service.catalogue import Catalogue
 from learndock.service.changes import GIT_FILES, Changes, Commit, Repository, check_file_path
 from learndock.service.database import Database
@@ -84,6 +85,7 @@ class Service:
         self.xet = XetUploads(self.uploads, self.holdings, self.storage.blobs, settings)
         self.repositories = Repositories(database, self.holdings, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
+        self.cards = Cards(database, self.storage.blobs, lambda: self.repositories.changes)
         self.signing_key = _signing_key(database)
         views.clear(self.uploads.folder)
 

@@ -169,6 +169,8 @@ changes = Table(
     metadata,
     Column("name", String(32), primary_key=True),
     Column("number", BigInteger, nullable=False),
+)
+
 #: What the head of a repository says of itself (see ``metadata``), read once per commit.
 cards = Table(
     "cards",

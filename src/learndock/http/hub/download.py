@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,14 +14,12 @@ from learndock.errors import UsageError
 from learndock.http import bodies
 from learndock.http.door import parsed
 from learndock.http.files import blob_response
-from learndock.http.hub.addresses import base
 from learndock.http.hub.failures import HubRoute, Missing, missing
+from learndock.http.hub.listing import basics, link_next, only, properties_of
 from learndock.http.hub.snapshot import Snapshot, described, etag, find, find_file, time_text
 from learndock.http.principal import Anyone, ServiceOf
-from learndock.package.manifest import MANIFEST
-from learndock.search.filters import Filters
 from learndock.service.changes import Repository
-from learndock.service.principal import Principal
+from learndock.service.metadata import Metadata
 from learndock.service.repositories import MAIN
 from learndock.service.service import Service
 
@@ -29,31 +27,11 @@ router = APIRouter(route_class=HubRoute, include_in_schema=False)
 Owner = Annotated[str, Path(max_length=96)]
 Name = Annotated[str, Path(max_length=96)]
 Rest = Annotated[str, Path(max_length=1024)]
+Expand = Annotated[list[str] | None, Query(max_length=50)]
 #: Entries of a page of a tree, as clients expect them.
 PAGE, EXPANDED_PAGE = 1000, 50
 #: Paths that one request may ask about.
 MAX_PATHS = 10_000
-
-
-@router.get("/api/models")
-def list_models(
-    request: Request,
-    who: Anyone,
-    service: ServiceOf,
-    author: Annotated[str | None, Query(max_length=96)] = None,
-    search: Annotated[str | None, Query(max_length=200)] = None,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Response:
-    """List repositories by name, and learnwares of the dock that have none."""
-    repositories = service.repositories.find(who, owner=author, search=search, after=cursor, limit=limit + 1)
-    alone = _without_repository(service, who, author=author, search=search, after=cursor)
-    found = sorted([*repositories, *alone], key=lambda r: r.name.casefold())[: limit + 1]
-    answer = JSONResponse([_listed(r) for r in found[:limit]])
-    if len(found) > limit:
-        asked = {k: v for k, v in (("author", author), ("search", search)) if v is not None}
-        _link_next(answer, request, {**asked, "limit": limit, "cursor": found[limit - 1].name})
-    return answer
 
 
 @router.get("/api/models/{name}")
@@ -63,17 +41,25 @@ def get_model_without_owner(name: Name) -> Response:
 
 
 @router.get("/api/models/{owner}/{name}")
-def get_model(owner: Owner, name: Name, who: Anyone, service: ServiceOf, blobs: bool = False) -> dict[str, Any]:
+def get_model(
+    owner: Owner, name: Name, who: Anyone, service: ServiceOf, blobs: bool = False, expand: Expand = None
+) -> dict[str, Any]:
     """Describe a repository at its head."""
-    return _model(find(service, who, f"{owner}/{name}"), blobs=blobs)
+    return _model(service, find(service, who, f"{owner}/{name}"), blobs=blobs, expand=expand)
 
 
 @router.get("/api/models/{owner}/{name}/revision/{revision:path}")
 def get_model_at(
-    owner: Owner, name: Name, revision: Rest, who: Anyone, service: ServiceOf, blobs: bool = False
+    owner: Owner,
+    name: Name,
+    revision: Rest,
+    who: Anyone,
+    service: ServiceOf,
+    blobs: bool = False,
+    expand: Expand = None,
 ) -> dict[str, Any]:
     """Describe a repository at a revision."""
-    return _model(find(service, who, f"{owner}/{name}", revision), blobs=blobs)
+    return _model(service, find(service, who, f"{owner}/{name}", revision), blobs=blobs, expand=expand)
 
 
 @router.get("/api/models/{owner}/{name}/tree/{rest:path}")
@@ -97,7 +83,7 @@ def get_tree(
     answer = JSONResponse(page[:size])
     if len(page) > size:
         asked: dict[str, Any] = {"recursive": str(recursive).lower(), "expand": str(expand).lower(), "limit": limit}
-        _link_next(answer, request, {**asked, "cursor": page[size - 1]["path"]})
+        link_next(answer, request, {**asked, "cursor": page[size - 1]["path"]}.items())
     return answer
 
 
@@ -170,7 +156,8 @@ def split_revision(rest: str) -> tuple[str, str]:
 # -- inside -----------------------------------------------------------------------------------------------
 
 
-def _model(snapshot: Snapshot, *, blobs: bool) -> dict[str, Any]:
+def _model(service: Service, snapshot: Snapshot, *, blobs: bool, expand: list[str] | None) -> dict[str, Any]:
+    wanted = properties_of(expand)
     files: list[dict[str, Any]] = [{"rfilename": p} for p in snapshot.entries]
     if blobs:
         for file, entry in zip(files, snapshot.entries.values(), strict=True):
@@ -179,61 +166,20 @@ def _model(snapshot: Snapshot, *, blobs: bool) -> dict[str, Any]:
             if "lfs" in known:
                 lfs = known["lfs"]
                 file["lfs"] = {"sha256": lfs["oid"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
-    return {
-        "_id": hashlib.sha256(snapshot.name.encode()).hexdigest()[:24],
-        "id": snapshot.name,
-        "modelId": snapshot.name,
-        "author": snapshot.name.partition("/")[0],
-        "sha": snapshot.commit,
-        "private": snapshot.private,
-        "gated": False,
-        "disabled": False,
-        "downloads": 0,
-        "likes": 0,
-        "createdAt": time_text(snapshot.created),
-        "lastModified": time_text(snapshot.changed),
-        "tags": _tags(snapshot),
-        "siblings": files,
-        "learndock": {
-            "digest": None if snapshot.record is None else snapshot.record.digest,
-            "note": snapshot.note,
-        },
+    repository, card = snapshot.repository, Metadata()
+    if repository is not None:
+        card = service.cards.of([repository])[repository.id]
+    elif snapshot.record is not None:
+        card = service.cards.of_record(snapshot.record)
+    shown = repository or Repository(0, snapshot.name, snapshot.private, 0.0, 0.0, None, None, None)
+    model = basics(shown, card) | {"sha": snapshot.commit, "siblings": files}
+    told = {
+        "digest": None if snapshot.record is None else snapshot.record.digest,
+        "note": snapshot.note,
+        "card": card.problem,
+        "left_out": [] if repository is None else service.cards.left_out(repository),
     }
-
-
-def _without_repository(
-    service: Service, who: Principal, *, author: str | None, search: str | None, after: str | None
-) -> list[Repository]:
-    known = service.repositories.standing()
-    return [
-        Repository(0, r.name, False, 0.0, 0.0, None, r.digest, None)
-        for r in service.catalogue.records(who, Filters(owner=author))
-        if (key := r.name.casefold()) not in known
-        and (not search or search.casefold() in key)
-        and (after is None or key > after.casefold())
-    ]
-
-
-def _listed(repository: Repository) -> dict[str, Any]:
-    return {
-        "_id": hashlib.sha256(repository.name.encode()).hexdigest()[:24],
-        "id": repository.name,
-        "modelId": repository.name,
-        "private": repository.private,
-        "downloads": 0,
-        "likes": 0,
-        "createdAt": time_text(repository.created),
-        "lastModified": time_text(repository.changed),
-        "tags": ["learnware"] if repository.digest is not None else [],
-    }
-
-
-def _tags(snapshot: Snapshot) -> list[str]:
-    if snapshot.record is None or MANIFEST not in snapshot.entries:
-        return []
-    manifest = snapshot.record.manifest
-    found = ["learnware", manifest.format, manifest.task_schema.type]
-    return found + ([f"license:{manifest.license.lower()}"] if manifest.license else [])
+    return only(model, wanted) if wanted else model | {"learndock": told}
 
 
 def _all(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -286,9 +232,3 @@ async def _paths(request: Request, service: Service) -> list[str]:
     if len(found) > MAX_PATHS:
         raise UsageError(f"more than {MAX_PATHS:,} paths", remedy="ask for fewer at once")
     return found
-
-
-def _link_next(answer: Response, request: Request, query: dict[str, Any]) -> None:
-    service: Service = request.app.state.service
-    path = quote(request.url.path, safe="/")
-    answer.headers["Link"] = f'<{base(request, service.settings)}{path}?{urlencode(query)}>; rel="next"'

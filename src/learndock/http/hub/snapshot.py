@@ -43,6 +43,7 @@ class Snapshot:
     entries: dict[str, Entry]
     kept: dict[str, bytes]
     record: Record | None
+    repository: Repository | None = None
 
     def entry(self, path: str) -> Entry:
         """Return one file.
@@ -137,6 +138,7 @@ def _of_repository(service: Service, who: Principal, repository: Repository, rev
         entries=entries,
         kept={},
         record=record,
+        repository=repository,
     )
 
 

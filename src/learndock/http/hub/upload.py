@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -22,6 +24,7 @@ from learndock.http.principal import Anyone, Reader, ServiceOf, Writer
 from learndock.http.routes.uploads import ANY
 from learndock.service.changes import Changes
 from learndock.service.left_out import is_training_state, said_of_left_out
+from learndock.service.metadata import front_matter
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.repositories import MAIN
@@ -118,10 +121,10 @@ def settings(owner: Owner, name: Name, asked: _Settings, who: Writer, service: S
 
 
 @router.post("/api/validate-yaml")
-async def validate_yaml(request: Request, who: Anyone, service: ServiceOf) -> dict[str, Any]:
-    """Accept any card: what counts here is the manifest."""
-    await bodies.read_all(request, service.settings, limit=bodies.LARGE)
-    return {"errors": [], "warnings": []}
+async def validate_yaml(request: Request, who: Anyone, service: ServiceOf) -> Response:
+    """Say whether the front matter of a card can be read; newer clients send the card as JSON, older ones as a form."""
+    source = await bodies.read_all(request, service.settings, limit=bodies.LARGE)
+    return await run_in_threadpool(_validated, source, request.headers.get("content-type", ""))
 
 
 @router.post("/api/models/{owner}/{name}/preupload/{revision:path}")
@@ -132,7 +135,7 @@ def preupload(
     """Say how to send each file: small ones in the commit, large ones as LFS objects before it, some not at all."""
     _check_branch(request, revision)
     with missing("RepoNotFound"):
-        service.repositories.get(who, f"{owner}/{name}", write=True)
+        repository = service.repositories.get(who, f"{owner}/{name}", write=True)
     entries = find(service, who, f"{owner}/{name}").entries
     files = [
         {
@@ -146,6 +149,7 @@ def preupload(
     answer = JSONResponse({"files": files})
     left_out = [str(f["path"]) for f in files if f["shouldIgnore"]]
     if left_out:
+        service.cards.leave_out(repository, left_out)
         answer.headers["X-HF-Warning"] = header_text(f"learndock-left-out; {said_of_left_out(left_out)}")
     return answer
 
@@ -176,11 +180,27 @@ async def commit(
         "learndock": {
             "digest": None if done.record is None else done.record.digest,
             "note": done.repository.note,
+            "left_out": await run_in_threadpool(service.cards.left_out, done.repository),
         },
     }
 
 
 # -- inside -----------------------------------------------------------------------------------------------
+
+
+def _validated(source: bytes, kind: str) -> Response:
+    try:
+        content = json.loads(source)["content"] if kind.startswith("application/json") else _of_form(source)
+        front_matter(content.encode())
+    except (KeyError, TypeError, AttributeError, RecursionError, UnicodeError, json.JSONDecodeError):
+        return JSONResponse({"errors": [{"message": "the request has no content"}], "warnings": []}, 400)
+    except ValueError as error:
+        return JSONResponse({"errors": [{"message": f"README.md: {error}"}], "warnings": []}, 400)
+    return JSONResponse({"errors": [], "warnings": []})
+
+
+def _of_form(source: bytes) -> str:
+    return parse_qs(source.decode(), max_num_fields=20)["content"][0]
 
 
 def _only_models(kind: str | None) -> None:

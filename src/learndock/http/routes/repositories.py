@@ -83,7 +83,9 @@ def list_repositories(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RepositoryPage:
     """List the repositories that you may see."""
-    found = service.repositories.find(who, owner=owner, search=search, after=after, limit=limit + 1)
+    place = None if after is None else (0.0, after)
+    words = [search] if search else []
+    found = service.repositories.find(who, owner=owner, search=words, after=place, limit=limit + 1)
     page = found[:limit]
     return RepositoryPage(
         repositories=[RepositorySchema.of(r) for r in page], next=page[-1].name if len(found) > limit else None
