@@ -52,6 +52,7 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Any, int]] = {
     ("POST", f"{XET}/v1/xorbs/default/{{xorb}}"): (None, b"x", 401),
     ("HEAD", f"{XET}/v1/xorbs/default/{{xorb}}"): (None, None, 401),
     ("GET", f"{XET}/v1/chunks/{{prefix}}/{{chunk}}"): (None, None, 401),
+    ("GET", f"{XET}/refused/{{why}}"): (None, None, 413),
     ("POST", f"{XET}/shards"): (None, b"x", 401),
     ("POST", f"{XET}/v1/shards"): (None, b"x", 401),
     ("POST", f"{XET}/v2/shards"): (None, b"x", 401),
@@ -73,7 +74,7 @@ def ask(site: Site, route: tuple[str, str], token: str | None) -> Any:
     method, path = route
     rest = "main" if "/tree/" in path else "main/config.json"
     values = {"owner": "ada", "name": "mine", "revision": "main", "rest": rest, "upload": "0" * 32, "space": "0" * 16}
-    xet = {"xorb": "0" * 64, "chunk": "0" * 64, "prefix": "default-merkledb"}
+    xet = {"xorb": "0" * 64, "chunk": "0" * 64, "prefix": "default-merkledb", "why": "x"}
     for name, value in {**values, **xet}.items():
         path = path.replace("{" + name + "}", value)
     return site.ask(method, path, ROUTES[route][1], token=token)

@@ -356,7 +356,10 @@ def test_chunks_count_against_the_quota(tmp_path: Path) -> None:
         name, source = xorb_of(chunks)
         assert client.xorb(name, source).status == 200
         more, larger = xorb_of(contents(10, 60_000))
-        assert client.xorb(more, larger).body["code"] == "quota_exceeded"
+        answer = client.xorb(more, larger)
+        assert answer.status == 303
+        assert "quota-is-used-up" in answer.headers["location"]
+        assert site.get(answer.headers["location"]).body["code"] == "quota_exceeded"
         whole = b"".join(chunks)
         # Stored, they count once.
         assert client.shard(shard_of([(sha256_bytes(whole), [(chunks, 0, 2)])])).status == 200

@@ -159,7 +159,7 @@ def seaweed() -> Iterator[S3]:
                 ports = {name: free_port() for name in ("master", "volume", "filer")}
                 command = [weed, "server", f"-dir={place}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
                            f"-s3.port={port}", f"-s3.config={place / 's3.json'}", "-master.volumeSizeLimitMB=64",
-                           "-volume.max=100", "-s3.port.iceberg=0",
+                           "-volume.max=100", "-s3.port.iceberg=0", "-s3.port.lance=0",
                            *(f"-{name}.port={number}" for name, number in ports.items())]  # fmt: skip
                 try:
                     # In order it takes 20 seconds to end; nothing of it is wanted.

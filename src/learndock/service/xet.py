@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from learndock.dock.storage.blobs import BlobStore
-from learndock.errors import Conflict, NotFound, UsageError
+from learndock.errors import Conflict, LearndockError, NotFound, UsageError
 from learndock.files import CHUNK
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
-from learndock.service.uploads import Upload, Uploads
+from learndock.service.uploads import Uploads
 from learndock.service.xet_format import MAX_SHARD, HashTree, ShardFile, file_hash, range_hash, read_shard, text_of
 from learndock.service.xorbs import Run, Xorb, XorbReceiver, Xorbs, covering
 from learndock.settings import Settings
@@ -31,6 +30,8 @@ from learndock.settings import Settings
 OPEN = 16
 #: Places of chunks that are noted per file. Bytes of xorbs that are not noted stay until they expire.
 NOTED = 100_000
+#: Seconds after which a file that receives nothing was left by a killed process.
+STALE_SECONDS = 60.0
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +42,6 @@ class XetUploads:
     def __init__(self, uploads: Uploads, holdings: Holdings, store: BlobStore, settings: Settings) -> None:
         self._uploads, self._holdings, self._store = uploads, holdings, store
         self.xorbs = Xorbs(uploads.folder / "xet", hours=settings.upload_hours)
-        self._locks: dict[int, threading.Lock] = {}
 
     def room(self, who: Principal) -> int:
         """Return how many bytes of chunks ``who`` may send."""
@@ -63,8 +63,6 @@ class XetUploads:
     def register(self, who: Principal, shard: Path, progress: Progress = lambda done, of: None) -> int:
         """Store every file of a shard; returns how many. ``progress`` gets the bytes done, and those of all files.
 
-        One shard per owner is stored at a time; another waits.
-
         Raises:
             UsageError: it is not a shard, refers to chunks that are not here, or a file is not what it announces.
             TooLarge, QuotaExceeded, StorageFull
@@ -72,8 +70,7 @@ class XetUploads:
         who.need("write")
         if shard.stat().st_size > MAX_SHARD:
             raise UsageError(f"a shard has at most {MAX_SHARD} bytes", remedy="split it")
-        lock = self._locks.setdefault(who.id, threading.Lock())
-        with lock, shard.open("rb") as stream:
+        with shard.open("rb") as stream:
             # Read once completely, so that nothing is stored of a shard with an error of form.
             total = sum(file.size() for file in read_shard(stream))
             done = count = 0
@@ -92,7 +89,9 @@ class XetUploads:
         if not file.sha256:
             raise UsageError("the shard has a file without its SHA-256", remedy="send it with the file's metadata")
         size = file.size()
-        upload = self._begun(who, file.sha256, size)
+        # Always one of its own: two that wrote one file would spoil it. What an earlier one left is deleted.
+        self._uploads.forget_stale(who, file.sha256, seconds=STALE_SECONDS)
+        upload = self._uploads.begin(who, file.sha256, size)
         if upload.stored:
             # It is here already. Read anyway: where its chunks are is noted only of bytes that were compared.
             sha256, passed = hashlib.sha256(), 0
@@ -103,24 +102,18 @@ class XetUploads:
             self._check(who, file, sha256.hexdigest())
         else:
             try:
-                self._uploads.restart(who, upload)
                 with self._uploads.receive(who, upload, offset=0) as receiver:
                     for piece in reading.pieces(file):
                         receiver.write(piece)
                         progress(receiver.received)
                 self._check(who, file, receiver.part.hexdigest())
-            except UsageError:
-                self._uploads.cancel(who, upload.id)
+            except LearndockError:
+                with contextlib.suppress(NotFound):
+                    self._uploads.cancel(who, upload.id)
                 raise
             self._uploads.finish(who, upload)
         self._note(who, file)
         return size
-
-    def _begun(self, who: Principal, sha256: str, size: int) -> Upload:
-        for upload in self._uploads.unfinished(who, sha256, size):
-            if upload.part_size is None:
-                return upload
-        return self._uploads.begin(who, sha256, size)
 
     def _check(self, who: Principal, file: ShardFile, sha256: str) -> None:
         if sha256 == file.sha256:

@@ -9,6 +9,7 @@ chunk (128 KiB) or a record is in memory. Source: the Xet protocol specification
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ _HAS_HASHES, _HAS_SHA256 = 1 << 31, 1 << 30
 _PLAIN, _LZ4, _GROUPED = 0, 1, 2
 #: Children of a node of the hash tree: from 3 to 9, four on average.
 _MEAN = 4
+_AT_ONCE = 1024
 
 
 def text_of(digest: bytes) -> str:
@@ -237,19 +239,25 @@ class ShardFile:
         Raises:
             UsageError: a range is empty.
         """
-        for number in range(self._count):
-            xorb, _, size, begin, end = _record(self._stream, self._at + 48 * number)
-            digest = None if self._hashes is None else _record(self._stream, self._hashes + 48 * number)[0]
+        for number, (xorb, _, size, begin, end) in enumerate(_records(self._stream, self._at, self._count)):
+            if not number % _AT_ONCE:
+                hashes = self._hashes_from(number)
             if not 0 <= begin < end <= MAX_CHUNKS or not 0 < size <= MAX_UNPACKED:
                 raise UsageError(
                     f"a file of the shard has chunks {begin} to {end} of a xorb, {size} bytes",
                     remedy="send what a client makes",
                 )
-            yield Range(text_of(xorb), begin, end, size, digest)
+            yield Range(text_of(xorb), begin, end, size, next(hashes))
 
     def size(self) -> int:
         """Return the bytes of the file, as its ranges give them."""
         return sum(found.size for found in self.ranges())
+
+    def _hashes_from(self, number: int) -> Iterator[bytes | None]:
+        if self._hashes is None:
+            return itertools.repeat(None)
+        count = min(_AT_ONCE, self._count - number)
+        return iter([digest for digest, *_ in _records(self._stream, self._hashes + 48 * number, count)])
 
 
 def read_shard(stream: IO[bytes]) -> Iterator[ShardFile]:
@@ -291,9 +299,16 @@ def read_shard(stream: IO[bytes]) -> Iterator[ShardFile]:
 
 
 def _record(stream: IO[bytes], at: int) -> tuple[bytes, int, int, int, int]:
-    stream.seek(at)
-    source = stream.read(48)
-    if len(source) < 48:
-        raise UsageError("the shard ends too early", remedy="send all of it")
-    digest, first, second, third, fourth = _RECORD.unpack(source)
-    return digest, first, second, third, fourth
+    return next(_records(stream, at, 1))
+
+
+def _records(stream: IO[bytes], at: int, count: int) -> Iterator[tuple[bytes, int, int, int, int]]:
+    """Yield records, read ``_AT_ONCE`` at a time."""
+    while count:
+        some = min(count, _AT_ONCE)
+        stream.seek(at)
+        source = stream.read(48 * some)
+        if len(source) < 48 * some:
+            raise UsageError("the shard ends too early", remedy="send all of it")
+        yield from _RECORD.iter_unpack(source)
+        at, count = at + 48 * some, count - some

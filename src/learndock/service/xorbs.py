@@ -73,7 +73,8 @@ class Xorbs:
                 if (found := (place / "space").read_text("ascii")).isalnum():
                     return found
             new = place / f"{secrets.token_hex(8)}.part"
-            new.write_text(secrets.token_hex(8), "ascii")
+            with storage_errors(new):
+                new.write_text(secrets.token_hex(8), "ascii")
             with contextlib.suppress(FileExistsError):
                 (place / "space").hardlink_to(new)
             new.unlink()

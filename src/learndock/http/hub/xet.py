@@ -25,9 +25,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
-from learndock.errors import LearndockError, TooManyRequests, Unauthorized, UsageError, http_status
+from learndock.errors import (
+    LearndockError,
+    QuotaExceeded,
+    TooManyRequests,
+    Unauthorized,
+    UsageError,
+    http_status,
+)
 from learndock.http import bodies, errors
 from learndock.http.hub import addresses
 from learndock.http.hub.download import Name, Owner, Rest
@@ -47,6 +54,9 @@ TOKEN_SECONDS = 1800
 SIGN_SECONDS = 10.0
 #: Seconds that a xorb waits while its owner sends as many as the service allows.
 WAIT_SECONDS = 60.0
+#: Hours that a shard waits while its client is given signs of life.
+WAIT_HOURS = 2.0
+WHY = "your-quota-is-used-up-delete-something-or-ask-the-operator-for-a-larger-one"
 _TOKEN = re.compile(r"xet\.(\d{1,18})\.(\d{1,12})\.([A-Za-z0-9_-]{1,400})\.([0-9a-f]{64})")
 
 Space = Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]
@@ -110,19 +120,29 @@ Sender = Annotated[Principal, Depends(sender)]
 
 
 @router.post("/api/xet/{space}/v1/xorbs/default/{xorb}", max_body_size=MAX_XORB)
-async def post_xorb(space: Space, xorb: Hash, request: Request, who: Sender, service: ServiceOf) -> dict[str, bool]:
+async def post_xorb(space: Space, xorb: Hash, request: Request, who: Sender, service: ServiceOf) -> Any:
     """Receive a xorb; one that is here already is not kept again."""
     if await run_in_threadpool(service.xet.xorbs.has, who, xorb):
         # Read to its end: not all clients read an answer that comes before they have sent everything.
         async for _ in bodies.pieces(request, service.settings):
             pass
         return {"was_inserted": False}
-    async with _turn(who, service.settings.concurrent_uploads):
-        receiver = await run_in_threadpool(service.xet.receive, who, xorb)
-        async with in_threads(receiver):
-            await bodies.receive(request, service.settings, receiver)
-            await run_in_threadpool(receiver.keep)
+    try:
+        async with _XORBS.turn(who, own=service.settings.concurrent_uploads, seconds=WAIT_SECONDS):
+            receiver = await run_in_threadpool(service.xet.receive, who, xorb)
+            async with in_threads(receiver):
+                await bodies.receive(request, service.settings, receiver)
+                await run_in_threadpool(receiver.keep)
+    except QuotaExceeded:
+        # These clients show nothing of an answer that is an error but its address: it has to say why.
+        return RedirectResponse(f"/api/xet/{space}/refused/{WHY}", 303)
     return {"was_inserted": True}
+
+
+@router.get("/api/xet/{space}/refused/{why}")
+def refused(space: Space, why: str) -> Response:
+    """Refuse a xorb at an address that says why."""
+    raise QuotaExceeded("your quota is used up", remedy="delete something, or ask the operator for a larger quota")
 
 
 @router.head("/api/xet/{space}/v1/xorbs/default/{xorb}")
@@ -142,7 +162,7 @@ def get_chunk(space: Space, prefix: str, chunk: Hash, who: Sender) -> Response:
 async def post_shard(space: Space, request: Request, who: Sender, service: ServiceOf) -> dict[str, int]:
     """Store the files of a shard; answer when it is done."""
     path = await _shard(request, who, service)
-    await run_in_threadpool(_register, service, who, path, {})
+    await _register(service, who, path, {}, seconds=WAIT_SECONDS)
     return {"result": 1}
 
 
@@ -169,19 +189,21 @@ async def _shard(request: Request, who: Principal, service: Service) -> FilePath
     return path
 
 
-def _register(service: Service, who: Principal, path: FilePath, seen: dict[str, int]) -> None:
+async def _register(service: Service, who: Principal, path: FilePath, seen: dict[str, int], *, seconds: float) -> None:
     def progress(done: int, of: int) -> None:
         seen["verified"], seen["total"] = done, of
 
     try:
-        service.xet.register(who, path, progress)
+        # Waiting here and not in a thread, of which there are few: one owner could take all of them.
+        async with _SHARDS.turn(who, own=1, seconds=seconds):
+            await run_in_threadpool(service.xet.register, who, path, progress)
     finally:
         path.unlink(missing_ok=True)
 
 
 async def _lines(service: Service, who: Principal, path: FilePath) -> AsyncIterator[bytes]:
     seen = {"verified": 0, "total": 0}
-    work = asyncio.ensure_future(run_in_threadpool(_register, service, who, path, seen))
+    work = asyncio.ensure_future(_register(service, who, path, seen, seconds=WAIT_HOURS * 3600))
     yield _line(type="validating", **seen)
     while not work.done():
         await asyncio.wait([work], timeout=SIGN_SECONDS)
@@ -205,26 +227,36 @@ def _line(**event: Any) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
 
-_running: Counter[int] = Counter()
+class _Turns:
+    """Places for what is expensive: ``places`` in all, some per owner."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._running: Counter[int] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, who: Principal, *, own: int, seconds: float) -> AsyncIterator[None]:
+        """Wait for one of the ``own`` places of ``who``.
+
+        Raises:
+            TooManyRequests: none became free in ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while self._running[who.id] >= own or self._running.total() >= self._places:
+            if time.monotonic() > deadline:
+                raise TooManyRequests("too many uploads at once", remedy="wait for one to end, then try again")
+            await asyncio.sleep(0.05)
+        self._running[who.id] += 1
+        try:
+            yield
+        finally:
+            self._running[who.id] -= 1
+            if not self._running[who.id]:
+                del self._running[who.id]
 
 
-@contextlib.asynccontextmanager
-async def _turn(who: Principal, places: int) -> AsyncIterator[None]:
-    """Wait for one of the ``places`` of ``who``.
-
-    Raises:
-        TooManyRequests: none became free.
-    """
-    deadline = time.monotonic() + WAIT_SECONDS
-    while _running[who.id] >= places:
-        if time.monotonic() > deadline:
-            raise TooManyRequests(f"at most {places} uploads of one user at once", remedy="wait for one to end")
-        await asyncio.sleep(0.05)
-    _running[who.id] += 1
-    try:
-        yield
-    finally:
-        _running[who.id] -= 1
+_XORBS = _Turns(64)
+_SHARDS = _Turns(4)
 
 
 def _signed(service: Service, who: Principal, repository: str, expires: int) -> str:
