@@ -1,6 +1,7 @@
 """How many learnwares a second one service publishes: each of four files, uploaded and published over HTTP.
 
     python -m benchmarks.bench_publish [--source src] [--source ../before/src] [--seconds 10] [--rounds 3]
+    python -m benchmarks.bench_publish --files 900      the seconds of one commit of 900 small files instead
 
 Each ``--source`` is the ``src`` folder of a checkout; several are measured by turns, so that they meet the same load of
 the machine. A server is ``learndock serve`` in a process of its own on a dock in a folder of the disk; this process is
@@ -10,6 +11,7 @@ the client, with one and with four connections. Every learnware is new. Printed 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import http.client
 import json
@@ -154,15 +156,67 @@ def measure(source: Path, place: Path, clients: int, seconds: float, seed: int) 
     return len(taken) / passed, statistics.median(taken) * 1000
 
 
+def commit(connection: http.client.HTTPConnection, files: int, seed: int, token: str) -> float:
+    """Commit that many small files at once, as the hub's clients do; returns the seconds of the commit."""
+    name = f"c{seed}"
+    raw(connection, "POST", "/api/repos/create", json.dumps({"name": name}).encode(), token)
+    lines = [{"key": "header", "value": {"summary": "files", "description": ""}}]
+    for i in range(files):
+        content = base64.b64encode(json.dumps({"number": i, "seed": seed, "text": "x" * 1000}).encode()).decode()
+        value = {"path": f"folder-{i % 20}/{i}.json", "content": content, "encoding": "base64"}
+        lines.append({"key": "file", "value": value})
+    body = "\n".join(json.dumps(line) for line in lines).encode()
+    begun = time.perf_counter()
+    raw(connection, "POST", f"/api/models/admin/{name}/commit/main", body, token, kind="application/x-ndjson")
+    return time.perf_counter() - begun
+
+
+def raw(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes,
+    token: str,
+    *,
+    kind: str = "application/json",
+) -> None:
+    """Send a request of the hub's protocol."""
+    connection.request(method, path, body, {"Content-Type": kind, "Authorization": f"Bearer {token}"})
+    answer = connection.getresponse()
+    found = answer.read()
+    if answer.status >= 400:
+        raise RuntimeError(f"{method} {path}: {answer.status} {found[:300]!r}")
+
+
+def measure_commits(sources: list[Path], place: Path, files: int, rounds: int) -> None:
+    """Print the seconds of one commit of ``files`` files, for all sources by turns."""
+    found: dict[Path, list[float]] = {source: [] for source in sources}
+    for turn in range(rounds):
+        for number, source in enumerate(sources):
+            with serving(source, place / f"commit-{turn}-{number}") as (port, token):
+                connection = http.client.HTTPConnection("127.0.0.1", port)
+                commit(connection, 2, 0, token)
+                found[source].append(commit(connection, files, 1, token))
+    print(f"| source | seconds of a commit of {files} files |")
+    print("|---|---|")
+    for source, seconds in found.items():
+        print(f"| {source} | {statistics.median(seconds):.2f} ({', '.join(f'{s:.2f}' for s in seconds)}) |")
+
+
 def main() -> int:
     """Measure all sources by turns and print a table."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--source", type=Path, action="append")
     arguments.add_argument("--seconds", type=float, default=10)
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--files", type=int, help="measure instead commits of so many small files")
     chosen = arguments.parse_args()
     sources = [s.absolute() for s in chosen.source or [Path(__file__).parents[1] / "src"]]
     found: dict[tuple[Path, int], list[tuple[float, float]]] = {}
+    if chosen.files:
+        with tempfile.TemporaryDirectory() as place:
+            measure_commits(sources, Path(place), chosen.files, chosen.rounds)
+        return 0
     with tempfile.TemporaryDirectory() as place:
         for turn in range(chosen.rounds):
             for clients in (1, 4):

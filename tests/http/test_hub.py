@@ -596,3 +596,28 @@ def test_a_space_and_the_base_of_an_adapter_come_from_a_hub_by_name(site: Site, 
     packed = json.loads((tmp_path / "packed" / MANIFEST).read_text())
     assert packed["base"]["name"] == "lou/writer"
     assert packed["settings"]["ends"] == [2, 7]
+
+
+def test_too_many_files_are_refused_before_their_bytes_travel(tmp_path: Path) -> None:
+    """Announced in two requests, as clients do with long lists; also what is in the repository counts."""
+    with served(tmp_path / "dock", max_files=5) as site:
+        token = site.token("ada")
+        site.post("/api/repos/create", {"name": "many"}, token=token)
+        line = {"key": "file", "value": {"path": "there.txt", "content": "aGk="}}
+        assert site.post("/api/models/ada/many/commit/main", json.dumps(line).encode(), token=token).status == 200
+
+        def announce(*names: str) -> Any:
+            files = [{"path": name, "size": 3, "sample": ""} for name in names]
+            return site.post("/api/models/ada/many/preupload/main", {"files": files}, token=token)
+
+        assert announce("a", "b", "c", "there.txt").status == 200
+        assert announce("a", "d").status == 200
+        refused = announce("e", "f")
+        assert refused.status == 422
+        assert "7 files, and this service takes at most 5" in refused.headers["x-error-message"]
+        assert "ada/many" in refused.headers["x-error-message"]
+        assert announce("a").status == 200, "what was refused does not count any more"
+        lines = [json.dumps({"key": "file", "value": {"path": f"{i}.txt", "content": "aGk="}}) for i in range(5)]
+        refused = site.post("/api/models/ada/many/commit/main", "\n".join(lines).encode(), token=token)
+        assert refused.status == 422
+        assert "ada/many" in refused.headers["x-error-message"]

@@ -6,7 +6,10 @@ statements that the dock asks outside of one are not counted, they hold nothing.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +103,36 @@ def test_an_upload_takes_six_transactions_for_its_two_requests(site: Site, monke
     with counted(monkeypatch) as statements:
         site.upload(b"some bytes", token)
     assert begun(statements) == 6
+
+
+def test_a_commit_of_many_files_takes_as_many_transactions_as_one_of_two(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files inside a hub client's commit get their leases together; their bytes are synced once each."""
+    token = site.token("ada")
+    counts = []
+    for number in (2, 60):
+        site.post("/api/repos/create", {"name": f"plain{number}"}, token=token)
+        lines = [{"key": "header", "value": {"summary": "files"}}]
+        for i in range(number):
+            content = base64.b64encode(f"{number} {i}".encode()).decode()
+            lines.append({"key": "file", "value": {"path": f"{i % 7}/{i}.txt", "content": content}})
+        body = "\n".join(json.dumps(line) for line in lines).encode()
+        synced: list[int] = []
+        sync = os.fsync
+
+        def counting(handle: int, synced: list[int] = synced, sync: Callable[[int], None] = sync) -> None:
+            synced.append(handle)
+            sync(handle)
+
+        with counted(monkeypatch) as statements, monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", counting)
+            answer = site.post(f"/api/models/ada/plain{number}/commit/main", body, token=token)
+        assert answer.status == 200, answer
+        counts.append(begun(statements))
+        # Each file, its folder at most, and the folder of folders.
+        assert number <= len(synced) <= 2 * number + 1
+    assert counts[0] == counts[1] <= 10
 
 
 def test_a_manifest_is_parsed_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from learndock.errors import PackageError, QuotaExceeded
+from learndock.service.announced import check_count
 from learndock.service.changes import Commit, Repository
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
@@ -40,8 +41,7 @@ def check_tree(
         PackageError: too many, two that differ only in case, or one that is a file and a folder.
         QuotaExceeded: more bytes than its owner may keep.
     """
-    if len(files) > settings.max_files:
-        raise PackageError(f"{len(files)} files; a repository has at most {settings.max_files}")
+    check_count(len(files), settings.max_files, repository.name)
     folded = {p.casefold() for p in files}
     if len(folded) != len(files):
         raise PackageError("two paths differ only in upper and lower case", remedy="rename one")

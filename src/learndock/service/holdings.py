@@ -52,8 +52,9 @@ class Holdings:
             some = wanted[start : start + AT_ONCE]
             asked = select(blobs).where(blobs.c.sha256.in_(some), or_(*_known_to(who, blobs.c.sha256)))
             found |= {row.sha256: Blob(row.sha256, row.size, row.oid) for row in connection.execute(asked)}
+        gone = self._store.missing(found)
         for sha256 in wanted:
-            if sha256 not in found or not self._store.has(sha256):
+            if sha256 not in found or sha256 in gone:
                 raise NotFound("you have uploaded no such file", remedy="upload it first", about=sha256[:64])
         return found
 
@@ -119,6 +120,16 @@ class Holdings:
         """Return whether ``who`` has this blob here; it tells nothing about other owners."""
         asked = select(literal(1)).where(or_(*_known_to(who, literal(sha256))))
         return connection.execute(asked).first() is not None and self._store.has(sha256)
+
+    def held(self, connection: Connection, who: Principal, sha256s: Set[str]) -> set[str]:
+        """Return those of the blobs that ``who`` has here (see ``holds``), in one query per ``AT_ONCE``."""
+        found: set[str] = set()
+        wanted = sorted(sha256s)
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            asked = select(blobs.c.sha256).where(blobs.c.sha256.in_(some), or_(*_known_to(who, blobs.c.sha256)))
+            found |= set(connection.execute(asked).scalars())
+        return found
 
     def used(self, connection: Connection, owner: int) -> int:
         """Return the bytes that an owner keeps in repositories, each blob counted once."""

@@ -35,12 +35,14 @@ from learndock.errors import (
 from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import views
+from learndock.service.announced import Announced, check_count
 from learndock.service.cards import Cards
 from learndock.service.catalogue import Catalogue
-from learndock.service.changes import GIT_FILES, Changes, Commit, Repository, check_file_path
+from learndock.service.changes import GIT_FILES, Changes, Commit, Repository, changed, check_file_path
 from learndock.service.database import Database
 from learndock.service.holdings import Holdings
 from learndock.service.inspection import Inspector
+from learndock.service.intake import Intake
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob, blob_of
@@ -83,6 +85,8 @@ class Service:
         self.holdings = Holdings(database, self.storage.blobs, settings)
         self.uploads = Uploads(database, self.storage, self.holdings, self.folder / "uploads", settings)
         self.xet = XetUploads(self.uploads, self.holdings, self.storage.blobs, settings)
+        self.intake = Intake(database, self.storage, self.holdings, self.uploads.folder, settings)
+        self.announced = Announced(settings.max_files)
         self.repositories = Repositories(database, self.holdings, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.cards = Cards(database, self.storage.blobs, lambda: self.repositories.changes)
@@ -113,6 +117,10 @@ class Service:
             any error of ``Repositories.commit``; nothing was changed.
         """
         repository, before = self.repositories.head(who, name)
+        # Too many files, and paths that cannot be, before any of them is looked at.
+        self.announced.forget(who.token, repository.name)
+        after = changed({path: (sha256, 0) for path, sha256 in before.items()}, changes)
+        check_count(len(after), self.settings.max_files, repository.name)
         for path in changes.add:
             check_file_path(path)
         self._check_content(who, before, changes)

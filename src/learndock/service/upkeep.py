@@ -50,11 +50,12 @@ class Upkeep:
             name, owner = f"{row.owner_name}/{row.name}", _owner(row)
             record = published.get(name)
             try:
+                repository = service.repositories.get(owner, name)
+                if (repository.head, repository.digest, repository.note) != (row.head, row.digest, row.note):
+                    continue  # a request is at it: it began before, and ended after, the rows were read
                 if row.note == UNCHECKED:
-                    repository = service.repositories.get(owner, name)
                     service.publish(repository, service.repositories.resolve(repository))
                 elif record is not None and row.digest != record.digest:
-                    repository = service.repositories.get(owner, name)
                     service.commit_published(owner, repository, record)
                 elif record is None and row.digest is not None:
                     # Taken out of the dock; its repository was to follow.

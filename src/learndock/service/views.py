@@ -34,11 +34,13 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
     with storage_errors(folder), write_lock(_lock(folder)):
         try:
             folder.mkdir()
-            for path, sha256 in files.items():
-                if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            for path in files:
+                # Nothing below the folder is a symbolic link, so what a path says is where it leads.
+                if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                     raise PackageError(f"{path[:100]!r} leads out of its folder", remedy="give a plain path")
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                store.link(sha256, folder / path)
+            for parent in folders:
+                (folder / parent).mkdir(parents=True, exist_ok=True)
+            store.link_all({folder / path: sha256 for path, sha256 in files.items()})
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -11,12 +11,12 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Protocol
 
 from learndock.errors import Corrupt, NotFound
-from learndock.files import CHUNK, sha256_file, storage_errors, sync_folder
+from learndock.files import CHUNK, sha256_file, storage_errors, sync_all, sync_folder
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -58,6 +58,14 @@ class BlobStore(Protocol):
         """
         ...
 
+    def adopt_all(self, files: Mapping[str, Path]) -> None:
+        """Move the files, by the SHA-256 that the caller found in each, durably into the store, many at once.
+
+        Raises:
+            StorageFull: no room; some may be stored, and the others are still there.
+        """
+        ...
+
     def open(self, sha256: str) -> IO[bytes]:
         """Return a seekable stream of the blob's bytes as they are stored; they are not checked.
 
@@ -73,6 +81,19 @@ class BlobStore(Protocol):
             NotFound: there is no such blob.
             StorageFull: no room.
         """
+        ...
+
+    def link_all(self, files: Mapping[Path, str]) -> None:
+        """Make each path of ``files`` a file with the bytes of its blob (see ``link``).
+
+        Raises:
+            NotFound: one of the blobs is not there.
+            StorageFull: no room.
+        """
+        ...
+
+    def missing(self, sha256s: Iterable[str]) -> set[str]:
+        """Return which of the blobs are not there, without reading any."""
         ...
 
     def has(self, sha256: str, *, durable: bool = False) -> bool:
@@ -205,12 +226,37 @@ class DiskBlobs:
             path.replace(file)
             self._sync_name(file, new=not there)
 
+    def adopt_all(self, files: Mapping[str, Path]) -> None:
+        """See ``BlobStore.adopt_all``: the bytes of all are synced before any gets its name, each folder once after."""
+        targets = {self._file(sha256): path for sha256, path in files.items()}
+        with storage_errors(self._root):
+            sync_all(targets.values())
+            folders = {file.parent for file in targets}
+            new = [folder for folder in folders if not folder.is_dir()]
+            for folder in new:
+                folder.mkdir(exist_ok=True)
+            if new:
+                sync_folder(self._root)
+            for file, path in targets.items():
+                path.chmod(0o444)
+                path.replace(file)
+            sync_all(folders)
+
     def link(self, sha256: str, path: Path) -> None:
         """See ``BlobStore.link``."""
         try:
             path.hardlink_to(self._file(sha256))
         except FileNotFoundError:
             raise NotFound(f"no blob {sha256}", about=self._root) from None
+
+    def link_all(self, files: Mapping[Path, str]) -> None:
+        """See ``BlobStore.link_all``."""
+        for path, sha256 in files.items():
+            self.link(sha256, path)
+
+    def missing(self, sha256s: Iterable[str]) -> set[str]:
+        """See ``BlobStore.missing``."""
+        return {sha256 for sha256 in sha256s if not self.has(sha256)}
 
     def open(self, sha256: str) -> IO[bytes]:
         """See ``BlobStore.open``."""

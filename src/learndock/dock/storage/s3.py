@@ -15,9 +15,10 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from learndock.dock.storage.blobs import copy_checked
@@ -29,6 +30,7 @@ from learndock.package.manifest import check_name
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+T = TypeVar("T")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Larger files go up in parts of this size, so that 50 GB stay below the 10,000 parts that S3 allows.
 PART = 16 << 20
@@ -41,6 +43,8 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+#: Requests for small objects that are under way at the same time.
+AT_ONCE = 16
 #: Bytes that are read ahead.
 AHEAD = 4 << 20
 
@@ -150,6 +154,12 @@ class ObjectBlobs:
         self._send(path, sha256)
         path.unlink()
 
+    def adopt_all(self, files: Mapping[str, Path]) -> None:
+        """See ``BlobStore.adopt_all``: a request waits for the store, so many are under way at once."""
+        _at_once(self._send, files.values(), files)
+        for path in files.values():
+            path.unlink()
+
     def _send(self, path: Path, sha256: str) -> None:
         import obstore
 
@@ -178,6 +188,15 @@ class ObjectBlobs:
             while piece := stream.read(CHUNK):
                 out.write(piece)
 
+    def link_all(self, files: Mapping[Path, str]) -> None:
+        """See ``BlobStore.link_all``."""
+        _at_once(self.link, files.values(), files)
+
+    def missing(self, sha256s: Iterable[str]) -> set[str]:
+        """See ``BlobStore.missing``."""
+        wanted = list(sha256s)
+        return {sha256 for sha256, there in zip(wanted, _at_once(self.has, wanted), strict=True) if not there}
+
     def has(self, sha256: str, *, durable: bool = False) -> bool:
         """See ``BlobStore.has``."""
         return self._size(sha256) is not None
@@ -203,6 +222,12 @@ class ObjectBlobs:
         """See ``BlobStore.digests``."""
         found = (path.rpartition("/")[2] for path in _listed(self._store, "blobs/"))
         yield from sorted(name for name in found if _SHA256.fullmatch(name))
+
+
+def _at_once(do: Callable[..., T], *values: Iterable[Any]) -> list[T]:
+    """Call ``do`` for each of ``values`` in threads; raises what one of the calls raised."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="objects") as pool:
+        return list(pool.map(do, *values))
 
 
 class _Object(io.RawIOBase):

@@ -137,6 +137,8 @@ def preupload(
     with missing("RepoNotFound"):
         repository = service.repositories.get(who, f"{owner}/{name}", write=True)
     entries = find(service, who, f"{owner}/{name}").entries
+    wanted = [f.path for f in asked.files if not is_training_state(f.path)]
+    service.announced.check(who.token, f"{owner}/{name}", entries, wanted)
     files = [
         {
             "path": f.path,
@@ -235,9 +237,10 @@ async def _receive(request: Request, service: Service, spool: Spool) -> None:
 def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Committed:
     header: dict[str, Any] = {}
     add: dict[str, Blob] = {}
+    large: dict[str, str] = {}
     delete: list[str] = []
     folders: list[str] = []
-    with spool.lines(limit=4 * service.settings.max_files + 1) as lines:
+    with service.intake.open(who) as arrived, spool.lines(limit=4 * service.settings.max_files + 1) as lines:
         for line in lines:
             if line.key == "header":
                 header = line.value
@@ -248,15 +251,18 @@ def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Commit
                         remedy=f"send files above {LARGE} bytes as LFS objects",
                         about=_path(line)[:200],
                     )
-                add[_path(line)] = service.uploads.put_pieces(who, line.size, line.pieces)
+                add[_path(line)] = arrived.take(line.size, line.pieces)
             elif line.key == "lfsFile":
-                add[_path(line)] = service.holdings.blob(who, str(line.value.get("oid", "")))
+                large[_path(line)] = str(line.value.get("oid", ""))
             elif line.key == "deletedFile":
                 delete.append(_path(line))
             elif line.key == "deletedFolder":
                 folders.append(_path(line).rstrip("/"))
             else:
                 raise UsageError(f"{line.key[:40]!r} is not a known change", remedy="send files and deletions")
+        arrived.keep()
+    found = service.holdings.find(who, set(large.values()))
+    add |= {path: found[sha256] for path, sha256 in large.items()}
     parent = header.get("parentCommit")
     changes = Changes(add=add, delete=[p for p in delete if p not in add], delete_folders=folders)
     return service.commit(

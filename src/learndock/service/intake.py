@@ -1,0 +1,102 @@
+"""The files that come within one request: written to one folder, looked at there, and stored together.
+
+    take each file -> keep: leases in one transaction, bytes synced together, then their names
+
+An upload costs a few transactions and syncs per file; here they are per request, however many files it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from learndock.dock.storage.layout import DockLayout
+from learndock.errors import TooLarge
+from learndock.files import storage_errors
+from learndock.service import views
+from learndock.service.database import Database
+from learndock.service.holdings import Holdings
+from learndock.service.principal import Principal
+from learndock.service.receiver import Blob, Hashes
+from learndock.settings import Settings
+
+
+class Intake:
+    """Receives the files of one request after another; safe for threads."""
+
+    def __init__(
+        self, database: Database, storage: DockLayout, holdings: Holdings, root: Path, settings: Settings
+    ) -> None:
+        self._database, self._storage, self._holdings, self._settings = database, storage, holdings, settings
+        self._root = root
+
+    @contextlib.contextmanager
+    def open(self, who: Principal) -> Iterator[Arrivals]:
+        """Yield a folder for the files of one request of ``who``; what was not kept is deleted when the block ends."""
+        who.need("write")
+        with views.folder_of(self._storage.blobs, {}, self._root) as folder:
+            yield Arrivals(who, folder, self)
+
+    def keep(self, who: Principal, files: dict[Blob, Path]) -> None:
+        """Store files durably, with a lease for each as ``Uploads`` gives one.
+
+        Raises:
+            QuotaExceeded: more bytes than ``who`` may keep; nothing was stored.
+            StorageFull: no room.
+        """
+        if not files:
+            return
+        # The leases are committed before the blobs are stored, so that gc never sees a blob without one (see
+        # ``Uploads._keep``).
+        with self._storage.collection_lock(), self._database.write() as connection:
+            there = self._holdings.held(connection, who, {b.sha256 for b in files})
+            more = sum(b.size for b in files if b.sha256 not in there)
+            if more:
+                self._holdings.check_quota(connection, who, more)
+            self._holdings.lease(connection, who, list(files))
+        self._storage.blobs.adopt_all({b.sha256: path for b, path in files.items()})
+
+    def check_size(self, size: int) -> None:
+        """Check that the service takes files of ``size`` bytes.
+
+        Raises:
+            TooLarge: it does not.
+        """
+        if size > self._settings.max_file:
+            raise TooLarge(f"{size} bytes, and this service takes files of at most {self._settings.max_file}")
+
+
+class Arrivals:
+    """The files of one request of ``who``, in ``folder``."""
+
+    def __init__(self, who: Principal, folder: Path, intake: Intake) -> None:
+        self.folder = folder
+        self._who, self._intake = who, intake
+        self._files: dict[Blob, Path] = {}
+        self._taken = 0
+
+    def take(self, size: int, pieces: Callable[[], Iterator[bytes]]) -> Blob:
+        """Write a file of ``size`` bytes to the folder and hash it; it is not stored yet.
+
+        Raises:
+            TooLarge: more than the service takes, or more than ``size``.
+            StorageFull: no room.
+        """
+        self._intake.check_size(size)
+        path, hashes = self.folder / f"{self._taken}", Hashes(size)
+        self._taken += 1
+        with storage_errors(path), path.open("wb") as out:
+            for piece in pieces():
+                if hashes.passed + len(piece) > size:
+                    raise TooLarge(f"more bytes than the {size} that were announced", remedy="send it again")
+                out.write(piece)
+                hashes.update(piece)
+        blob = hashes.blob()
+        self._files[blob] = path
+        return blob
+
+    def keep(self) -> None:
+        """Store all files that were taken (see ``Intake.keep``)."""
+        self._intake.keep(self._who, self._files)
+        self._files = {}
