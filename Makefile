@@ -23,7 +23,7 @@ TIMM     := tests/package/test_formats_timm.py
 PYTEST   := $(BIN)/python -m pytest -q
 
 .PHONY: help tour test lint check coverage dist format docs site bench-spec bench-identify bench-serve bench-route bench-hub \
-        bench-poison soak soak-tests soak-service soak-hub space clean
+        bench-abuse bench-poison soak soak-tests soak-service soak-hub space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -36,6 +36,7 @@ help:
 	@echo "make bench-identify  DATA=folder: how often the right model comes first"
 	@echo "make bench-serve     what a service bears; writes bench-serve.json"
 	@echo "make bench-route     how fast a service names the adapter for a prompt; writes bench-route.json"
+	@echo "make bench-abuse     what strangers hold of a service (BESIDE_SRC: src of another build); writes bench-abuse.json"
 	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
 	@echo "make soak            every test, fuzzed parsers, killed writers and services: an hour; writes out/soak/*.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
@@ -118,6 +119,9 @@ bench-serve: $(READY)
 
 bench-route: $(READY)
 	@$(BIN)/python -m benchmarks.bench_route --json bench-route.json
+
+bench-abuse: $(READY)
+	@$(BIN)/python -m benchmarks.bench_abuse --json bench-abuse.json $(if $(BESIDE_SRC),--beside $(BESIDE_SRC))
 
 bench-poison: $(READY)
 	@$(BIN)/python -m benchmarks.poison --data $(DATA) --json bench-poison.json

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.types import Scope
 
 from learndock.errors import TooManyRequests, Unavailable
+from learndock.http.memory import Trimmer
 
 #: Clients with a bucket in memory; the longest idle is dropped first, and its bucket is full by then.
 REMEMBERED = 20_000
@@ -109,7 +110,7 @@ class BodyBudget:
 
     def __init__(self, most: int, *, largest: int) -> None:
         self._most, self._share = most, max(most // 4, min(most, largest))
-        self._all = 0
+        self._all, self._trimmer = 0, Trimmer()
         self._own: Counter[str] = Counter()
 
     def take(self, client: str, count: int) -> None:
@@ -128,6 +129,7 @@ class BodyBudget:
     def give_back(self, client: str, count: int) -> None:
         """Count ``count`` bytes of ``client`` less."""
         self._all -= count
+        self._trimmer.freed(count, left=self._all)
         self._own[client] -= count
         if self._own[client] <= 0:
             del self._own[client]
