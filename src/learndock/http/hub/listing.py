@@ -47,7 +47,7 @@ APPS = {"llama.cpp": "gguf", "ollama": "gguf", "lmstudio": "gguf", "jan": "gguf"
 #: Properties that ``expand`` gives, alone. The others of these clients are refused.
 PROPERTIES = frozenset(
     {"author", "cardData", "config", "createdAt", "disabled", "downloads", "gated", "lastModified", "library_name",
-     "likes", "model-index", "pipeline_tag", "private", "sha", "siblings", "tags"}
+     "likes", "model-index", "pipeline_tag", "private", "sha", "siblings", "tags", "xetEnabled"}
 )  # fmt: skip
 _Words = Annotated[list[str] | None, Query(max_length=50)]
 
@@ -129,6 +129,7 @@ def basics(repository: Repository, card: Metadata) -> dict[str, Any]:
         "cardData": {k: v for k, v in card.data.items() if k != "model-index"},
         "model-index": card.data.get("model-index"),
         "config": card.config,
+        "xetEnabled": False,  # clients before 1.0 ask first, and send plain large files then
     }
 
 

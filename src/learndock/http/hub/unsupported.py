@@ -35,7 +35,7 @@ NOT_HERE: dict[str, tuple[str, str]] = {
     "papers": ("there are no papers here", "name them in the model's card"),
     "resolve-cache": ("there is no such cache here", "download from the model's repository"),
     "scheduled-jobs": ("nothing is run here", "download the model and run it"),
-    "settings": ("settings of people and webhooks are not changed here", "see `learndock --help`"),
+    "settings": ("there are no settings of people and no webhooks here", "list your models by author"),
     "spaces": ("this dock keeps models only, no apps", "run the app elsewhere, with HF_ENDPOINT set to this dock"),
     "users": ("there are no profiles here", "list models by author"),
 }
