@@ -1,4 +1,4 @@
-"""What pushing and pulling costs: a file inside a commit, a large one through `hf`, the same through `learndock`.
+"""What pushing and pulling costs: a file inside a commit, a large one through `hf` (LFS and Xet) and `learndock`.
 
     python benchmarks/bench_hub.py [--megabytes 1000]
 
@@ -43,19 +43,26 @@ def main() -> None:
             "LEARNDOCK_DOCK": server.url,
             "LEARNDOCK_TOKEN": token,
         }
+        chunks = {k: v for k, v in environment.items() if k != "HF_HUB_DISABLE_XET"}
         small = make_learnware(folder / "small", "admin/small", numbers=12_000_000)
         large = make_learnware(folder / "large", "admin/large", numbers=megabytes * 250_000)
+        xet = make_learnware(folder / "xet", "admin/xet", numbers=megabytes * 250_000)
         ours = make_learnware(folder / "ours", "admin/ours", numbers=megabytes * 250_000)
-        for what, command in (
-            ("hf upload, 48 MB inside the commit", ("hf", "upload", "admin/small", small)),
-            (f"hf upload, {megabytes} MB", ("hf", "upload", "admin/large", large)),
-            (f"hf download, {megabytes} MB", ("hf", "download", "admin/large", "--local-dir", folder / "a")),
-            (f"learndock add, {megabytes} MB", ("learndock", "add", ours)),
-            (f"learndock get, {megabytes} MB", ("learndock", "get", "admin/ours", "-o", folder / "b")),
+        for what, variables, command in (
+            ("hf upload, 48 MB inside the commit", environment, ("hf", "upload", "admin/small", small)),
+            (f"hf upload, {megabytes} MB, LFS", environment, ("hf", "upload", "admin/large", large)),
+            (f"hf upload, {megabytes} MB, Xet", chunks, ("hf", "upload", "admin/xet", xet)),
+            (
+                f"hf download, {megabytes} MB",
+                environment,
+                ("hf", "download", "admin/large", "--local-dir", folder / "a"),
+            ),
+            (f"learndock add, {megabytes} MB", environment, ("learndock", "add", ours)),
+            (f"learndock get, {megabytes} MB", environment, ("learndock", "get", "admin/ours", "-o", folder / "b")),
         ):
             begun = time.monotonic()
             words = [str(BIN / command[0]), *map(str, command[1:])]
-            subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(words, env=variables, check=True, stdout=subprocess.DEVNULL)
             seconds = time.monotonic() - begun
             print(f"{what}: {seconds:.1f} s; server at most {server.status('VmHWM') // 1000} MB")
 

@@ -135,6 +135,33 @@ def parsers(sound: Path) -> dict[str, Parser]:
     }
 
 
+def xet_parsers() -> dict[str, Parser]:
+    """Those of uploads in Xet's chunks."""
+    from tests.support import xet
+
+    from learndock.service.xet_format import XorbReader, read_shard
+
+    chunks = xet.contents(1, 9, 5000, 70_000)
+    shard = xet.shard_of([("ab" * 32, [(chunks, 0, 3), (chunks, 1, 2)]), ("cd" * 32, [(chunks, 2, 3)])])
+
+    def read_xorb(source: bytes, folder: Path) -> None:
+        reader = XorbReader()
+        for start in range(0, len(source), 1000):
+            for _ in reader.feed(source[start : start + 1000]):
+                pass
+        reader.end()
+
+    def read_files(source: bytes, folder: Path) -> None:
+        for file in read_shard(io.BytesIO(source)):
+            file.size()
+
+    xorbs = [xet.xorb_of(chunks, pack)[1] for pack in (xet.plain, xet.packed, xet.grouped)]
+    return {
+        "xorb": Parser(xorbs, mutants.words_mutant, read_xorb),
+        "shard": Parser([shard], mutants.words_mutant, read_files),
+    }
+
+
 def make_sound(place: Path) -> Path:
     """What mutants are made of."""
     from tests.support import corpus
@@ -268,7 +295,7 @@ def main() -> int:
     start = time.monotonic()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        known = parsers(make_sound(Path(folder)))
+        known = parsers(make_sound(Path(folder))) | xet_parsers()
         names = options.parsers.split(",") if options.parsers else list(known)
         for place, name in enumerate(names):
             now = time.monotonic()

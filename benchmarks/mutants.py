@@ -326,3 +326,16 @@ def skops_mutant(source: bytes, chance: Random) -> bytes:
 
 
 Mutate = Callable[[bytes, Random], bytes]
+
+
+def words_mutant(source: bytes, chance: Random) -> bytes:
+    """Of a file of little-endian numbers: some of them as large or small as numbers get."""
+    if chance.random() < 0.4:
+        return flipped(source, chance)
+    changed = bytearray(source)
+    for _ in range(chance.randint(1, 3)):
+        width = chance.choice((1, 3, 4))
+        at = chance.randrange(max(1, len(changed) - width))
+        value = chance.choice((0, 1, 2, 8192, 131_072, 131_073, 1 << 31, 1 << 62, chance.getrandbits(32)))
+        changed[at : at + width] = (value % (1 << 8 * width)).to_bytes(width, "little")
+    return bytes(changed)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lz4.frame
 import numpy as np
 import pytest
+from benchmarks import fuzz_parsers
 from blake3 import blake3
 from safetensors.numpy import save_file
 
 from learndock.files import sha256_bytes, sha256_file
 from learndock.http.hub import snapshot, xet
 from learndock.service import xet_format
-from learndock.service.xet_format import HashTree, chunk_hash, file_hash, range_hash, text_of
+from learndock.service.xet_format import HashTree, chunk_hash, text_of
 from tests.support.serving import BACKENDS, Answer, Site, served, served_by
+from tests.support.xet import END, Pack, contents, grouped, header, packed, plain, shard_of, xorb_of
 
 pytest.importorskip("hf_xet", reason="asks with the hub's client")
 MEGABYTE = 1 << 20
@@ -85,63 +88,6 @@ def test_hf_upload_above_50_mb_needs_nothing_set(site: Site, tmp_path: Path) -> 
 # -- a client of our own ----------------------------------------------------------------------------------
 
 
-Pack = Callable[[bytes], tuple[int, bytes]]
-
-
-def plain(content: bytes) -> tuple[int, bytes]:
-    """A chunk as it is."""
-    return 0, content
-
-
-def packed(content: bytes) -> tuple[int, bytes]:
-    """A chunk as an LZ4 frame."""
-    return 1, lz4.frame.compress(content)
-
-
-def grouped(content: bytes) -> tuple[int, bytes]:
-    """A chunk whose first bytes of four come first, then the second ones, as an LZ4 frame."""
-    return 2, lz4.frame.compress(b"".join(content[place::4] for place in range(4)))
-
-
-def header(scheme: int, packed: int, size: int, *, version: int = 0) -> bytes:
-    return bytes([version]) + packed.to_bytes(3, "little") + bytes([scheme]) + size.to_bytes(3, "little")
-
-
-def xorb_of(chunks: Sequence[bytes], pack: Pack = plain) -> tuple[str, bytes]:
-    """The hash and the bytes of a xorb."""
-    tree, found = HashTree(), b""
-    for content in chunks:
-        scheme, source = pack(content)
-        found += header(scheme, len(source), len(content)) + source
-        tree.add(chunk_hash(content), len(content))
-    return text_of(tree.root()), found
-
-
-def raw(text: str) -> bytes:
-    """A hash from its text."""
-    return struct.pack("<4Q", *(int(text[i : i + 16], 16) for i in range(0, 64, 16)))
-
-
-TAG = b"HFRepoMetaData\0" + bytes([85, 105, 103, 69, 106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169])
-END = b"\xff" * 32 + bytes(16)
-
-
-def shard_of(files: Sequence[tuple[str, Sequence[tuple[Sequence[bytes], int, int]]]]) -> bytes:
-    """A shard of files: the SHA-256 of each, and (chunks of a xorb, begin, end) of its ranges."""
-    found = TAG + struct.pack("<2Q", 2, 0)
-    for sha256, ranges in files:
-        tree, terms, hashes = HashTree(), b"", b""
-        for chunks, begin, end in ranges:
-            of = chunks[begin:end]
-            terms += raw(xorb_of(chunks)[0]) + struct.pack("<4I", 0, sum(map(len, of)), begin, end)
-            hashes += range_hash(b"".join(map(chunk_hash, of))) + bytes(16)
-            for content in of:
-                tree.add(chunk_hash(content), len(content))
-        found += file_hash(tree) + struct.pack("<4I", 3 << 30, len(ranges), 0, 0) + terms + hashes
-        found += raw(sha256) + bytes(16)
-    return found + END + END
-
-
 class Client:
     """Sends xorbs and shards to a repository of ``user``."""
 
@@ -167,12 +113,6 @@ class Client:
         answer = self.site.post(f"{self.path}/v2/shards", source, token=self.key)
         assert answer.status == 200, answer
         return [json.loads(line) for line in answer.body.splitlines()]
-
-
-def contents(seed: int, *sizes: int) -> list[bytes]:
-    """Chunks that compress."""
-    draw = np.random.default_rng(seed)
-    return [draw.integers(97, 106, size, dtype=np.uint8).tobytes() for size in sizes]
 
 
 def test_the_hash_tree_is_that_of_the_specification() -> None:
@@ -437,3 +377,14 @@ def test_a_killed_upload_goes_on(site: Site, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert site.get("/api/models/max/killed/tree/main", token=token).body[0]["lfs"]["oid"] == sha256_file(file)
     assert not staged(site, "max")
+
+
+# -- strangers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["xorb", "shard"])
+def test_mutants_are_read_or_refused(name: str) -> None:
+    parser = fuzz_parsers.xet_parsers()[name]
+    found = fuzz_parsers.fuzz(parser, name, 10_000_000, 500, math.inf)
+    assert found["wrong"] == 0, found["examples"]
+    assert found["refused"] >= 100
