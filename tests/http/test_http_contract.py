@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import schemathesis
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from learndock.errors import Conflict, NotFound
+from learndock.http.hub import download, lfs, upload, xet
 from learndock.package.manifest import Manifest
 from learndock.service.changes import Changes
 from learndock.service.principal import Principal
@@ -64,6 +70,80 @@ def test_every_operation_does_what_the_description_says(site: Site) -> None:
         try_it()
         asked.append(operation.label)
     assert len(asked) >= 40
+
+
+#: What bodies of hub clients are made of.
+FIELDS = (
+    "name", "type", "private", "paths", "files", "path", "size", "sample", "operation", "transfers", "objects", "oid",
+    "key", "value", "summary", "description", "parentCommit", "content", "encoding", "content_type",
+)  # fmt: skip
+WORDS = st.sampled_from(
+    ["header", "file", "lfsFile", "deletedFile", "model", "upload", "base64", "ada/one", "\ud800", "a\0b", "ab" * 32]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=8,
+)
+#: Bytes, JSON, and lines of JSON as a commit has them.
+BODIES = st.one_of(
+    st.binary(max_size=50),
+    VALUES.map(lambda v: json.dumps(v).encode()),
+    st.lists(VALUES, max_size=4).map(lambda lines: "\n".join(map(json.dumps, lines)).encode()),
+    st.tuples(WORDS, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4)).map(
+        lambda kv: json.dumps({"key": kv[0], "value": kv[1]}).encode()
+    ),
+    st.sampled_from([b"[" * 50_000, b'{"paths": ' * 20_000, b"[" + b"[]," * 20_000 + b"[]]"]),
+)
+TYPES = st.sampled_from(["application/json", "application/x-ndjson", "application/x-www-form-urlencoded", ""])
+
+
+def hub_schema() -> dict[str, Any]:
+    """The description of the hub's routes, which the service itself does not publish: they are not ours to define."""
+    shown = []
+    for part in (download, upload, lfs, xet):
+        for route in part.router.routes:
+            shown.append(copy.copy(cast("APIRoute", route)))
+            shown[-1].include_in_schema = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GET and HEAD of one function have one id
+        return get_openapi(title="hub", version="1", routes=shown)
+
+
+def test_nothing_that_hub_clients_could_send_is_a_failure_of_ours(site: Site) -> None:
+    schema = schemathesis.openapi.from_dict(hub_schema())
+    schema.config.update(base_url=site.url)
+    asked = []
+    for result in schema.get_all_operations():
+        operation: Any = cast("Any", result).ok()
+        cases = st.one_of(operation.as_strategy(), operation.as_strategy(schemathesis.GenerationMode.NEGATIVE))
+        known = st.sampled_from([None, operation.path.format_map(Usual())])
+
+        @settings(max_examples=EXAMPLES * 2, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=cases, known=known, body=BODIES, kind=TYPES)
+        def try_it(case: Any, known: str | None, body: bytes, kind: str) -> None:
+            headers = {"Authorization": f"Bearer {site.token('ada')}"}
+            if known is None:
+                answer = case.call(headers=headers)
+                status, text = answer.status_code, answer.text
+            else:  # a repository that is there, and a body that the description does not have
+                sent = site.ask(case.method, known, body, headers={**headers, "Content-Type": kind})
+                status, text = sent.status, str(sent.body)
+            assert status < 500, (case.method, known or case.path, body, text)
+            if status >= 400 and text and case.method != "HEAD":
+                assert "message" in text, text
+
+        try_it()
+        asked.append(operation.label)
+    assert len(asked) >= 30
+
+
+class Usual(dict[str, str]):
+    """What the parts of a path are, where there is such a thing."""
+
+    def __missing__(self, part: str) -> str:
+        usual = {"owner": "ada", "name": "one", "revision": "main", "rest": "main/config.json"}
+        return usual.get(part, "ab" * (16 if part == "upload" else 8 if part == "space" else 32))
 
 
 # -- publishing, deleting and collecting, whatever comes when ---------------------------------------------------

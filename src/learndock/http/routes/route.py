@@ -124,7 +124,8 @@ _FORM = 'send {"space": ID, "domain": [...], "inputs": N}, {"prompts": [...]}, o
 
 def _domain(asked: Question) -> Domain:
     assert asked.space is not None
-    return Domain(asked.space, np.asarray(asked.domain, np.float32), asked.inputs)
+    with np.errstate(over="ignore"):  # what does not fit is infinite, and refused
+        return Domain(asked.space, np.asarray(asked.domain, np.float32), asked.inputs)
 
 
 def _need_helper(service: Service) -> None:
