@@ -234,8 +234,7 @@ def test_adding_and_removing(filled: Pair, tmp_path: Path) -> None:
     assert isinstance(added, Record)
     assert all(done[-1][0] == done[-1][1] == sum(f.size for f in added.manifest.files) for done in told.values())
     assert same(filled, lambda dock: dock.add(folder)) == added
-    if isinstance(filled.dock, LocalDock):  # a service does not publish other content under a name yet
-        _second_version(filled, added, other)
+    _second_version(filled, added, other)
     assert same(filled, lambda dock: dock.remove("ada/new").record.name) == "ada/new"
     assert failed(filled, lambda dock: dock.remove("ada/new")) == "NotFound"
     assert failed(filled, lambda dock: dock.get_record("ada/new")) == "NotFound"

@@ -95,7 +95,12 @@ def _contrasts() -> Any:
 
 def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
     there = opened(site.url)
-    for which, kind in (("ada/one@no", UsageError), ("no name", NotFound), ("ada/one@000000", NotFound)):
+    for which, kind in (
+        ("ada/one@n/o", UsageError),
+        ("ada/one@no", NotFound),
+        ("no name", NotFound),
+        ("ada/one@000000", NotFound),
+    ):
         with pytest.raises(kind):
             there.get_record(which)
     for url in (
@@ -358,7 +363,10 @@ def test_the_spec_goes_out_without_labels(site: Site) -> None:
         assert _asked(between)
         assert not [h for h in between.heard if h.holds(b"geheim")]
     allowed = [r.id for r in opened(site.url).records()]
-    assert found == site.service.dock.identify(task, allowed=allowed)
+    there = site.service.dock.identify(task, allowed=allowed)
+    assert [m.id for m in found.matches] == [m.id for m in there.matches]
+    # Rows at other places in memory may differ in the last bit
+    assert [m.score for m in found.matches] == pytest.approx([m.score for m in there.matches], abs=1e-6)
     assert (redacted(task).behaviour == task.behaviour).all()
 
 

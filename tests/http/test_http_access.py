@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from learndock.package.manifest import Manifest
 from learndock.service.people import digest
 from learndock.service.tables import tokens
 from learndock.spec.file import spec_to_bytes
@@ -35,6 +36,9 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("GET", "/learnwares/{owner}/{name}"): "",
     ("GET", "/learnwares/{owner}/{name}/versions"): "",
     ("DELETE", "/learnwares/{owner}/{name}"): "write",
+    ("DELETE", "/learnwares/{owner}/{name}/versions/{version}"): "write",
+    ("PUT", "/learnwares/{owner}/{name}/tags/{tag}"): "write",
+    ("DELETE", "/learnwares/{owner}/{name}/tags/{tag}"): "write",
     ("GET", "/learnwares/{owner}/{name}/files/{path}"): "",
     ("GET", "/learnwares/{owner}/{name}/specs/{space_id}"): "",
     ("GET", "/repositories"): "",
@@ -75,6 +79,7 @@ OWNED = {route for route in NEEDS if "{owner}" in route[1] or "{upload}" in rout
     ("PUT", "/organisations/{name}/members/{member}"), ("POST", "/learnwares"), ("POST", "/repositories"),
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
+    ("PUT", "/learnwares/{owner}/{name}/tags/{tag}"): {"version": "v1"},
     ("POST", "/tokens/exchange"): {"link": "no such link", "name": "x"},
     ("POST", "/repositories"): {"name": "ada/new"},
     ("PATCH", "/repositories/{owner}/{name}"): {"private": False},
@@ -126,7 +131,7 @@ def ask(site: Site, upload: str, route: tuple[str, str], token: str | None) -> A
     mine = site.service.people.tokens(site.principal("ada", "admin"))[0].id
     for name, value in {
         "owner": "ada", "path": "config.json", "space_id": SHA, "revision": "main", "upload": upload,
-        "number": 1, "token": mine, "member": "bob",
+        "number": 1, "token": mine, "member": "bob", "version": "v1", "tag": "stable",
     }.items():  # fmt: skip
         path = path.replace("{" + name + "}", str(value))
     path = path.replace("{name}", "lab" if "organisations" in path else "mine" if "ada/" in path else "ada")
@@ -278,10 +283,14 @@ def test_publishing_again_with_private_hides_what_was_public(site: Site, tmp_pat
     assert shown == [(201, False, 200), (200, True, 404), (200, True, 404)]
     assert [r["private"] for r in site.get(f"{API}/learnwares?owner=max", token=token).body["learnwares"]] == [True]
     other = site.publish(make_learnware(tmp_path / "other", "max/mine", seed=1), token)
-    refused(other, 409)
+    assert (other.status, other.body["private"]) == (201, True), "its next version is private too"
     public = make_learnware(tmp_path / "public", "max/public")
     assert site.publish(public, token).status == 201
-    refused(site.publish(make_learnware(tmp_path / "new", "max/public", seed=1), token, private=True), 409)
+    manifest = Manifest.from_folder(make_learnware(tmp_path / "new", "max/public", seed=1))
+    for file in manifest.files:
+        site.upload((tmp_path / "new" / file.path).read_bytes(), token)
+    asked = {"manifest": manifest.model_dump(mode="json"), "private": True, "after": "v7"}
+    refused(site.post(f"{API}/learnwares", asked, token=token), 409)
     assert site.get(f"{API}/learnwares/max/public").status == 200, "a publication that is refused hides nothing"
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from learndock.package.deprecation import Deprecation
+
 if TYPE_CHECKING:
     from learndock.dock.protocol import Record
 
@@ -16,7 +18,8 @@ class Summary:
     """A learnware in a list. A service's summary is not checked against the digest; ``get_record`` is.
 
     ``bytes`` is the size of all files. ``private`` is whether only its owner may see it, or None in a folder, where
-    nothing is private.
+    nothing is private. ``version`` is the number of the version tagged ``latest``; ``published_at`` and ``deprecated``
+    are as in ``Record``.
     """
 
     name: str
@@ -30,6 +33,9 @@ class Summary:
     spaces: tuple[str, ...]
     bytes: int
     private: bool | None = field(default=None, compare=False)
+    version: int = 1
+    published_at: str = field(default="", compare=False)
+    deprecated: Deprecation | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, record: Record) -> Summary:
@@ -47,6 +53,9 @@ class Summary:
             spaces=tuple(s.space for s in manifest.specs),
             bytes=sum(f.size for f in manifest.files),
             private=record.private,
+            version=record.version,
+            published_at=record.published_at,
+            deprecated=record.deprecated,
         )
 
     @property

@@ -35,8 +35,22 @@ class ErrorSchema(BaseSchema):
     error: ErrorBody
 
 
+class DeprecationSchema(BaseSchema):
+    """Why a learnware should not be used any more, and what to ``use`` instead."""
+
+    use: str | None
+    because: str
+    time: str
+    by: str
+
+
 class LearnwareSchema(BaseSchema):
-    """A published learnware; ``sequence`` grows in order of addition, only the owner sees a ``private`` one."""
+    """A version of a published learnware; only the owner sees a ``private`` one.
+
+    ``version`` is its number, ``latest`` the number that the name alone stands for, and ``tags`` are the other tags of
+    this version. ``sequence`` grows in order of addition. ``published_at`` is in UTC, or "" where learndock 0.1.0
+    published it. ``supersedes`` is the learnware that this version replaced.
+    """
 
     id: str
     name: str
@@ -50,6 +64,12 @@ class LearnwareSchema(BaseSchema):
     spaces: list[str]
     bytes: int
     private: bool
+    version: int
+    latest: int
+    tags: list[str]
+    published_at: str
+    supersedes: str | None
+    deprecated: DeprecationSchema | None
 
     @classmethod
     def of(cls, record: Record, *, private: bool) -> LearnwareSchema:
@@ -68,6 +88,14 @@ class LearnwareSchema(BaseSchema):
             spaces=[s.space for s in manifest.specs],
             bytes=sum(f.size for f in manifest.files),
             private=private,
+            version=record.version,
+            latest=record.latest,
+            tags=list(record.tags),
+            published_at=record.published_at,
+            supersedes=record.supersedes,
+            deprecated=None
+            if record.deprecated is None
+            else DeprecationSchema.model_validate(record.deprecated.to_dict()),
         )
 
 

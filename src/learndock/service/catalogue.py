@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from learndock.dock.candidates import candidates
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
 from learndock.dock.storage.lookup import SEE_LIST
@@ -43,17 +44,34 @@ class _Snapshot:
     private: dict[str, tuple[Record, ...]]
     #: Case-folded name -> case-folded owner of the private ones.
     hidden: dict[str, str]
+    #: Name -> its published versions, where it has several.
+    versions: dict[str, list[Record]] = field(default_factory=dict)
     spaces: dict[str, SpecTable] = field(default_factory=dict)
     #: Rows of the public records in each space.
     rows: dict[str, Rows] = field(default_factory=dict)
     #: Rows of what passes filters, by space, filters and owners of private ones.
     filtered: dict[tuple[str, Filters, frozenset[str]], Rows] = field(default_factory=dict)
 
+    def known(self) -> dict[str, Record]:
+        """Return every version by its id."""
+        latest = {r.id: r for r in self.records.values()}
+        return latest | {r.id: r for versions in self.versions.values() for r in versions}
+
     def visible(self, who: Principal, filters: Filters = EVERY) -> list[Record]:
         """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
         own = [r for owner in who.owners for r in self.private.get(owner, ())]
         every = sorted((*self.public, *own), key=lambda r: (r.sequence, r.name)) if own else list(self.public)
         return every if filters.empty else [r for r in every if filters.passes(r.manifest)]
+
+    def version(self, which: str) -> Record:
+        """Return the version with the id ``which``."""
+        record = self.records[which.partition("@")[0].casefold()]
+        return next((r for r in self.versions.get(record.name, ()) if r.id == which), record)
+
+    def candidates(self, records: Iterable[Record], space_id: str, filters: Filters = EVERY) -> list[Record]:
+        """Return which version of each of ``records`` is ranked (see ``dock.candidates``)."""
+        every = (version for r in records for version in self.versions.get(r.name, (r,)))
+        return candidates(every, space_id, filters)
 
 
 class Catalogue:
@@ -148,7 +166,7 @@ class Catalogue:
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
             self._dock.refuse_other_space(spec, snapshot.visible(who))
-        return answerable(found, spec, top, lambda m: Answers.of(snapshot.records[m.name.casefold()].manifest.task))
+        return answerable(found, spec, top, lambda m: Answers.of(snapshot.version(m.id).manifest.task))
 
     def route(self, who: Principal, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
         """Name the learnware, of those that ``who`` may see, for ``asked``; nothing of it is kept."""
@@ -242,9 +260,10 @@ class Catalogue:
             return (number, *records.change())
 
     def _renewed(self, before: _Snapshot | None, change: tuple[int, ...]) -> _Snapshot:
-        known = {} if before is None else {r.id: r for r in before.records.values()}
+        known = {} if before is None else before.known()
         standing = self._repositories.standing()
-        found = self._dock.records(known=known)
+        every = self._dock.records(known=known, every=True)
+        found = [r for r in every if r.version == r.latest]
         if self._repositories.change() != change[0]:
             # A repository that was made since is one of those that hide; one that is gone since hid.
             standing |= self._repositories.standing()
@@ -263,24 +282,30 @@ class Catalogue:
             tuple(public),
             {owner: tuple(own) for owner, own in private.items()},
             {r.name.casefold(): owner for owner, own in private.items() for r in own},
+            _several(every),
         )
         if before is not None:
-            ids = {r.id for r in found}
             for space_id, table in before.spaces.items():
-                snapshot.spaces[space_id] = self._updated(table, space_id, found, ids)
-                snapshot.rows[space_id] = snapshot.spaces[space_id].rows_of(r.id for r in snapshot.public)
+                snapshot.spaces[space_id] = self._updated(table, space_id, every)
+                snapshot.rows[space_id] = self._public_rows(snapshot, space_id, snapshot.spaces[space_id])
         return snapshot
 
-    def _updated(self, table: SpecTable, space_id: str, found: Iterable[Record], ids: set[str]) -> SpecTable:
-        gone = [name for name in table.rows if name not in ids]
-        new = [r for r in found if r.id not in table.rows and any(s.space_id == space_id for s in r.manifest.specs)]
+    def _updated(self, table: SpecTable, space_id: str, every: Iterable[Record]) -> SpecTable:
+        may = (r for r in every if r.version <= r.latest)
+        there = {r.id: r.name for r in may if any(s.space_id == space_id for s in r.manifest.specs)}
+        new = {name for which, name in there.items() if which not in table.rows}
+        # All versions of a name that has a new one are read again.
+        gone = [which for which in table.rows if there.get(which) is None or there[which] in new]
         if gone:
             table = table.without(gone)
         if new:
-            more = self._dock.vectors(space_id, names=[r.name for r in new])
+            more = self._dock.vectors(space_id, names=sorted(new), every=True)
             if len(more):
                 table = table.added(more)
         return table
+
+    def _public_rows(self, snapshot: _Snapshot, space_id: str, table: SpecTable) -> Rows:
+        return table.rows_of(r.id for r in snapshot.candidates(snapshot.public, space_id))
 
     def _rows(self, snapshot: _Snapshot, table: SpecTable, who: Principal, space_id: str, filters: Filters) -> Rows:
         """Rows of the learnwares that ``who`` may see and that pass ``filters``; the last ``KEPT`` sets are kept."""
@@ -290,7 +315,8 @@ class Catalogue:
         key = (space_id, filters, own)
         rows = snapshot.filtered.get(key)
         if rows is None:
-            rows = table.rows_of(r.id for r in snapshot.visible(who, filters))
+            ranked = snapshot.candidates(snapshot.visible(who), space_id, filters)
+            rows = table.rows_of(r.id for r in ranked)
             if len(snapshot.filtered) >= KEPT:
                 snapshot.filtered.clear()
             snapshot.filtered[key] = rows
@@ -303,7 +329,7 @@ class Catalogue:
         # Not under the lock: reading 100,000 specs takes half a minute, in which the snapshot must not become old.
         with self._loading:
             if space_id not in snapshot.spaces:
-                table = self._dock.vectors(space_id)
+                table = self._dock.vectors(space_id, every=True)
                 if not len(table):
                     return table  # questions about spaces that no spec is of must not fill the memory
                 with self._lock:
@@ -314,10 +340,17 @@ class Catalogue:
 
     def _enter(self, snapshot: _Snapshot, space_id: str, table: SpecTable) -> None:
         """Make a table, read a moment before or after, part of ``snapshot``."""
-        found = snapshot.records.values()
-        table = self._updated(table, space_id, found, {r.id for r in found})
-        snapshot.rows[space_id] = table.rows_of(r.id for r in snapshot.public)
+        table = self._updated(table, space_id, snapshot.known().values())
+        snapshot.rows[space_id] = self._public_rows(snapshot, space_id, table)
         snapshot.spaces[space_id] = table
+
+
+def _several(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return name -> its versions, by number, where there are several."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.name, []).append(record)
+    return {name: sorted(r, key=lambda v: v.version) for name, r in found.items() if len(r) > 1}
 
 
 def _not_here(which: str) -> NotFound:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
@@ -30,7 +30,6 @@ from learndock.service.commits import Files, check_tree, commit_of, files_of, in
 from learndock.service.database import Database, mark_change
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
-from learndock.service.receiver import Blob
 from learndock.service.referrers import referred
 from learndock.service.tables import blobs, commits, owners, repositories, tree
 from learndock.settings import Settings
@@ -318,34 +317,25 @@ class Repositories:
         # blob is gone.
         with self._storage.locked(), self._database.write() as connection:
             repository = self._get(connection, who, name, write=True)
-            if parent is not None and repository.head is not None and not repository.head.startswith(parent):
-                raise Conflict(
-                    f"its head is {repository.head[:12]}, not {parent[:12]}",
-                    remedy="look at what changed, then commit on top of that",
-                    about=repository.name,
-                )
+            _need_parent(repository, parent)
             self._holdings.find_in(connection, who, {blob.sha256 for blob in changes.add.values()})
             made = self._commit(connection, who, repository, changes, title=title, body=body)
         self.mark_changed()
         return made
 
-    def commit_published(self, who: Principal, name: str, files: Mapping[str, Blob], digest: str) -> Commit:
-        """Make the files of the published learnware ``digest`` the head, and record that they are it.
-
-        Leases or the dock keep the blobs, so gc needs no lock here, and it is not checked who may refer to them.
+    def planned(self, who: Principal, name: str, changes: Changes, *, parent: str | None) -> dict[str, tuple[str, int]]:
+        """Return the files, path -> (SHA-256, size), that a commit would make the head.
 
         Raises:
-            NotFound, Unauthorized, Forbidden: see ``get``.
-            PackageError, QuotaExceeded: see ``commit``.
+            any error of ``commit``.
         """
-        who.need("write")
-        with self._database.write() as connection:
+        with self._database.read() as connection:
             repository = self._get(connection, who, name, write=True)
-            changes = Changes(add=files, replace=True)
-            made = self._commit(connection, who, repository, changes, title=f"Publish {digest[:12]}")
-            self._set_publication(connection, repository, made, digest, None)
-        self.mark_changed()
-        return made
+            _need_parent(repository, parent)
+            self._holdings.find_in(connection, who, {blob.sha256 for blob in changes.add.values()})
+            files = changed(files_of(connection, repository.head), changes)
+            self.check_tree(connection, repository, files)
+            return files
 
     def _commit(
         self, connection: Connection, who: Principal, repository: Repository, changes: Changes, *, title: str,
@@ -452,6 +442,15 @@ class Repositories:
     def check_tree(self, connection: Connection, repository: Repository, files: Files) -> None:
         """See ``commits.check_tree``."""
         check_tree(connection, repository, files, holdings=self._holdings, settings=self._settings)
+
+
+def _need_parent(repository: Repository, parent: str | None) -> None:
+    if parent is not None and repository.head is not None and not repository.head.startswith(parent):
+        raise Conflict(
+            f"its head is {repository.head[:12]}, not {parent[:12]}",
+            remedy="look at what changed, then commit on top of that",
+            about=repository.name,
+        )
 
 
 def _to_repository(row: Row[Any]) -> Repository:

@@ -36,10 +36,12 @@ from learndock.files import atomic_write
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.service import views
 from learndock.service.announced import Announced, check_count
+from learndock.service.audit import note
 from learndock.service.cards import Cards
 from learndock.service.catalogue import Catalogue
 from learndock.service.changes import GIT_FILES, Changes, Commit, Repository, changed, check_file_path
 from learndock.service.database import Database
+from learndock.service.following import LearnwareRepositories
 from learndock.service.holdings import Holdings
 from learndock.service.inspection import Inspector
 from learndock.service.intake import Intake
@@ -47,9 +49,9 @@ from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob, blob_of
 from learndock.service.referrers import DATABASE
-from learndock.service.repositories import Repositories
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
+from learndock.service.versions import Versions
 from learndock.service.xet import XetUploads
 from learndock.settings import Settings
 
@@ -87,8 +89,9 @@ class Service:
         self.xet = XetUploads(self.uploads, self.holdings, self.storage.blobs, settings)
         self.intake = Intake(database, self.storage, self.holdings, self.uploads.folder, settings)
         self.announced = Announced(settings.max_files)
-        self.repositories = Repositories(database, self.holdings, self.storage, settings)
+        self.repositories = LearnwareRepositories(database, self.holdings, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
+        self.versions = Versions(self)
         self.cards = Cards(database, self.storage.blobs, lambda: self.repositories.changes)
         self.signing_key = _signing_key(database)
         views.clear(self.uploads.folder)
@@ -124,9 +127,39 @@ class Service:
         for path in changes.add:
             check_file_path(path)
         self._check_content(who, before, changes)
+        if repository.digest is not None:
+            return self._commit_version(who, repository, changes, title=title, body=body, parent=parent)
         commit = self.repositories.commit(who, name, changes, title=title, body=body, parent=parent)
         record, repository = self.publish(repository, commit)
-        return Committed(commit, repository, record)
+        return Committed(replace(commit, digest=None if record is None else record.digest), repository, record)
+
+    def _commit_version(
+        self, who: Principal, repository: Repository, changes: Changes, *, title: str, body: str, parent: str | None
+    ) -> Committed:
+        """Commit to the repository of a published learnware: the next version, or ``latest`` back at an earlier one.
+
+        The dock publishes first, so that the head is always what it has.
+
+        Raises:
+            PackageError, SpecError: the files would not be a learnware any more; nothing was changed.
+            Conflict: the head is another than ``parent``, or another commit was first; nothing was changed.
+        """
+        files = self.repositories.planned(who, repository.name, changes, parent=parent)
+        listed = {path: sha256 for path, (sha256, _) in files.items()}
+        if MANIFEST not in listed:
+            raise PackageError(
+                f"without {MANIFEST} it would be no learnware any more",
+                remedy="push a folder made by `learndock pack`, or use another repository",
+                about=repository.name,
+            )
+        record = self._add(repository.name, self._manifest(listed[MANIFEST]), listed, after=repository.digest)
+        if record.version != record.latest:
+            record = self.dock.tag(record.id, "latest")
+        self.repositories.mark_changed()
+        commit = self.repositories.commit(who, repository.name, changes, title=title, body=body)
+        if not self.repositories.confirm(repository, commit, record.digest):
+            self.versions.in_step(who, repository.name)
+        return Committed(replace(commit, digest=record.digest), self.repositories.get(who, repository.name), record)
 
     def publish(self, repository: Repository, commit: Commit) -> tuple[Record | None, Repository]:
         """Publish a commit in the dock if its tree is a learnware; its repository says why where it is not.
@@ -150,34 +183,56 @@ class Service:
             return record, self.repositories.publication(repository, commit, record.digest, None)
         return None, replace(self.repositories.publication(repository, commit, None, kept), note=reason)
 
-    def add(self, who: Principal, source: bytes, *, private: bool = False) -> Published:
+    def add(
+        self,
+        who: Principal,
+        source: bytes,
+        *,
+        private: bool = False,
+        after: str | None = None,
+        supersedes: str | None = None,
+    ) -> Published:
         """Publish the learnware whose manifest is ``source`` and whose files are uploaded: all of it, or nothing.
 
-        Its repository is made where there is none. With ``private`` only its owner may see it, also where it was
-        public before.
+        It is the next version of its name (see ``Dock.add``). Its repository is made where there is none. With
+        ``private`` only its owner may see it, also where it was public before.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored.
-            NotFound: its owner is not ``who``, or a file was not uploaded.
-            Conflict: the name is, or was, taken by other content.
+            NotFound: its owner is not ``who``, or a file was not uploaded, or there is no learnware ``supersedes``.
+            Forbidden: the learnware ``supersedes`` is another owner's.
+            Conflict: another version than ``after`` is ``latest``.
             QuotaExceeded: more bytes than its owner may keep.
         """
         who.need("write")
+        if supersedes is not None:
+            supersedes = self.repositories.get(who, supersedes, write=True).name
         manifest = Manifest.from_bytes(source)
         content = manifest.to_bytes()
+        before = self.repositories.standing_of(manifest.name)
         try:
             repository, files, made = self._begin(who, manifest, content, private=private)
         except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
             repository, files, made = self._begin(who, manifest, content, private=private)
-        new = repository.digest != manifest.digest
+        known = self.catalogue.digest(f"{repository.name}@{manifest.digest}") is not None
         try:
-            record = self._add(repository.name, manifest, {p: b.sha256 for p, b in files.items()})
+            listed = {p: b.sha256 for p, b in files.items()}
+            record = self._add(repository.name, manifest, listed, after=after, supersedes=supersedes)
         except BaseException:
             if made:
                 self._forget_empty(who, repository)
+            elif before is not None and not before[0] and repository.private:
+                self.repositories.set_private(who, repository.name, False)  # what is refused hides nothing
             raise
-        self.repositories.commit_published(who, repository.name, files, record.digest)
-        return Published(record, new, repository.private)
+        if record.version == record.latest and not self.repositories.commit_published(
+            who, repository.name, files, record.digest
+        ):
+            self.versions.in_step(who, repository.name)
+        self.repositories.mark_changed()
+        if supersedes is not None and not known:
+            with self.database.write() as connection:
+                note(connection, who, "learnware.deprecate", f"{supersedes} superseded by {record.reference}")
+        return Published(record, not known, repository.private)
 
     def _begin(
         self, who: Principal, manifest: Manifest, content: bytes, *, private: bool
@@ -199,16 +254,6 @@ class Service:
         self.uploads.store(content, own)
         return repository, files, made
 
-    def commit_published(self, who: Principal, repository: Repository, record: Record) -> None:
-        """Make the published learnware the head of its repository.
-
-        Raises:
-            any error of ``Repositories.commit``.
-        """
-        files = {f.path: self.holdings.known(f.sha256) for f in record.manifest.files}
-        files[MANIFEST] = self.uploads.put(who, record.manifest.to_bytes())
-        self.repositories.commit_published(who, repository.name, files, record.digest)
-
     def delete(self, who: Principal, name: str) -> Repository:
         """Delete a repository and its learnware; the name can never be used for other content.
 
@@ -225,9 +270,25 @@ class Service:
 
         return self.storage.reserve.spending(deletion)
 
+    def is_head(self, who: Principal, name: str, digest: str) -> bool:
+        """Return whether the files of the head are the version ``digest``, also where that is not recorded yet."""
+        _, files = self.repositories.head(who, name)
+        try:
+            return MANIFEST in files and self._manifest(files[MANIFEST]).digest == digest
+        except PackageError:
+            return False
+
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _add(self, name: str, manifest: Manifest, files: Mapping[str, str]) -> Record:
+    def _add(
+        self,
+        name: str,
+        manifest: Manifest,
+        files: Mapping[str, str],
+        *,
+        after: str | None = None,
+        supersedes: str | None = None,
+    ) -> Record:
         if manifest.name != name:
             raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")
         missing = [f.path for f in manifest.files if files.get(f.path) != f.sha256]
@@ -238,7 +299,7 @@ class Service:
         listed = {MANIFEST: files[MANIFEST], **{f.path: f.sha256 for f in manifest.files}}
         with self._folder(listed, owner=name.partition("/")[0]) as folder:
             self.inspector.check_learnware(folder)
-            return self.dock.publish(Admitted(folder, manifest), stored=True)
+            return self.dock.publish(Admitted(folder, manifest), stored=True, after=after, supersedes=supersedes)
 
     def _manifest(self, sha256: str) -> Manifest:
         with self.storage.blobs.open(sha256) as stream:

@@ -45,19 +45,24 @@ class Upkeep:
         service, done = self._service, 0
         with service.database.read() as connection:
             rows = connection.execute(_OWNED).all()
-        published = {r.name: r for r in service.dock.records()}
+        published: dict[str, set[str]] = {}
+        latest: dict[str, str] = {}
+        for record in service.dock.records(every=True):
+            published.setdefault(record.name, set()).add(record.digest)
+            if record.version == record.latest:
+                latest[record.name] = record.digest
+        committed = service.repositories.committed()
         for row in rows:
             name, owner = f"{row.owner_name}/{row.name}", _owner(row)
-            record = published.get(name)
             try:
                 repository = service.repositories.get(owner, name)
                 if (repository.head, repository.digest, repository.note) != (row.head, row.digest, row.note):
                     continue  # a request is at it: it began before, and ended after, the rows were read
-                if row.note == UNCHECKED:
+                if row.note == UNCHECKED and (name not in latest or service.is_head(owner, name, latest[name])):
                     service.publish(repository, service.repositories.resolve(repository))
-                elif record is not None and row.digest != record.digest:
-                    service.commit_published(owner, repository, record)
-                elif record is None and row.digest is not None:
+                elif name in latest and committed.get(row.id) != (latest[name], published[name]):
+                    service.versions.in_step(owner, name)
+                elif name not in latest and row.digest is not None:
                     # Taken out of the dock; its repository was to follow.
                     service.repositories.delete(owner, name)
                 else:

@@ -16,15 +16,17 @@ from urllib.parse import quote, urlencode
 from learndock.dock.admission import Admit, admit
 from learndock.dock.protocol import Problem, Record, Removed
 from learndock.dock.remote import credentials
+from learndock.dock.remote.answers import number, record_of, strange, summary_of
 from learndock.dock.remote.ask import identification, redacted, routed, sent_domain
 from learndock.dock.remote.session import Session
 from learndock.dock.remote.transfer import Download, upload
 from learndock.dock.storage import lookup as meant
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.export import Found, exported, missing_bytes
+from learndock.dock.storage.names import LATEST, check_tag
 from learndock.dock.storage.specs import checked_spec
 from learndock.dock.summary import Summary, has_words
-from learndock.errors import Corrupt, Forbidden, NotFound, PackageError, ServiceError, Unauthorized, UsageError
+from learndock.errors import Corrupt, Forbidden, NotFound, ServiceError, Unauthorized, UsageError
 from learndock.package.formats import Progress
 from learndock.package.manifest import MANIFEST, File, Manifest
 from learndock.search.answer import CANDIDATES, Identification, answerable, check_question
@@ -32,7 +34,7 @@ from learndock.search.filters import EVERY, Filters
 from learndock.search.route import Route
 from learndock.spec.domain import Domain
 from learndock.spec.file import spec_to_bytes
-from learndock.spec.spec import Spec, canonical
+from learndock.spec.spec import Spec
 
 PAGE = 200
 #: Summaries per request: each is a twentieth of a manifest.
@@ -55,7 +57,7 @@ class RemoteDock:
     def __len__(self) -> int:
         page = self.session.json("GET", "/learnwares?limit=1")
         if isinstance(page, dict) and "total" in page:
-            return _number(page["total"], self.url)
+            return number(page["total"], self.url)
         return sum(len(page) for page in self._pages(limit=SUMMARIES))  # a service of 0.1.0
 
     def __enter__(self) -> RemoteDock:
@@ -90,11 +92,12 @@ class RemoteDock:
             QuotaExceeded, TooLarge, StorageFull: the service has no room for it.
             Unavailable: the service is gone; what was sent stays there for a while.
         """
-        if after is not None or supersedes is not None:
-            raise _not_yet("--after and --supersedes")
         folder = Path(folder)
         if (folder / MANIFEST).is_file():  # if not, ``admit`` says what is wrong with the folder
-            self._need_owner(Manifest.from_folder(folder).name)
+            name = Manifest.from_folder(folder).name
+            self._need_owner(name)
+            if supersedes is not None:
+                self._need_owner(self.get_record(supersedes).name)
         admitted = self.admit(folder)
         manifest, done = admitted.manifest, 0
         total = sum(f.size for f in manifest.files)
@@ -108,13 +111,15 @@ class RemoteDock:
         for file in manifest.files:
             upload(self.session, admitted.folder / file.path, file, count, name=manifest.name)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
+        # A service of 0.1.0 knows no versions, and refuses to be asked for them
+        asked |= {name: value for name, value in (("after", after), ("supersedes", supersedes)) if value is not None}
         found = self.session.json("POST", "/learnwares", asked)
         if not isinstance(found, dict) or found.get("id") != manifest.id:
             raise ServiceError("says that it published something else", remedy="do not trust this dock", about=self.url)
-        hidden = found.get("private") is True
-        if private and not hidden:
+        record = record_of({**found, "manifest": asked["manifest"]}, self.url)
+        if private and not record.private:
             raise ServiceError("did not make it private", remedy="ask the operator of the service", about=manifest.name)
-        return Record(manifest.name, manifest.digest, manifest, _number(found.get("sequence"), self.url), hidden)
+        return record
 
     def _need_owner(self, name: str) -> None:
         """Check that you may publish under ``name``, before its files are hashed and sent.
@@ -149,49 +154,62 @@ class RemoteDock:
     def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
         """See ``Dock.summaries``; the service chooses, and sends no manifest."""
         asked = filters.to_dict() | ({"text": text} if text else {})
-        summaries = (self._summary(found) for page in self._pages(limit=SUMMARIES, **asked) for found in page)
+        summaries = (summary_of(found, self.url) for page in self._pages(limit=SUMMARIES, **asked) for found in page)
         return [s for s in summaries if has_words(s, text)]  # a service of 0.1.0 passes over ``text``
 
     def get_record(self, which: str) -> Record:
         """See ``Dock.get_record``; the error suggests no names."""
         name, version = meant.parse(which)
-        if version and not meant.DIGEST.fullmatch(version):
-            raise _not_yet("a version by its number or tag")
-        query = f"?{urlencode({'digest': version})}" if version else ""
+        asked = {"digest" if meant.DIGEST.fullmatch(version) else "version": version} if version else {}
+        query = f"?{urlencode(asked)}" if asked else ""
         found = self._record(self.session.json("GET", f"/learnwares/{quote(name)}{query}"))
-        if found.name.casefold() != name.casefold() or not found.digest.startswith(version):
+        if found.name.casefold() != name.casefold() or not _is_meant(found, version):
             raise Corrupt(f"answered with {found.id} for {which}", remedy="do not trust this dock", about=self.url)
         return found
 
     def versions(self, name: str) -> list[Record]:
-        """See ``Dock.versions``.
-
-        Raises:
-            UsageError: the service does not list versions yet.
-        """
-        raise _not_yet("listing versions")
+        """See ``Dock.versions``."""
+        own, _ = meant.parse(name)
+        return self._records(self.session.json("GET", f"/learnwares/{quote(own)}/versions"), "versions")
 
     def tag(self, which: str, tag: str) -> Record:
         """See ``Dock.tag``.
 
         Raises:
-            UsageError: the service does not tag yet.
+            UsageError, NotFound: see ``Dock.tag``.
+            Unauthorized, Forbidden: it needs a token of the owner that may write.
         """
-        raise _not_yet("tagging")
+        if tag != LATEST:
+            check_tag(tag)
+        record = self.get_record(which)
+        path = f"/learnwares/{quote(record.name)}/tags/{quote(tag)}"
+        self.session.json("PUT", path, {"version": record.digest})
+        return self.get_record(record.id)
 
     def untag(self, which: str, tag: str) -> Record:
         """See ``Dock.untag``.
 
         Raises:
-            UsageError: the service does not tag yet.
+            UsageError, NotFound: see ``Dock.untag``.
+            Unauthorized, Forbidden: it needs a token of the owner that may write.
         """
-        raise _not_yet("tagging")
+        name, _ = meant.parse(which)
+        found = self.session.json("DELETE", f"/learnwares/{quote(name)}/tags/{quote(tag[:200], safe='')}")
+        if not isinstance(found, dict) or not isinstance(found.get("digest"), str):
+            raise self._strange()
+        return self.get_record(f"{name}@{found['digest']}")
 
     def remove(self, which: str) -> Removed:
-        """See ``Dock.remove``; its repository goes with it."""
+        """See ``Dock.remove``; with the last version its repository goes too."""
         found = self.get_record(which)
-        self.session.json("DELETE", f"/learnwares/{quote(found.name)}")
-        return Removed(found)
+        if "@" not in which:
+            self.session.json("DELETE", f"/learnwares/{quote(found.name)}")
+            return Removed(found)
+        self.session.json("DELETE", f"/learnwares/{quote(found.name)}/versions/v{found.version}")
+        try:
+            return Removed(found, tuple(self.versions(found.name)))
+        except NotFound:
+            return Removed(found)
 
     def get(self, which: str, out: str | Path, *, progress: Progress | None = None) -> Path:
         """See ``Dock.get``; a connection that stays broken leaves no folder."""
@@ -296,57 +314,24 @@ class RemoteDock:
             except (KeyError, TypeError):
                 raise self._strange() from None
             yield found
-            if following is not None and _number(following, self.url) <= after:
+            if following is not None and number(following, self.url) <= after:
                 raise self._strange()
             after = following
 
     def _record(self, found: Any) -> Record:
-        try:
-            named, digest, sequence = str(found["name"]), str(found["digest"]), found["sequence"]
-            manifest = Manifest.from_bytes(canonical(found["manifest"]), where=f"{self.url}: {named[:100]}")
-        except (KeyError, TypeError, ValueError):
-            raise self._strange() from None
-        except PackageError as error:
-            raise Corrupt(error.message, remedy="tell the operator of the dock", about=error.about) from None
-        if manifest.digest != digest or manifest.name != named:
-            raise Corrupt(
-                f"the manifest of {named[:100]} is not the one that its version {digest[:12]} names",
-                remedy="do not trust this dock",
-                about=self.url,
-            )
-        return Record(manifest.name, digest, manifest, _number(sequence, self.url), found.get("private") is True)
+        return record_of(found, self.url)
 
-    def _summary(self, found: Any) -> Summary:
-        try:
-            return Summary(
-                name=str(found["name"]),
-                digest=str(found["digest"]),
-                sequence=_number(found["sequence"], self.url),
-                format=str(found["format"]),
-                task={**found["task"], "type": str(found["task"]["type"])},
-                license=None if found["license"] is None else str(found["license"]),
-                base=None if found["base"] is None else str(found["base"]),
-                description=str(found["description"]),
-                spaces=tuple(map(str, found["spaces"])),
-                bytes=_number(found["bytes"], self.url),
-                private=found["private"] is True,
-            )
-        except (KeyError, TypeError):
-            raise self._strange() from None
+    def _records(self, found: Any, key: str) -> list[Record]:
+        if not isinstance(found, dict) or not isinstance(found.get(key), list):
+            raise self._strange()
+        return [self._record(each) for each in found[key]]
 
     def _strange(self) -> ServiceError:
-        return ServiceError(
-            "unexpected response", remedy="check that a learndock service is at this address", about=self.url
-        )
+        return strange(self.url)
 
 
-def _not_yet(what: str) -> UsageError:
-    return UsageError(
-        f"{what}: this client cannot ask a service for that yet", remedy="ask the dock's operator, who can do it"
-    )
-
-
-def _number(value: Any, url: str) -> int:
-    if type(value) is not int:
-        raise ServiceError("unexpected response", remedy="check that a learndock service is at this address", about=url)
-    return value
+def _is_meant(record: Record, reference: str) -> bool:
+    """Whether a reference can mean this version; ``latest`` and "" may mean any."""
+    if meant.DIGEST.fullmatch(reference):
+        return record.digest.startswith(reference)
+    return reference in ("", "latest", f"v{record.version}", *record.tags)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import json
 from collections.abc import Callable
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -30,6 +31,13 @@ Name = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-
 Digest = Annotated[
     str | None, Query(pattern=r"^[0-9a-f]{6,64}$", description="At least 6 digits of the SHA-256 of its manifest.")
 ]
+REFERENCE = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Reference = Annotated[
+    str | None,
+    Query(max_length=64, pattern=REFERENCE, description="Version: v2, a tag, or at least 6 digits of the digest."),
+]
+Version = Annotated[str, Path(max_length=64, pattern=REFERENCE)]
+Tag = Annotated[str, Path(min_length=1, max_length=64)]
 JSON = "application/json"
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,30 +55,48 @@ class Page(BaseSchema):
     total: int
 
 
-class VersionSchema(BaseSchema):
-    """A version by its digest, and the commits of its repository that have exactly its files."""
-
-    digest: str
-    commits: list[str]
-
-
-class Versions(BaseSchema):
-    """The versions of a learnware."""
-
-    versions: list[VersionSchema]
-
-
 class Submission(BaseSchema):
-    """The manifest of a learnware whose files are uploaded; ``private`` hides it from others, also if it was public."""
+    """The manifest of a learnware whose files are uploaded; ``private`` hides it from others, also if it was public.
+
+    With ``after`` ("v1", a tag or a digest) it is published only if that version is ``latest``. ``supersedes`` is a
+    learnware of yours that is deprecated in favour of this one.
+    """
 
     manifest: dict[str, Any]
     private: bool = Field(default=False)
+    after: str | None = Field(default=None, max_length=64)
+    supersedes: str | None = Field(default=None, max_length=200)
 
 
 class LearnwareWithManifest(LearnwareSchema):
     """A learnware with its manifest."""
 
     manifest: dict[str, Any]
+
+
+class VersionSchema(LearnwareWithManifest):
+    """A version, and the commits of its repository that have its files."""
+
+    commits: list[str]
+
+
+class Versions(BaseSchema):
+    """The versions of a learnware, by number."""
+
+    versions: list[VersionSchema]
+
+
+class Tagging(BaseSchema):
+    """The version that gets the tag: ``v2``, another tag, or at least 6 digits of its digest."""
+
+    version: str = Field(max_length=64, pattern=REFERENCE)
+
+
+class RemovedSchema(BaseSchema):
+    """The version that was removed, and those that remain, by number."""
+
+    removed: LearnwareSchema
+    remaining: list[LearnwareSchema]
 
 
 class PageWithManifests(BaseSchema):
@@ -121,28 +147,66 @@ def publish(asked: Submission, who: Writer, service: ServiceOf, response: Respon
     """Publish a learnware, completely or not at all. The status is 200 if this content was published already."""
     from learndock.spec.spec import canonical
 
-    done = service.add(who, canonical(asked.manifest), private=asked.private)
+    done = service.add(
+        who,
+        canonical(asked.manifest),
+        private=asked.private,
+        after=asked.after,
+        supersedes=asked.supersedes,
+    )
     response.status_code = 201 if done.new else 200
     return LearnwareSchema.of(done.record, private=done.private)
 
 
 @router.get("/learnwares/{owner}/{name}", response_model=LearnwareWithManifest)
-async def get_learnware(owner: Owner, name: Name, who: Anyone, service: ServiceOf, digest: Digest = None) -> Response:
-    """Return one learnware with its manifest."""
-    record = await asked(service, service.catalogue.record, who, _which(owner, name, digest))
+async def get_learnware(
+    owner: Owner, name: Name, who: Anyone, service: ServiceOf, digest: Digest = None, version: Reference = None
+) -> Response:
+    """Return one learnware, or one version of it, with its manifest."""
+    which = _which(owner, name, version or digest)
+    if "@" in which:  # the snapshot has the latest versions only
+        record = await run_in_threadpool(service.catalogue.current, who, which)
+    else:
+        record = await asked(service, service.catalogue.record, who, which)
     return Response(_with_manifest(service, record), media_type=JSON)
 
 
-@router.get("/learnwares/{owner}/{name}/versions")
-def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> Versions:
-    """List the versions of a learnware: one, since its content never changes, with the commits that have it."""
-    record = service.catalogue.current(who, f"{owner}/{name}")
+@router.get("/learnwares/{owner}/{name}/versions", response_model=Versions)
+def list_versions(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> Response:
+    """List the published versions of a learnware with their manifests, and the commits that have their files."""
+    records = service.versions.all(who, f"{owner}/{name}")
     try:
-        repository = service.repositories.get(who, record.name)
+        repository = service.repositories.get(who, records[0].name)
+        found = [(c.digest, c.id) for c in service.repositories.commits(repository, limit=1000)]
     except NotFound:  # added to the folder by hand
-        return Versions(versions=[VersionSchema(digest=record.digest, commits=[])])
-    found = [c.id for c in service.repositories.commits(repository, limit=1000) if c.digest == record.digest]
-    return Versions(versions=[VersionSchema(digest=record.digest, commits=found)])
+        found = []
+    rows = []
+    for record in records:
+        commits = json.dumps([commit for digest, commit in found if digest == record.digest])
+        rows.append(f'{_with_manifest(service, record)[:-1]},"commits":{commits}}}')
+    return Response(f'{{"versions":[{",".join(rows)}]}}', media_type=JSON)
+
+
+@router.delete("/learnwares/{owner}/{name}/versions/{version}")
+def remove_version(owner: Owner, name: Name, version: Version, who: Writer, service: ServiceOf) -> RemovedSchema:
+    """Remove one version and its commits; its number is never given again. With the last version the name goes."""
+    done = service.versions.remove(who, f"{owner}/{name}@{version}")
+    # What is removed is shown to its owner, as it was
+    return RemovedSchema(
+        removed=_schema(service, done.record), remaining=[_schema(service, record) for record in done.remaining]
+    )
+
+
+@router.put("/learnwares/{owner}/{name}/tags/{tag}")
+def set_tag(owner: Owner, name: Name, tag: Tag, asked: Tagging, who: Writer, service: ServiceOf) -> LearnwareSchema:
+    """Tag a version; a tag that another version has moves, also `latest`, which is what the name alone means."""
+    return _schema(service, service.versions.tag(who, f"{owner}/{name}@{asked.version}", tag))
+
+
+@router.delete("/learnwares/{owner}/{name}/tags/{tag}")
+def remove_tag(owner: Owner, name: Name, tag: Tag, who: Writer, service: ServiceOf) -> LearnwareSchema:
+    """Remove a tag, and return the version that had it."""
+    return _schema(service, service.versions.untag(who, f"{owner}/{name}", tag))
 
 
 @router.delete("/learnwares/{owner}/{name}", status_code=204)

@@ -147,9 +147,9 @@ def list_commits(
 
 @router.get("/repositories/{owner}/{name}/tree/{revision}")
 def get_tree(owner: Owner, name: Name, revision: Revision, who: Anyone, service: ServiceOf) -> Tree:
-    """List the files of a commit: ``main``, or at least 7 digits of its id."""
+    """List the files of a commit: ``main``, at least 7 digits of its id, or a tag of the learnware such as ``v2``."""
     repository = service.repositories.get(who, f"{owner}/{name}")
-    found = service.repositories.resolve(repository, revision)
+    found = service.versions.resolve(repository, revision)
     return Tree(commit=found.id, files=[FileSchema.of(e) for e in service.repositories.tree(found).values()])
 
 
@@ -170,4 +170,4 @@ async def get_repository_file(
 
 def _file(service: Service, who: Principal, name: str, revision: str, path: str) -> Entry:
     repository = service.repositories.get(who, name)
-    return service.repositories.file(service.repositories.resolve(repository, revision), path)
+    return service.repositories.file(service.versions.resolve(repository, revision), path)

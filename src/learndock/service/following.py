@@ -1,0 +1,115 @@
+"""Repositories of learnwares: their commits follow the versions of the dock (see ``versions``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import delete, select, update
+
+from learndock.dock.protocol import Record
+from learndock.service.changes import Changes, Commit, Repository
+from learndock.service.principal import Principal
+from learndock.service.receiver import Blob
+from learndock.service.repositories import Repositories
+from learndock.service.tables import commits, repositories
+
+
+class LearnwareRepositories(Repositories):
+    """The repositories of a service, of which some have the versions of a learnware."""
+
+    def published(self, repository: Repository) -> dict[str, str]:
+        """Return digest -> the newest commit that has the files of that version."""
+        asked = (
+            select(commits.c.digest, commits.c.id)
+            .where(commits.c.repository == repository.id, commits.c.digest.is_not(None))
+            .order_by(commits.c.sequence)
+        )
+        with self._database.read() as connection:
+            return {row.digest: row.id for row in connection.execute(asked)}
+
+    def committed(self) -> dict[int, tuple[str | None, set[str]]]:
+        """Return, by id of a repository with commits: the version that its head has, and all versions with a commit."""
+        asked = select(repositories.c.id, commits.c.digest, repositories.c.head == commits.c.id).join(
+            commits, commits.c.repository == repositories.c.id
+        )
+        heads: dict[int, str | None] = {}
+        found: dict[int, set[str]] = {}
+        with self._database.read() as connection:
+            for repository, digest, is_head in connection.execute(asked):
+                found.setdefault(repository, set()).update([] if digest is None else [digest])
+                if is_head:
+                    heads[repository] = digest
+        return {repository: (heads.get(repository), digests) for repository, digests in found.items()}
+
+    def follow(
+        self, who: Principal, name: str, versions: Sequence[Record], trees: Mapping[str, Mapping[str, Blob]]
+    ) -> bool:
+        """Give a repository a commit for each of the dock's ``versions``, and make ``latest`` its head.
+
+        ``trees`` has the files of the versions without a commit, and of the latest. Commits of versions that are not
+        among ``versions`` go. Returns False where the dock has other versions now; nothing was changed then.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``.
+            PackageError, QuotaExceeded: see ``commit``.
+        """
+        digests = {r.digest for r in versions}
+        latest = next(r for r in versions if r.version == r.latest)
+        with self._database.write() as connection:
+            repository = self._get(connection, who, name, write=True)
+            with self._storage.read() as records:
+                if [(r.number, r.digest, r.latest) for r in records.versions(repository.name)] != [
+                    (r.version, r.digest, r.latest) for r in versions
+                ]:
+                    return False
+            known = connection.execute(
+                select(commits.c.id, commits.c.digest).where(commits.c.repository == repository.id)
+            )
+            there = {commit: digest for commit, digest in known if digest is not None}
+            missing = [r for r in versions if r.digest not in there.values() and r is not latest]
+            if missing or repository.head not in there or there[repository.head] != latest.digest:
+                missing.append(latest)
+            for record in missing:
+                changes = Changes(add=trees[record.digest], replace=True)
+                made = self._commit(connection, who, repository, changes, title=f"Publish v{record.version}")
+                repository = self._get(connection, who, name, write=True)
+                connection.execute(update(commits).where(commits.c.id == made.id).values(digest=record.digest))
+            gone = [commit for commit, digest in there.items() if digest not in digests]
+            connection.execute(delete(commits).where(commits.c.id.in_(gone)))
+            connection.execute(
+                update(repositories).where(repositories.c.id == repository.id).values(digest=latest.digest, note=None)
+            )
+        self.mark_changed()
+        return True
+
+    def commit_published(self, who: Principal, name: str, files: Mapping[str, Blob], digest: str) -> Commit | None:
+        """Make the files of the published learnware ``digest`` the head, and record that they are it.
+
+        Leases or the dock keep the blobs, so gc needs no lock here, and it is not checked who may refer to them.
+        Returns None, and changes nothing, where another version is ``latest`` in the dock now (see ``follow``).
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``get``.
+            PackageError, QuotaExceeded: see ``commit``.
+        """
+        who.need("write")
+        with self._database.write() as connection:
+            repository = self._get(connection, who, name, write=True)
+            with self._storage.read() as records:
+                row = records.row(repository.name)
+            if row is None or row.digest != digest:
+                return None
+            changes = Changes(add=files, replace=True)
+            made = self._commit(connection, who, repository, changes, title=f"Publish v{row.number}")
+            self._set_publication(connection, repository, made, digest, None)
+        self.mark_changed()
+        return made
+
+    def confirm(self, repository: Repository, commit: Commit, digest: str) -> bool:
+        """Record that a commit has the files of the version ``digest``; False where that is not ``latest`` any more."""
+        with self._database.write() as connection:
+            with self._storage.read() as records:
+                row = records.row(repository.name)
+            self._set_publication(connection, repository, commit, digest, None)
+        self.mark_changed()
+        return row is not None and row.digest == digest

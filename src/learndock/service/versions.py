@@ -1,0 +1,172 @@
+"""The versions of a learnware at a service: tags, removal, and a repository that is kept in step with the dock.
+
+The dock decides. Its repository follows: ``main`` has the files of the version tagged ``latest``, every published
+version has a commit, and no commit has the files of a version that was removed.
+
+    dock changed -> in_step: missing commits, then the head -> audit
+
+A process that is killed between the two leaves the repository behind; ``Upkeep.reconcile`` brings it in step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from learndock.dock.local import LocalDock
+from learndock.dock.protocol import Record, Removed
+from learndock.errors import NotFound, Unavailable
+from learndock.package.manifest import MANIFEST
+from learndock.service.audit import note
+from learndock.service.catalogue import Catalogue
+from learndock.service.changes import Commit, Repository
+from learndock.service.database import Database
+from learndock.service.following import LearnwareRepositories
+from learndock.service.holdings import Holdings
+from learndock.service.principal import Principal
+from learndock.service.receiver import Blob
+from learndock.service.repositories import MAIN
+from learndock.service.uploads import Uploads
+
+if TYPE_CHECKING:
+    from learndock.service.service import Service
+
+#: How often the dock may change while a repository is brought in step.
+ATTEMPTS = 20
+
+
+class Versions:
+    """The versions of the learnwares of a service."""
+
+    def __init__(self, service: Service) -> None:
+        self._dock: LocalDock = service.dock
+        self._database: Database = service.database
+        self._repositories: LearnwareRepositories = service.repositories
+        self._holdings: Holdings = service.holdings
+        self._uploads: Uploads = service.uploads
+        self._catalogue: Catalogue = service.catalogue
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def all(self, who: Principal, name: str) -> list[Record]:
+        """Return the published versions of ``owner/name``, by number.
+
+        Raises:
+            NotFound: there is none that ``who`` may see.
+        """
+        return self._dock.versions(self._catalogue.current(who, name).name)
+
+    def refs(self, repository: Repository) -> dict[str, str]:
+        """Return tag -> commit: ``v1`` and so on, and the owner's own tags; none where it is no learnware."""
+        newest = self._repositories.published(repository)
+        return {
+            tag: newest[record.digest]
+            for record in self._of(repository.name)
+            if record.digest in newest
+            for tag in (f"v{record.version}", *record.tags)
+        }
+
+    def resolve(self, repository: Repository, revision: str = MAIN) -> Commit:
+        """Return the commit of a revision: ``main``, at least 7 digits of a commit's id, or a tag such as ``v2``.
+
+        Raises:
+            NotFound: there is none, or the repository is empty.
+        """
+        try:
+            return self._repositories.resolve(repository, revision)
+        except NotFound:
+            commit = self.refs(repository).get(revision.removeprefix("refs/tags/"))
+            if commit is None:
+                raise
+        return self._repositories.resolve(repository, commit)
+
+    # -- changing -----------------------------------------------------------------------------------------
+
+    def tag(self, who: Principal, which: str, tag: str) -> Record:
+        """Tag the version ``which``; a tag that another version has moves, also ``latest``.
+
+        Raises:
+            UsageError: not a tag.
+            NotFound: there is no such version that ``who`` may see.
+            Unauthorized, Forbidden: it is not theirs to change.
+        """
+        name = self._owned(who, which).name
+        record = self._dock.tag(_at(name, which), tag)
+        self._changed(who, name, "learnware.tag", f"{record.reference} {tag}")
+        return record
+
+    def untag(self, who: Principal, name: str, tag: str) -> Record:
+        """Remove a tag, and return the version that had it.
+
+        Raises:
+            UsageError: the tag is ``latest``.
+            NotFound, Unauthorized, Forbidden: see ``tag``.
+        """
+        name = self._owned(who, name).name
+        record = self._dock.untag(name, tag)
+        self._changed(who, name, "learnware.untag", f"{record.reference} {tag}")
+        return record
+
+    def remove(self, who: Principal, which: str) -> Removed:
+        """Remove one version, with its commits; with the last one the repository goes too.
+
+        Raises:
+            NotFound, Unauthorized, Forbidden: see ``tag``.
+        """
+        repository = self._owned(who, which)
+        removed = self._dock.remove(_at(repository.name, which))
+        if removed.remaining:
+            self._changed(who, repository.name, "learnware.remove", removed.record.reference)
+        else:
+            self._repositories.delete(who, repository.name)
+        return removed
+
+    def in_step(self, who: Principal, name: str) -> None:
+        """Give the repository the commits that the dock's versions ask for; does nothing where it has them.
+
+        Raises:
+            NotFound: there is no such repository.
+            Unavailable: the dock changes too quickly.
+        """
+        for _ in range(ATTEMPTS):
+            repository = self._repositories.get(who, name, write=True)
+            wanted = self._of(repository.name)
+            if not wanted:
+                return
+            there = self._repositories.published(repository)
+            latest = next(r for r in wanted if r.version == r.latest)
+            missing = [r for r in wanted if r.digest not in there and r is not latest] + [latest]
+            trees = {r.digest: self._files(who, r) for r in missing}
+            if self._repositories.follow(who, name, wanted, trees):
+                return
+        raise Unavailable("its versions change too quickly", remedy="try again in a moment", about=name)
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _of(self, name: str) -> list[Record]:
+        try:
+            return self._dock.versions(name)
+        except NotFound:
+            return []
+
+    def _owned(self, who: Principal, which: str) -> Repository:
+        repository = self._repositories.get(who, which.partition("@")[0], write=True)
+        if repository.digest is None:
+            raise NotFound("is no learnware yet", remedy="`learndock list` shows what is there", about=repository.name)
+        return repository
+
+    def _changed(self, who: Principal, name: str, action: str, what: str) -> None:
+        self._repositories.mark_changed()
+        self.in_step(who, name)
+        with self._database.write() as connection:
+            note(connection, who, action, what)
+
+    def _files(self, who: Principal, record: Record) -> Mapping[str, Blob]:
+        files = {f.path: self._holdings.known(f.sha256) for f in record.manifest.files}
+        files[MANIFEST] = self._uploads.put(who, record.manifest.to_bytes())
+        return files
+
+
+def _at(name: str, which: str) -> str:
+    _, at, reference = which.partition("@")
+    return f"{name}{at}{reference}"

@@ -1,0 +1,188 @@
+"""A learnware's versions at a service: the repository follows the dock, also after a kill; changes are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learndock.dock.remote.dock import RemoteDock
+from learndock.errors import Conflict, Forbidden, NotFound
+from learndock.package.manifest import MANIFEST, Manifest
+from learndock.service.audit import entries
+from learndock.service.upkeep import Upkeep
+from tests.support.docking import make_learnware
+from tests.support.hub_clients import hashes
+from tests.support.serving import BACKENDS, Site, served_by
+
+API = "/api/v1"
+NAME = "ada/good"
+
+
+@pytest.fixture(params=BACKENDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with served_by(request.param, tmp_path / "dock") as site:
+        yield site
+
+
+def content(folder: Path, seed: int, name: str = NAME) -> Path:
+    return make_learnware(folder / f"{name.replace('/', '-')}-{seed}", name, seed=seed)
+
+
+def main(site: Site, revision: str = "main", name: str = NAME) -> dict[str, str]:
+    """Path -> SHA-256 of what the repository has at a revision."""
+    answer = site.get(f"{API}/repositories/{name}/tree/{revision}", token=site.token("ada"))
+    assert answer.status == 200, answer
+    return {f["path"]: f["sha256"] for f in answer.body["files"]}
+
+
+def in_step(site: Site, tmp_path: Path, name: str = NAME) -> None:
+    """What `get` writes and what the repository has is the same, for the name and for each version."""
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    for i, which in enumerate([name, *(r.reference for r in dock.versions(name))]):
+        got = dock.get(which, tmp_path / f"got-{i}")
+        revision = which.partition("@")[2] or "main"
+        assert main(site, revision, name) == hashes(got), which
+        for path in got.rglob("*"):
+            path.chmod(0o700)
+
+
+def commit(site: Site, folder: Path, *, leave: tuple[str, ...] = (), who: str = "ada") -> tuple[int, str]:
+    """Push a folder as one commit; (status, the code or the digest)."""
+    token = site.token(who)
+    add = {
+        str(p.relative_to(folder)): site.upload(p.read_bytes(), token)
+        for p in folder.rglob("*")
+        if p.is_file() and p.name not in leave
+    }
+    answer = site.post(
+        f"{API}/repositories/{NAME}/commits", {"title": "x", "add": add, "delete": list(leave)}, token=token
+    )
+    return answer.status, answer.body["commit"]["digest"] if answer.status == 201 else answer.body["error"]["code"]
+
+
+def test_the_repository_follows_the_versions(site: Site, tmp_path: Path) -> None:
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    first, second = (content(tmp_path, seed) for seed in (1, 2))
+    one = dock.add(first)
+    with pytest.raises(Conflict, match="v1"):
+        dock.add(second, after="v2")
+    two = dock.add(second, after="v1")
+    assert (two.version, dock.add(first).version) == (2, 1)
+    in_step(site, tmp_path / "a")
+
+    dock.tag(one.id, "stable")
+    assert site.service.versions.refs(site.service.repositories.get(site.principal("ada"), NAME)).keys() == {
+        "v1", "v2", "stable"
+    }  # fmt: skip
+    assert main(site, "stable") == main(site, "v1") != main(site)
+    dock.tag(one.id, "latest")
+    assert dock.get_record(NAME).version == 1
+    assert main(site) == main(site, "v1")
+    in_step(site, tmp_path / "b")
+    assert dock.untag(NAME, "stable").tags == ()
+
+    left = dock.remove(f"{NAME}@v1")
+    assert [r.version for r in left.remaining] == [2]
+    gone = Manifest.from_folder(first)
+    told = site.get(f"{API}/repositories/{NAME}/commits", token=site.token("ada")).body["commits"]
+    assert {c["digest"] for c in told} == {two.digest}, "no commit gives the bytes of what was removed"
+    assert site.get(f"{API}/learnwares/{NAME}/files/config.json?digest={gone.digest}").status == 404
+    in_step(site, tmp_path / "c")
+    assert dock.remove(f"{NAME}@v2").remaining == ()
+    with pytest.raises(NotFound):
+        dock.versions(NAME)
+    assert dock.add(first).version == 3
+    said = [(e.action, e.what) for e in entries(site.service.database, site.service.people.principal(site.operator()))]
+    for wanted in (
+        ("learnware.tag", f"{NAME}@v1 stable"), ("learnware.tag", f"{NAME}@v1 latest"),
+        ("learnware.untag", f"{NAME}@v1 stable"), ("learnware.remove", f"{NAME}@v1"), ("repository.delete", NAME),
+    ):  # fmt: skip
+        assert wanted in said
+
+
+def test_a_commit_publishes_the_next_version_or_is_refused(site: Site, tmp_path: Path) -> None:
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    first, second = (content(tmp_path, seed) for seed in (1, 2))
+    one = dock.add(first)
+    two = Manifest.from_folder(second).digest
+    assert commit(site, second) == (201, two)
+    assert [r.version for r in dock.versions(NAME)] == [1, 2]
+    in_step(site, tmp_path / "a")
+    assert commit(site, first) == (201, one.digest), "known content: latest moves back"
+    assert (dock.get_record(NAME).version, len(dock.versions(NAME))) == (1, 2)
+    in_step(site, tmp_path / "b")
+
+    before = main(site)
+    (second / "config.json").write_text("{}")
+    assert commit(site, second, leave=(MANIFEST,)) == (422, "package_error"), "no learnware any more"
+    assert commit(site, second) == (422, "package_error"), "other bytes than its manifest says"
+    assert main(site) == before
+    assert [r.version for r in dock.versions(NAME)] == [1, 2]
+
+
+def test_superseding_needs_both_names(site: Site, tmp_path: Path) -> None:
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    bob = RemoteDock(site.url, token=site.token("bob"))
+    bob.add(content(tmp_path, 1, "bob/his"))
+    dock.add(content(tmp_path, 1, "ada/old"))
+    with pytest.raises(Forbidden):
+        dock.add(content(tmp_path, 2), supersedes="bob/his")
+    assert dock.add(content(tmp_path, 3), supersedes="ada/old").supersedes == "ada/old"
+    deprecated = dock.get_record("ada/old").deprecated
+    assert deprecated is not None
+    assert deprecated.use == NAME
+    assert bob.get_record("bob/his").deprecated is None
+    # ... and a service asked by another client refuses it too
+    manifest = Manifest.from_folder(content(tmp_path, 4))
+    asked = {"manifest": manifest.model_dump(mode="json"), "supersedes": "bob/his"}
+    assert site.post(f"{API}/learnwares", asked, token=site.token("ada")).status == 403
+
+
+@pytest.mark.parametrize("how", ["anonymous", "other", "read"])
+def test_versions_of_others_are_not_changed(site: Site, tmp_path: Path, how: str) -> None:
+    RemoteDock(site.url, token=site.token("ada")).add(content(tmp_path, 1))
+    token = {"anonymous": None, "other": site.token("bob"), "read": site.token("ada", "read")}[how]
+    status = {"anonymous": 401, "other": 403, "read": 403}[how]
+    for method, path, body in (
+        ("PUT", "tags/stable", {"version": "v1"}),
+        ("PUT", "tags/latest", {"version": "v1"}),
+        ("DELETE", "tags/stable", None),
+        ("DELETE", "versions/v1", None),
+    ):
+        assert site.ask(method, f"{API}/learnwares/{NAME}/{path}", body, token=token).status == status, path
+    assert site.get(f"{API}/learnwares/{NAME}/versions").body["versions"][0]["tags"] == []
+
+
+def test_what_a_killed_process_left_is_brought_in_step(site: Site, tmp_path: Path) -> None:
+    """As after a kill between the dock and the repository: the dock was changed, and nothing else."""
+    dock, service = RemoteDock(site.url, token=site.token("ada")), site.service
+    records = [dock.add(content(tmp_path, seed)) for seed in (1, 2, 3)]
+    upkeep = Upkeep(service)
+    assert upkeep.reconcile() == 0
+    service.dock.tag(f"{NAME}@v1", "latest")
+    assert upkeep.reconcile() == 1
+    in_step(site, tmp_path / "a")
+    service.dock.remove(f"{NAME}@v1")
+    assert upkeep.reconcile() == 1
+    in_step(site, tmp_path / "b")
+    digests = {c["digest"] for c in site.get(f"{API}/repositories/{NAME}/commits").body["commits"]}
+    assert digests == {r.digest for r in records[1:]}
+    service.dock.add(content(tmp_path, 4))
+    assert upkeep.reconcile() == 1
+    assert dock.get_record(NAME).version == 4
+    in_step(site, tmp_path / "c")
+    assert upkeep.reconcile() == 0
+
+
+def test_private_versions_are_for_their_owner(site: Site, tmp_path: Path) -> None:
+    dock, anyone = RemoteDock(site.url, token=site.token("ada")), RemoteDock(site.url)
+    dock.add(content(tmp_path, 1))
+    assert dock.add(content(tmp_path, 2), private=True).private is True
+    assert [r.private for r in dock.versions(NAME)] == [True, True]
+    for which in (NAME, f"{NAME}@v1", f"{NAME}@v2"):
+        with pytest.raises(NotFound):
+            anyone.get_record(which)
+    with pytest.raises(NotFound):
+        anyone.versions(NAME)
