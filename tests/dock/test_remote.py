@@ -95,12 +95,8 @@ def _contrasts() -> Any:
 
 def test_what_is_asked_for_is_checked_before_it_is_asked(site: Site) -> None:
     there = opened(site.url)
-    for which, kind in (
-        ("ada/one@n/o", UsageError),
-        ("ada/one@no", NotFound),
-        ("no name", NotFound),
-        ("ada/one@000000", NotFound),
-    ):
+    bad = (("ada/one@n/o", UsageError), ("ada/one@no", NotFound), ("no name", NotFound), ("ada/one@000000", NotFound))
+    for which, kind in bad:
         with pytest.raises(kind):
             there.get_record(which)
     for url in (

@@ -58,6 +58,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("PUT", "/uploads/{upload}/parts/{number}"): "write",
     ("POST", "/uploads/{upload}/complete"): "write",
     ("POST", "/identify"): "",
+    ("POST", "/route"): "",
     ("GET", "/spaces"): "",
     ("GET", "/whoami"): "",
     ("GET", "/tokens"): "read",
