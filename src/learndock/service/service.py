@@ -148,7 +148,7 @@ class Service:
         listed = {path: sha256 for path, (sha256, _) in files.items()}
         if MANIFEST not in listed:
             raise PackageError(
-                f"without {MANIFEST} it would be no learnware any more",
+                f"without {MANIFEST} it would not be a learnware any more",
                 remedy="push a folder made by `learndock pack`, or use another repository",
                 about=repository.name,
             )
@@ -209,12 +209,13 @@ class Service:
             supersedes = self.repositories.get(who, supersedes, write=True).name
         manifest = Manifest.from_bytes(source)
         content = manifest.to_bytes()
-        before = self.repositories.standing_of(manifest.name)
+        before = self.repositories.standing_of(manifest.name) if private else None
         try:
             repository, files, made = self._begin(who, manifest, content, private=private)
         except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
             repository, files, made = self._begin(who, manifest, content, private=private)
-        known = self.catalogue.digest(f"{repository.name}@{manifest.digest}") is not None
+        with self.storage.read() as records:
+            known = manifest.digest in records.digests(repository.name).values()
         try:
             listed = {p: b.sha256 for p, b in files.items()}
             record = self._add(repository.name, manifest, listed, after=after, supersedes=supersedes)
