@@ -152,7 +152,7 @@ class Versions:
     def _owned(self, who: Principal, which: str) -> Repository:
         repository = self._repositories.get(who, which.partition("@")[0], write=True)
         if repository.digest is None:
-            raise NotFound("is not a learnware yet", remedy="`learndock list` shows what is there", about=repository.name)
+            raise NotFound("is not a learnware yet", remedy="push one, or see `learndock list`", about=repository.name)
         return repository
 
     def _changed(self, who: Principal, name: str, action: str, what: str) -> None:
