@@ -23,7 +23,7 @@ TIMM     := tests/package/test_formats_timm.py
 PYTEST   := $(BIN)/python -m pytest -q
 
 .PHONY: help tour test lint check coverage dist format docs site bench-spec bench-identify bench-serve bench-route bench-hub \
-        bench-abuse bench-poison soak soak-tests soak-service soak-hub space clean
+        bench-abuse bench-poison soak soak-tests soak-service soak-stores soak-proxies soak-hub space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -40,6 +40,8 @@ help:
 	@echo "make bench-poison    DATA=folder: poisoned specs against the gate; writes bench-poison.json"
 	@echo "make soak            every test, fuzzed parsers, killed writers and services: an hour; writes out/soak/*.json"
 	@echo "make soak-service    a large upload, a server killed at work, concurrent changes: minutes"
+	@echo "make soak-stores     a thousand writes while PostgreSQL and the object store fail"
+	@echo "make soak-proxies    nginx, Caddy and Prometheus with the files of deploy/"
 	@echo "make soak-tests      every test, slow ones too, in another order each time"
 	@echo "make soak-hub        hub clients, older ones too, on a folder and on PostgreSQL with an object store"
 	@echo "make bench-hub       what pushing and pulling costs"
@@ -137,13 +139,24 @@ soak-tests: $(TASKS)/tasks.json
 	    -m "slow or not slow"
 
 # What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
-soak: soak-tests soak-service
+soak: soak-tests soak-service soak-stores
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points --json out/soak/kill_points.json --minutes 6
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points_service --json out/soak/kill_points_service.json --minutes 20
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.fuzz_parsers --json out/soak/fuzz_parsers.json --minutes 13
 
 soak-service: $(READY)
 	@$(BIN)/python -m benchmarks.soak_service --json out/soak/service.json
+
+# PostgreSQL and an object store that fail beside a thousand writes: about ten minutes.
+soak-stores: $(READY)
+	@$(TEST_THREADS) $(BIN)/python -m benchmarks.soak_stores --json out/soak/stores.json
+
+# The examples for nginx and Caddy with real clients, the dashboard with a real Prometheus. Debian's packages, as root.
+soak-proxies: $(READY)
+	@for program in nginx caddy prometheus openssl; do command -v $$program > /dev/null || missing="$$missing $$program"; done; \
+	test -z "$$missing" || { apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $$missing; }
+	@$(TEST_ENV) $(PYTEST) -rs tests/deploy
 
 soak-hub: $(READY)
 	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/http/test_hub.py tests/dock/test_remote.py

@@ -228,7 +228,7 @@ def test_what_does_not_answer_is_told(s3: engines.S3, tmp_path: Path) -> None:  
         open_server_dock(tmp_path / "b", nowhere, wrong)
     gone = f"http://127.0.0.1:{engines.free_port()}"
     unreachable = object_store("s3://tests/x", endpoint=gone, key=engines.KEY, secret=engines.SECRET)
-    with pytest.raises(DockError, match="objects_endpoint") as found:
+    with pytest.raises(Unavailable, match="objects_endpoint") as found:
         open_server_dock(tmp_path / "b", nowhere, unreachable)
     assert gone in str(found.value)
     assert "Debug source" not in str(found.value)

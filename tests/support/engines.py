@@ -107,9 +107,34 @@ def postgres_programs() -> Path:
     pytest.skip("PostgreSQL is not on this machine and could not be installed")
 
 
+class Postgres:
+    """A running PostgreSQL that a test may stop and start again; its data stay."""
+
+    def __init__(self, command: list[str], *, port: int, log: Path, user: str | None) -> None:
+        self.url = f"postgresql://tests@127.0.0.1:{port}/postgres"
+        self.port = port
+        self._command, self._log, self._user = command, log, user
+        self._running = contextlib.ExitStack()
+        self.start()
+
+    def stop(self) -> None:
+        """Stop it as an operator does who restarts it at once: connections are ended, transactions rolled back."""
+        self._running.close()
+
+    def start(self) -> None:
+        self._running.enter_context(running(self._command, port=self.port, log=self._log, user=self._user))
+
+
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """The URL of a fresh PostgreSQL, as a user who may do all."""
+    with restartable_postgres() as found:
+        yield found.url
+
+
+@contextlib.contextmanager
+def restartable_postgres(**changes: str) -> Iterator[Postgres]:
+    """A fresh PostgreSQL, with ``changes`` of its settings."""
     programs = postgres_programs()
     user = None
     if os.getuid() == 0:  # it refuses to run as root
@@ -126,11 +151,19 @@ def postgres() -> Iterator[str]:
         make = [programs / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]
         subprocess.run(list(map(str, make)), check=True, capture_output=True, user=user, cwd="/")
         port = free_port()
-        settings = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "120", "listen_addresses": "127.0.0.1"}
+        settings = {
+            "fsync": "off",
+            "shared_buffers": "16MB",
+            "max_connections": "120",
+            "listen_addresses": "127.0.0.1",
+        } | changes
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-k", "", *flags]
-        with running(command, port=port, log=place / "log", user=user):
-            yield f"postgresql://tests@127.0.0.1:{port}/postgres"
+        found = Postgres(command, port=port, log=place / "log", user=user)
+        try:
+            yield found
+        finally:
+            found.stop()
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -22,18 +22,19 @@ SERVE = (sys.executable, "-c", "from learndock.cli import main; main()", "serve"
 class Serving(Asking):
     """A running server; ``lines`` is what it says on standard error."""
 
-    def __init__(self, folder: Path, *flags: str, before: Sequence[str] = ()) -> None:
-        command = [*before, *SERVE, "--dock", str(folder), "--port", "0", "--rate", "0", "--log", "error", *flags]
+    def __init__(self, folder: Path, *flags: str, port: int = 0) -> None:
+        command = [*SERVE, "--dock", str(folder), "--port", str(port), "--rate", "0", "--log", "error", *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.lines: list[str] = []
         for line in self.process.stderr:
             self.lines.append(line)
-            if found := re.search(r"at (http://\S+)", line):
+            if found := re.search(r"at (https?://\S+)", line):
                 break
         else:
             raise RuntimeError("".join(self.lines))
-        self._url = found[1]
+        # With --public-url it names that one.
+        self._url = f"http://127.0.0.1:{port}" if port else found[1]
         self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr or ()), daemon=True)
         self._reader.start()
 
@@ -72,9 +73,9 @@ class Serving(Asking):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *flags: str) -> Iterator[Serving]:
+def serving(folder: Path, *flags: str, port: int = 0) -> Iterator[Serving]:
     """A server until the block ends."""
-    found = Serving(folder, *flags)
+    found = Serving(folder, *flags, port=port)
     try:
         yield found
     finally:

@@ -95,6 +95,8 @@ def response(error: LearndockError, *, request: str = "") -> JSONResponse:
         headers["WWW-Authenticate"] = "Bearer"
     if status in _AGAIN or error.retry_after is not None:
         headers["Retry-After"] = str(round(error.retry_after or _AGAIN.get(status, 1)))
+    if isinstance(error, Unavailable) and "{about}" in error.message:  # where the store is, and what it said
+        error = error.changed(about="the log of the service says why")
     if type(error) in _STORAGE:
         message, remedy = _STORAGE[type(error)]
         error = type(error)(message, remedy=remedy.format(request=request))

@@ -14,6 +14,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._followed: dict[Counter, float] = {}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.requests = Counter(
@@ -41,6 +42,12 @@ class Metrics:
         self.collected = Counter(
             "learndock_collected_blobs", "Unreferenced blobs that were deleted.", registry=self.registry
         )
+
+    def follow(self, counter: Counter, total: float) -> None:
+        """Let ``counter`` be at ``total``, which is counted elsewhere and only grows."""
+        done = self._followed.get(counter, 0.0)
+        counter.inc(max(0.0, total - done))
+        self._followed[counter] = max(done, total)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -154,7 +154,9 @@ def _errors() -> Iterator[None]:
         raise Conflict(
             "already created by another request", remedy="look at what is there now, then try again"
         ) from None
-    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+    except (exc.DBAPIError, exc.TimeoutError, exc.PendingRollbackError) as error:
+        if isinstance(error, exc.DBAPIError) and not _of_connection(error):
+            raise
         # SQLite distinguishes only ENOSPC from other writes that fail; PostgreSQL says 53100.
         name = str(getattr(error.__cause__, "sqlite_errorname", ""))
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHM")) or "53100" in str(
@@ -166,6 +168,15 @@ def _errors() -> Iterator[None]:
                 f"the disk of the service's database reported an error ({error.__cause__})", remedy="check the disk"
             ) from None
         raise Unavailable("the service's database does not answer", remedy="try again in a moment") from None
+
+
+def _of_connection(error: exc.DBAPIError) -> bool:
+    """Whether an error is of the connection or of what the database can do now, not of the statement."""
+    if error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return True
+    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    code = str(fields.get("C", "")) if isinstance(fields, dict) else ""
+    return code.startswith(("08", "40", "53", "57"))
 
 
 def mark_change(connection: Connection) -> None:

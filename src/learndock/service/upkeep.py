@@ -38,7 +38,8 @@ class Upkeep:
         self._service = service
         #: SHA-256 of the blobs that the last scrub found damaged.
         self.damaged: set[str] = set()
-        self.scrubbed = 0
+        #: Bytes that were hashed again, and blobs that were deleted, since the start.
+        self.scrubbed = self.collected = 0
 
     def reconcile(self) -> int:
         """Finish what was committed and not published, or published and not committed; returns how many."""
@@ -82,6 +83,7 @@ class Upkeep:
         service.xet.expire()
         service.storage.reserve.spending(self._forget_begun)
         found = service.dock.gc()
+        self.collected += found.blobs
         now = time.time()
         # A row without its blob may be one whose blob is on its way: only those whose lease is over may go.
         over = and_(blobs.c.lease < now, ~exists().where(tree.c.sha256 == blobs.c.sha256))

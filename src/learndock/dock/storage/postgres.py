@@ -177,6 +177,7 @@ class ServerLayout(DockLayout):
         self.engine, self.store = engine, store
         self.publications = ObjectPublications(store)
         self._one_writer, self._one_collector = threading.Lock(), threading.Lock()
+        self._writer = threading.local()
 
     def _write_mark(self) -> None:
         import obstore
@@ -194,8 +195,12 @@ class ServerLayout(DockLayout):
     @contextlib.contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[bool]:
         """See ``DockLayout.locked``."""
-        with self._held(LOCK, self._one_writer, wait=wait) as held:
-            yield held
+        with self._held(LOCK, self._one_writer, wait=wait) as (held, connection):
+            self._writer.connection = connection if held else None
+            try:
+                yield held
+            finally:
+                self._writer.connection = None
 
     @contextlib.contextmanager
     def collection_lock(self) -> Iterator[None]:
@@ -204,17 +209,20 @@ class ServerLayout(DockLayout):
             yield
 
     @contextlib.contextmanager
-    def _held(self, lock: int, here: threading.Lock, *, wait: bool) -> Iterator[bool]:
-        """Hold an advisory lock. Threads wait for each other on ``here``; one of them waits for other processes."""
+    def _held(self, lock: int, here: threading.Lock, *, wait: bool) -> Iterator[tuple[bool, SqlConnection | None]]:
+        """Hold an advisory lock; yields whether it is held, and the connection that holds it.
+
+        Threads wait for each other on ``here``; one of them waits for other processes.
+        """
         if not here.acquire(blocking=wait):
-            yield False
+            yield False, None
             return
         try:
             with self.errors(), self._connection() as connection:
                 ask = "SELECT pg_advisory_lock(%s)" if wait else "SELECT pg_try_advisory_lock(%s)"
                 held = connection.exec_driver_sql(ask, (lock,)).scalar() is not False
                 try:
-                    yield held
+                    yield held, connection
                 finally:
                     if held:
                         with contextlib.suppress(Exception):  # a connection that ended holds no lock
@@ -224,8 +232,14 @@ class ServerLayout(DockLayout):
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Records]:
-        """See ``DockLayout.write``."""
-        with self.errors(), self._opened() as opened:
+        """See ``DockLayout.write``.
+
+        It writes on the connection that holds the lock, where one does: if that ends, another process may get the
+        lock, and nothing more is written by this one.
+        """
+        held = getattr(self._writer, "connection", None)
+        opening = self._opened() if held is None else contextlib.nullcontext(PostgresConnection(held))
+        with self.errors(), opening as opened:
             self._look_for_tables(opened)
             if opened.outdated():
                 opened.migrate()
@@ -251,13 +265,15 @@ class ServerLayout(DockLayout):
         Raises:
             Unavailable: the database does not answer.
         """
+        from pg8000.exceptions import Error
         from sqlalchemy import exc
 
         try:
             with super().errors():
                 yield
-        # The last is what a connection says that ended earlier in the same block.
-        except (exc.DBAPIError, exc.TimeoutError, exc.PendingRollbackError) as error:
+        # The last two are what a connection says that ended earlier in the same block; the driver's own comes from
+        # giving such a connection back.
+        except (exc.DBAPIError, exc.TimeoutError, exc.PendingRollbackError, Error) as error:
             raise _translated(error) from None
 
     @contextlib.contextmanager
@@ -289,10 +305,10 @@ def _translated(error: Exception) -> DockError | Unavailable:
     if code.startswith("53"):  # insufficient resources: disk full, out of memory, too many connections
         if code == "53100":
             return StorageFull(f"the database has no room ({message})", remedy="free some and try again")
-        return Unavailable(f"the database cannot answer now ({message})", remedy="try again in a moment")
+        return Unavailable("the database cannot answer now ({about})", remedy="try again in a moment", about=message)
     if code.startswith(("22", "23", "42", "XX")):
         return Corrupt(f"the database's tables are damaged ({message})", remedy="run `learndock rebuild`")
-    return Unavailable(f"the database does not answer ({message[:200]})", remedy="try again in a moment")
+    return Unavailable("the database does not answer ({about})", remedy="try again in a moment", about=message[:200])
 
 
 def connect(url: str) -> Engine:

@@ -17,13 +17,23 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.publications import Publication, Publications, damaged
-from learndock.errors import Corrupt, DockError, MissingExtra, NotFound, PackageError, StorageFull, UsageError
+from learndock.errors import (
+    Corrupt,
+    DockError,
+    MissingExtra,
+    NotFound,
+    PackageError,
+    StorageFull,
+    Unavailable,
+    UsageError,
+)
 from learndock.files import CHUNK, storage_errors
 from learndock.package.manifest import check_name
 
@@ -45,6 +55,8 @@ _CREDENTIALS = (
 )
 #: Requests for small objects that are under way at the same time.
 AT_ONCE = 16
+#: Seconds after which a request to a store that did not answer is worth sending again.
+AGAIN = 5.0
 #: Bytes that are read ahead.
 AHEAD = 4 << 20
 
@@ -82,8 +94,8 @@ def object_store(url: str, *, endpoint: str = "", key: str = "", secret: str = "
     return S3Store(
         parts.netloc,
         prefix=parts.path.strip("/") or None,
-        client_options={"allow_http": endpoint.startswith("http:"), "timeout": "10m"},
-        retry_config={"max_retries": 4},
+        client_options={"allow_http": endpoint.startswith("http:"), "timeout": "60s", "connect_timeout": "5s"},
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
         **given,
     )
 
@@ -94,9 +106,10 @@ def object_errors(what: str) -> Iterator[None]:
 
     Raises:
         StorageFull: it has no room, or a quota is reached.
-        DockError: it does not answer, or refuses.
+        Unavailable: it does not answer, or says that it is busy.
+        DockError: it refuses.
     """
-    from obstore.exceptions import BaseError
+    from obstore.exceptions import BaseError, GenericError
 
     try:
         yield
@@ -109,6 +122,13 @@ def object_errors(what: str) -> Iterator[None]:
         text = " ".join(str(error).partition("Debug source:")[0].split())
         if re.search(r"\b507\b|QuotaExceeded|InsufficientStorage|no space|EntityTooLarge", text, re.IGNORECASE):
             raise StorageFull("the object store has no room", remedy="free some and try again", about=what) from None
+        if isinstance(error, GenericError):  # of the connection, a time that was over, or an answer of 5xx
+            raise Unavailable(
+                "the object store does not answer ({about})",
+                remedy="try again in a moment; its operator checks that it runs, and the setting objects_endpoint",
+                about=f"{what}: {text[:400]}",
+                retry_after=AGAIN,
+            ) from None
         raise DockError(
             f"the object store did not answer as it should ({text[:400]})",
             remedy="check the settings objects, objects_endpoint, objects_key and objects_secret, or try again",

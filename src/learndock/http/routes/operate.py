@@ -62,6 +62,8 @@ async def metrics(request: Request, service: ServiceOf) -> Response:
     assert isinstance(found, Metrics)
     assert isinstance(upkeep, Upkeep)
     found.damaged.set(len(upkeep.damaged))
+    found.follow(found.scrubbed, upkeep.scrubbed)
+    found.follow(found.collected, upkeep.collected)
     found.learnwares.set(service.catalogue.size)
     try:
         condition = await _readiness(request).ask()
