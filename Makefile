@@ -23,7 +23,7 @@ TIMM     := tests/package/test_formats_timm.py
 PYTEST   := $(BIN)/python -m pytest -q
 
 .PHONY: help tour test lint check coverage dist format docs site bench-spec bench-identify bench-serve bench-route bench-hub \
-        bench-abuse bench-poison soak soak-tests soak-service soak-stores soak-proxies soak-hub space clean
+        bench-abuse bench-poison soak soak-tests soak-service soak-stores soak-proxies soak-hub soak-upgrade space clean
 
 help:
 	@echo "make tour            the whole journey on real text; leaves out/tour/report.html"
@@ -43,6 +43,7 @@ help:
 	@echo "make soak-stores     a thousand writes while PostgreSQL and the object store fail"
 	@echo "make soak-proxies    nginx, Caddy and Prometheus with the files of deploy/"
 	@echo "make soak-tests      every test, slow ones too, in another order each time"
+	@echo "make soak-upgrade    a dock of the build before versions, upgraded, and the way back, on both storages"
 	@echo "make soak-hub        hub clients, older ones too, on a folder and on PostgreSQL with an object store"
 	@echo "make bench-hub       what pushing and pulling costs"
 	@echo "make space           author the built-in spaces anew"
@@ -160,6 +161,9 @@ soak-proxies: $(READY)
 
 soak-hub: $(READY)
 	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/http/test_hub.py tests/dock/test_remote.py
+
+soak-upgrade: $(READY)
+	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/service/test_upgrade.py
 
 bench-hub: $(READY)
 	@$(BIN)/python -m benchmarks.bench_hub

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from learndock.files import sha256_bytes, sha256_file
 from learndock.package.manifest import MANIFEST, File, Manifest, SpecFile
+from tests.http.test_hub import program
 from tests.support.causal import gguf_bytes
 from tests.support.docking import SPACE_ID, make_learnware
 from tests.support.serving import Site, served
@@ -153,6 +156,34 @@ def put_version(site: Site, folder: Path) -> None:
     )
     (folder / MANIFEST).write_bytes(manifest.to_bytes())
     site.service.dock.publish(Admitted(folder, manifest), vouched=True)
+
+
+def test_vllm_finds_adapters_as_its_resolver_asks(site: Site, tmp_path: Path) -> None:
+    """Replayed with the hub's client. The resolver of the vllm 0.33.0 wheel itself was run against a dock by hand."""
+    pytest.importorskip("huggingface_hub", reason="asks with the hub's client")
+    settings = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 4}).encode()
+    weights = save({"lora_A.weight": np.ones((4, 8), np.float32)})
+    token = site.token("ada")
+    for name, private in (("adapter", False), ("secret-adapter", True)):
+        site.post("/api/v1/repositories", {"name": f"ada/{name}", "private": private}, token=token)
+    adapter = {"adapter_config.json": settings, "adapter_model.safetensors": weights}
+    commit(site, "ada/adapter", {**adapter, **{f"german/{p}": c for p, c in adapter.items()}})
+    commit(site, "ada/secret-adapter", adapter)
+    asked = {p: sha256_bytes(c) for p, c in adapter.items()}
+
+    def resolve(token: str | None, *names: tuple[str, str]) -> list[Any]:
+        return list(program(site, tmp_path / f"home{len(names)}", token, "resolve_lora", asked=names)["found"])
+
+    root, german, french, other = resolve(
+        None,
+        ("ada/adapter", "org/base"),
+        ("ada/adapter/german", "org/base"),
+        ("ada/adapter/french", "org/base"),
+        ("ada/adapter", "org/other"),
+    )
+    assert asked.items() <= root.items()
+    assert (german, french, other) == (asked, None, None)
+    assert resolve(token, ("ada/secret-adapter", "org/base")) == [asked]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

@@ -106,6 +106,30 @@ def models(owner: str, work: str) -> dict[str, Any]:
     return found
 
 
+def resolve_lora(asked: list[list[str]]) -> dict[str, Any]:
+    """What vLLM's resolver for the hub asks for each ``(adapter, base)``; an adapter is ``owner/name[/folder]``.
+
+    The calls of ``vllm/plugins/lora_resolvers/hf_hub_resolver.py`` (0.33.0), in their order; an adapter for another
+    base is not taken.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(library_name="vllm", library_version="0.33.0")
+    found: list[Any] = []
+    for adapter, base in asked:
+        owner, name, *rest = adapter.split("/")
+        repo, folder = f"{owner}/{name}", "/".join(rest) or "."
+        files = api.list_repo_files(repo_id=repo)
+        if folder not in {f.rpartition("/")[0] or "." for f in files if f.endswith("adapter_config.json")}:
+            found.append(None)
+            continue
+        path = api.snapshot_download(repo_id=repo, allow_patterns="*" if folder == "." else f"{folder}/*")
+        config = json.loads((Path(path) / folder / "adapter_config.json").read_text())
+        fits = config["peft_type"] == "LORA" and config["base_model_name_or_path"] == base
+        found.append(hashes(Path(path) / folder) if fits else None)
+    return {"found": found}
+
+
 def _error(call: Any, *arguments: Any, **options: Any) -> str:
     with contextlib.suppress(SystemExit):
         try:

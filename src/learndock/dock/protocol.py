@@ -340,7 +340,7 @@ def route(
 
     Example:
         >>> dock = learndock.open_dock("my-dock")
-        >>> learndock.route(dock, ["the soup was cold", "lovely waiters"]).name
+        >>> learndock.route(dock, ["a great film", "poor actors and a weak story"]).name
         'me/reviews'
     """
     question = asked if isinstance(asked, Domain | Spec) else make_domain(asked, space=space)

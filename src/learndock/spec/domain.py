@@ -54,6 +54,11 @@ def make_domain(inputs: Sequence[Input], *, space: Space | str | None = None) ->
     Raises:
         DataError: there is no input.
         SpaceError, WeightsMissing: the space cannot be used here.
+
+    Example:
+        >>> about = learndock.make_domain(["a great film", "poor actors and a weak story"])
+        >>> about.n, about.values.shape
+        (2, (384,))
     """
     if not inputs:
         raise DataError("no inputs are given", remedy="give at least one prompt")
