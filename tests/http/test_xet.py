@@ -165,6 +165,22 @@ def test_every_compression_becomes_the_file(site: Site, pack: Pack) -> None:
     assert done.status == 200, done
 
 
+def test_chunks_that_were_sent_twice_are_kept_once(site: Site) -> None:
+    client, chunks = Client(site, "kim"), contents(14, 5000, 6000, 70_000, 9000)
+    twice = [*contents(15, 100), *chunks[1:]]
+    for xorb in (chunks, twice):
+        assert client.xorb(*xorb_of(xorb)).status == 200
+    first, second = b"".join(chunks), twice[0] + chunks[3]
+    shard = shard_of([(sha256_bytes(first), [(chunks, 0, 4)]), (sha256_bytes(second), [(twice, 0, 1), (chunks, 3, 4)])])
+    assert client.shard(shard).status == 200
+    assert not staged(site, "kim")
+    # All of the second xorb, now that its bytes are gone.
+    whole = b"".join(twice)
+    assert client.shard(shard_of([(sha256_bytes(whole), [(twice, 0, 4)])])).status == 200
+    with site.service.storage.blobs.open(sha256_bytes(whole)) as stream:
+        assert stream.read() == whole
+
+
 def test_no_xorb_that_is_wrong_is_kept(site: Site) -> None:
     client, chunks = Client(site, "ada"), contents(5, 5000, 70_000)
     name, source = xorb_of(chunks)

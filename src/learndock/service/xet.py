@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -74,11 +75,14 @@ class XetUploads:
             # Read once completely, so that nothing is stored of a shard with an error of form.
             total = sum(file.size() for file in read_shard(stream))
             done = count = 0
+            names: set[str] = set()
             with contextlib.closing(_Reading(who, self.xorbs, self._holdings, self._store)) as reading:
                 for file in read_shard(stream):
                     before = done
                     done += self._store_file(who, file, reading, lambda n, b=before: progress(b + n, total))  # type: ignore[misc]
+                    names |= {found.xorb for found in itertools.islice(file.ranges(), NOTED)}
                     count += 1
+            self.xorbs.stored_elsewhere(who, sorted(names))
         return count
 
     def expire(self) -> int:
@@ -179,9 +183,9 @@ class _Reading:
             stream.close()
 
     def _range(self, xorb: Xorb, begin: int, end: int) -> Iterator[bytes]:
-        if xorb.bytes is not None:
+        if xorb.content is not None:
             try:
-                stream = self._stream(xorb.name, partial(_opened, xorb.bytes))
+                stream = self._stream(xorb.name, partial(_opened, xorb.content))
             except FileNotFoundError:  # all of its chunks are in stored files now
                 del self._xorb[xorb.name]
                 xorb = self._find(xorb.name)

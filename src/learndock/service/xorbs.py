@@ -15,6 +15,7 @@ import os
 import secrets
 import struct
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,8 @@ _CHUNKS = np.dtype([("digest", "V32"), ("size", "<u4")])
 _RUN = struct.Struct("<2I32sQ")
 #: Leftovers of killed processes are deleted after so many seconds without a new byte.
 _LEFT_SECONDS = 3600.0
+#: Chunks that are looked for among those of other xorbs: 6 GB of them.
+_MOST_WANTED = 100_000
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,32 @@ class Run:
 
 @dataclass
 class Xorb:
-    """A xorb that is here. ``bytes`` is None once its chunks are in stored files; ``ends[i]`` is where chunk i ends."""
+    """A xorb that is here; chunk i ends at ``ends[i]``. ``content`` is None once all chunks are in stored files."""
 
     name: str
     digests: bytes
     ends: NDArray[np.int64]
     runs: list[Run]
-    bytes: Path | None = field(default=None)
+    content: Path | None = field(default=None)
+
+    def digest(self, chunk: int) -> bytes:
+        """Return the hash of a chunk."""
+        return self.digests[32 * chunk : 32 * chunk + 32]
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return the length of each chunk."""
+        return np.diff(self.ends, prepend=0)
+
+    def covered(self) -> NDArray[np.bool_]:
+        """Return which chunks are in stored files."""
+        found = np.zeros(len(self.ends), dtype=bool)
+        for run in self.runs:
+            found[run.begin : run.end] = True
+        return found
+
+    def missing(self) -> list[int]:
+        """Return the chunks that are in no stored file."""
+        return [int(i) for i in np.flatnonzero(~self.covered())]
 
     def at(self, chunk: int) -> int:
         """Return where a chunk begins among the bytes of all."""
@@ -134,17 +156,42 @@ class Xorbs:
         found = self.find(who, name)
         if found is None:
             return
-        covered = np.zeros(len(found.ends), dtype=bool)
-        for run in found.runs:
-            covered[run.begin : run.end] = True
+        covered = found.covered()
         for run in runs:
             if not covered[run.begin : run.end].all():
                 found.runs.append(run)
                 covered[run.begin : run.end] = True
-        sizes = np.diff(found.ends, prepend=0)
-        _write_index(self._index(who, name), found.digests, sizes, found.runs)
+        _write_index(self._index(who, name), found.digests, found.sizes(), found.runs)
         if covered.all():
             self._index(who, name).with_suffix(".bytes").unlink(missing_ok=True)
+
+    def stored_elsewhere(self, who: Principal, names: Sequence[str]) -> None:
+        """Note chunks of some xorbs that no file refers to, but that are equal to chunks of stored files.
+
+        A client that reads two equal files at once sends their chunks twice, and refers to one of each.
+        """
+        wanted: dict[bytes, Run | None] = {}
+        for xorb in self._each(who, names):
+            if xorb.content is not None:
+                wanted |= {xorb.digest(i): None for i in xorb.missing()}
+            if len(wanted) > _MOST_WANTED:
+                return
+        for xorb in self._each(who, names if wanted else ()):
+            for run in xorb.runs:
+                for number in range(run.begin, run.end):
+                    if xorb.digest(number) in wanted:
+                        offset = run.offset + xorb.at(number) - xorb.at(run.begin)
+                        wanted[xorb.digest(number)] = Run(number, number + 1, run.sha256, offset)
+        for xorb in self._each(who, names if wanted else ()):
+            copies = [(i, wanted.get(xorb.digest(i))) for i in xorb.missing()]
+            runs = [Run(i, i + 1, copy.sha256, copy.offset) for i, copy in copies if copy is not None]
+            if runs:
+                self.stored(who, xorb.name, _joined(runs, xorb))
+
+    def _each(self, who: Principal, names: Sequence[str]) -> Iterator[Xorb]:
+        for name in names:
+            if (found := self.find(who, name)) is not None:
+                yield found
 
     def forget(self, who: Principal, names: set[str]) -> None:
         """Delete xorbs, and let clients send them again."""
@@ -233,6 +280,8 @@ class XorbReceiver:
                 f"the received xorb has the hash {found[:12]}..., {self._name[:12]}... was announced",
                 remedy="nothing was kept; send it again",
             )
+        if self._index.exists():
+            return  # another request was first, and its chunks may be in stored files already
         with storage_errors(self._path):
             os.fsync(self._file)
         self._path.replace(self._index.with_suffix(".bytes"))
@@ -242,6 +291,19 @@ class XorbReceiver:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         os.close(self._file)
         self._path.unlink(missing_ok=True)
+
+
+def _joined(runs: list[Run], xorb: Xorb) -> list[Run]:
+    """Join runs that follow each other in the xorb and in their file."""
+    found: list[Run] = []
+    for run in runs:
+        if found and (found[-1].end, found[-1].sha256) == (run.begin, run.sha256):
+            last = found[-1]
+            if last.offset + xorb.at(last.end) - xorb.at(last.begin) == run.offset:
+                found[-1] = Run(last.begin, run.end, last.sha256, last.offset)
+                continue
+        found.append(run)
+    return found
 
 
 def _is_alone(path: Path) -> bool:
