@@ -2,8 +2,9 @@
 
     python benchmarks/kill_points.py --json OUT [--verbs add,remove] [--minutes 10]
 
-For each verb (make a dock, add, add again what was removed, remove, rebuild, collect, migrate the database, get) and
-each call of ``tests/support/killing.py``, with strace:
+For each verb (make a dock, add, add again what was removed, add a second version, supersede, tag, edit, deprecate,
+move, remove a name or one version, rebuild, collect, migrate a dock of learndock 0.1.0, get) and each call of
+``tests/support/killing.py``, with strace:
 
     kill    the process dies at the call
     fsync   the n-th fsync or fdatasync says EIO: a failure, never turned into success
@@ -39,6 +40,7 @@ from tests.support.killing import (
     make_small,
     points,
     run_traced,
+    source,
     strace,
 )
 
@@ -54,7 +56,7 @@ class Bench:
 
     def __init__(self, tracer: str, small: Path, place: Path, verb: str) -> None:
         self.tracer, self.small, self.place, self.verb = tracer, small, place, verb
-        self.before = [each for each, _ in answers(open_dock(small / "dock"))]
+        self.before = [each for each, _ in answers(open_dock(source(small, verb)))]
         self.path = place / "dock"
         ended, said = self.attempt("-e", f"trace={','.join(CALLS)}")
         assert (ended, said) == (0, "done"), f"{verb}: {said}"
@@ -66,7 +68,7 @@ class Bench:
         """The verb on a fresh copy."""
         for folder in (self.path, self.place / "got"):
             shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.small / "dock", self.path, symlinks=True)
+        shutil.copytree(source(self.small, self.verb), self.path, symlinks=True)
         if self.verb == "migrate":
             age(self.path)
         return run_traced(self.tracer, self.place / "trace", lambda: VERBS[self.verb](self.small, self.path), *options)
@@ -87,7 +89,7 @@ class Bench:
         shutil.rmtree(self.place / "got", ignore_errors=True)
         if there != self.after or self.verb not in CHANGING:
             VERBS[self.verb](self.small, self.path)
-        assert [r.id for r in open_dock(self.path).records()] == self.after
+        assert [each for each, _ in answers(open_dock(self.path))] == self.after
         open_dock(self.path).gc()
         assert open_dock(self.path).verify() == []
         assert not list((self.path / "staging").iterdir())

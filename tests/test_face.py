@@ -167,7 +167,7 @@ SHOWN = {
     "<Examples: 3 texts, neg 1, <pos> 2>": Examples(["x", "y", "z"], np.array([0, 1, 1]), SCHEMA),
     "<Examples: 1 text, no labels, from a.csv>": Examples(["x"], source="a.csv"),
     "<Examples: 0 texts, no labels>": Examples([]),
-    "<Match a/b: score 0.71 [0.70, 0.72], domain +0.76, behaviour +0.12>": MATCH,
+    "<Match a/b@v1: score 0.71 [0.70, 0.72], domain +0.76, behaviour +0.12>": MATCH,
     "<Identification: nothing fits among 12 learnwares>": Identification(False, (MATCH,), 0.4, 12),
     "<Trial a/b: 0.875 on 16 examples>": Trial(MATCH, 0.875, 16),
     "<Trial a/b: not tried (labels differ)>": Trial(MATCH, None, 16, "labels differ"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from learndock.dock import (
         Admitted,
         Dock,
+        Event,
         GcResult,
         LocalDock,
         Problem,
@@ -111,6 +112,7 @@ __all__ = [
     "DockError",
     "Domain",
     "Evaluation",
+    "Event",
     "Examples",
     "File",
     "FileSource",
@@ -201,6 +203,7 @@ _ROOMS = {
     "learndock.dock": (
         "Admitted",
         "Dock",
+        "Event",
         "GcResult",
         "LocalDock",
         "Problem",

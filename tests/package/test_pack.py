@@ -28,6 +28,7 @@ from learndock.package import Packed, check_files, open_learnware, pack
 from learndock.package import packing as module
 from learndock.package.card import Card
 from learndock.package.formats.registry import formats
+from learndock.package.front_matter import read_front_matter
 from learndock.package.manifest import File, Manifest
 from learndock.spec import make_spec, read_spec
 from tests.support import models
@@ -78,12 +79,13 @@ def left(folder: Path) -> list[str]:
 def test_a_learnware_has_its_parts(sound: Path) -> None:
     found = open_learnware(sound / "learnware")
     assert [f.path for f in found.manifest.files] == [
-        "README.md", "config.json", "model.onnx", "specs/minilm-l6.spec", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "model.onnx", "specs/minilm-l6.spec", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert found.manifest.format == "onnx"
     assert found.manifest.settings == {"columns": [0, 1], "output": "logits", "output_name": "logits"}
     assert found.schema == models.SENTIMENT
     assert found.manifest.license == "MIT"
+    assert read_front_matter((sound / "learnware" / "README.md").read_text("utf-8")).license == "MIT"
     inputs, targets = models.texts(20, seed=5)
     assert (found.load().predict(inputs).argmax(axis=1) == targets).all()
     for path in ("model.onnx", "tokenizer.json", "config.json"):

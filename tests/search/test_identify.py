@@ -234,7 +234,7 @@ def test_a_real_find(dock: LocalDock, stock: dict[str, Spec]) -> None:
     assert told["closest"] == []
     assert set(told["matches"][0]) == {
         *("id", "name", "score", "domain", "behaviour", "reliability", "consensus", "interval", "p_value"),
-        *("ranked_by", "task_type", "classes", "labels", "can_answer", "missing"),
+        *("ranked_by", "task_type", "classes", "labels", "can_answer", "missing", "version", "latest", "deprecated"),
     }
 
 

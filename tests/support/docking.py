@@ -44,10 +44,16 @@ def make_spec(draw: np.random.Generator, **changes: Any) -> Spec:
 
 
 def seal(
-    folder: Path, name: str, *, specs: tuple[SpecFile, ...] | None = None, schema: dict[str, Any] = SCHEMA
+    folder: Path,
+    name: str,
+    *,
+    specs: tuple[SpecFile, ...] | None = None,
+    schema: dict[str, Any] = SCHEMA,
+    listed: bool = True,
 ) -> Manifest:
-    """Write the manifest of the files that lie in ``folder``."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    """Write the manifest of the files that lie in ``folder``; the card is ``listed`` as learndock 0.1.0 did."""
+    left_out = {MANIFEST} if listed else {MANIFEST, CARD}
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in left_out)
     manifest = Manifest(
         name=name,
         format="transformers",
@@ -61,7 +67,13 @@ def seal(
 
 
 def make_learnware(
-    folder: Path, name: str, *, seed: int = 0, numbers: int = 1_000, schema: dict[str, Any] = SCHEMA
+    folder: Path,
+    name: str,
+    *,
+    seed: int = 0,
+    numbers: int = 1_000,
+    schema: dict[str, Any] = SCHEMA,
+    listed: bool = True,
 ) -> Path:
     """A learnware of ``numbers`` weights; other seeds give other content, ``config.json`` is the same."""
     draw = np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)])
@@ -73,7 +85,7 @@ def make_learnware(
     save_file({"weight": draw.normal(size=numbers).astype(np.float32)}, folder / "model.safetensors")
     (folder / "specs").mkdir()
     write_spec(make_spec(draw, schema=schema), folder / "specs" / "tiny.spec")
-    seal(folder, name, schema=schema)
+    seal(folder, name, schema=schema, listed=listed)
     return folder
 
 

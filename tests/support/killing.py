@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from learndock.dock import LocalDock, open_dock
+from learndock.dock import LocalDock, Record, open_dock
 from learndock.errors import LearndockError
 from tests.support.docking import SPACE_ID, make_learnware
 from tests.support.docking import age as age
@@ -28,10 +28,19 @@ CALLS = (
 
 
 def answers(dock: LocalDock) -> list[tuple[str, bytes]]:
-    """What a reader sees: ids in order, and their vectors."""
+    """What a reader sees: what is published in order, and the vectors of what is ranked."""
     records, table = dock.records(), dock.vectors(SPACE_ID)
     assert tuple(r.id for r in records) == table.ids
-    return [(r.id, table.domain[i].tobytes() + table.behaviour[i].tobytes()) for i, r in enumerate(records)]
+    vectors = [table.domain[i].tobytes() + table.behaviour[i].tobytes() for i in range(len(table))]
+    return [(seen(dock, record), vector) for record, vector in zip(records, vectors, strict=True)]
+
+
+def seen(dock: LocalDock, record: Record) -> str:
+    """Everything that a reader sees of a name, but the times."""
+    versions = [(r.version, r.digest, r.tags) for r in dock.versions(record.name)]
+    deprecated = record.deprecated and (record.deprecated.use, record.deprecated.because)
+    card = dock.card(record.name)
+    return repr((record.id, record.latest, versions, record.former, record.supersedes, deprecated, record.said, card))
 
 
 def check(path: Path) -> list[str]:
@@ -46,14 +55,22 @@ def check(path: Path) -> list[str]:
 
 
 def make_small(folder: Path) -> Path:
-    """A dock with two learnwares, one of them removed, and the folder of a third."""
+    """A dock with three learnwares, one removed and one with two versions, and the folders of two more contents."""
     dock = open_dock(folder / "dock")
     for name in ("kept", "gone"):
         dock.add(make_learnware(folder / name, f"ada/{name}"))
     dock.remove("ada/gone")
+    shutil.copytree(folder / "dock", folder / "old", symlinks=True)
+    for seed in (1, 2):
+        dock.add(make_learnware(folder / f"two-{seed}", "ada/two", seed=seed, listed=False))
     make_learnware(folder / "new", "bob/new")
     make_learnware(folder / "second", "ada/kept", seed=1)
     return folder
+
+
+def source(small: Path, verb: str) -> Path:
+    """The dock that a verb is done in: what is migrated has one version of each name."""
+    return small / ("old" if verb == "migrate" else "dock")
 
 
 VERBS: dict[str, Callable[[Path, Path], object]] = {
@@ -62,14 +79,23 @@ VERBS: dict[str, Callable[[Path, Path], object]] = {
     "add again": lambda small, path: open_dock(path).add(small / "gone"),
     "add v2": lambda small, path: open_dock(path).add(small / "second"),
     "supersede": lambda small, path: open_dock(path).add(small / "new", supersedes="ada/kept"),
+    "tag": lambda small, path: open_dock(path).tag("ada/two@v1", "stable"),
+    "tag latest": lambda small, path: open_dock(path).tag("ada/two@v1", "latest"),
+    "edit": lambda small, path: open_dock(path).edit("ada/two", license="bsd", tags=["reviews"]),
+    "deprecate": lambda small, path: open_dock(path).deprecate("ada/kept", use="ada/two"),
+    "move": lambda small, path: open_dock(path).move("ada/two", "bob/moved"),
     "remove": lambda small, path: open_dock(path).remove("ada/kept"),
+    "remove one": lambda small, path: open_dock(path).remove("ada/two@v2"),
     "rebuild": lambda small, path: open_dock(path).rebuild(),
     "collect": lambda small, path: open_dock(path).gc(),
     "migrate": lambda small, path: open_dock(path).verify(),
     "get": lambda small, path: open_dock(path).get("ada/kept", path.parent / "got"),
 }
 #: Verbs after which readers see something else.
-CHANGING = ("add", "add again", "add v2", "supersede", "remove")
+CHANGING = (
+    *("add", "add again", "add v2", "supersede", "tag", "tag latest", "edit", "deprecate", "move"),
+    *("remove", "remove one"),
+)
 
 
 def strace() -> tuple[str | None, str]:

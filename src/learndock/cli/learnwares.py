@@ -328,10 +328,10 @@ def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -
         show.print_json({**as_json(Summary.of(record), repository), "manifest": manifest.model_dump(mode="json")})
         return
     show.say(f"{record.id}")
-    if manifest.description:
-        show.say(f"  {manifest.description}")
+    if record.description:
+        show.say(f"  {record.description}")
     show.say(f"  format   {manifest.format}" + (f" on {manifest.base.name}" if manifest.base else ""))
-    show.say(f"  license  {manifest.license or 'not stated'}")
+    show.say(f"  license  {record.license or 'not stated'}")
     if record.private is not None:
         since = "" if repository is None else f", since {_since(repository)}"
         show.say(f"  seen by  {_seen(record.private)}{since}")

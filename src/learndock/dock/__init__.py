@@ -5,6 +5,7 @@ from learndock.dock.local import LocalDock
 from learndock.dock.open import open_dock, open_local_dock
 from learndock.dock.protocol import Dock, GcResult, Problem, Record, Removed, identify, route
 from learndock.dock.storage.blobs import BlobStore, DiskBlobs
+from learndock.dock.storage.publications import Event
 from learndock.dock.summary import Summary
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BlobStore",
     "DiskBlobs",
     "Dock",
+    "Event",
     "GcResult",
     "LocalDock",
     "Problem",

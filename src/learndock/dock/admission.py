@@ -13,8 +13,9 @@ from pathlib import Path
 from learndock.data.schema import Schema
 from learndock.errors import Corrupt, PackageError, SchemaError, SpecError
 from learndock.package.formats.registry import get_format
+from learndock.package.front_matter import MAX_CARD_BYTES, FrontMatter, decode_card, read_front_matter
 from learndock.package.learnware import open_learnware
-from learndock.package.manifest import Manifest, SpecFile
+from learndock.package.manifest import CARD, Manifest, SpecFile
 from learndock.package.safety import check_files
 from learndock.spec.file import read_spec
 from learndock.spec.spec import Spec
@@ -22,10 +23,11 @@ from learndock.spec.spec import Spec
 
 @dataclass(frozen=True)
 class Admitted:
-    """A learnware folder that passed the checks."""
+    """A learnware folder that passed the checks; ``card`` is its ``README.md`` where the manifest does not list it."""
 
     folder: Path
     manifest: Manifest
+    card: bytes | None = None
 
 
 #: Checks a folder; raises an error that says what is wrong with it.
@@ -54,7 +56,26 @@ def admit(folder: Path) -> Admitted:
             raise SpecError(
                 "made for another task than the manifest says", remedy="pack the learnware again", about=path
             )
-    return Admitted(folder, manifest)
+    return Admitted(folder, manifest, _card(folder, manifest))
+
+
+def check_card(source: bytes) -> FrontMatter:
+    """Check a card, and return what it says.
+
+    Raises:
+        PackageError: it is too large, not UTF-8, or its front matter cannot be read.
+    """
+    return read_front_matter(decode_card(source))
+
+
+def _card(folder: Path, manifest: Manifest) -> bytes | None:
+    path = folder / CARD
+    if not path.is_file() or any(file.path == CARD for file in manifest.files):
+        return None
+    with path.open("rb") as stream:
+        source = stream.read(MAX_CARD_BYTES + 1)
+    check_card(source)
+    return source
 
 
 def check_spec(spec: Spec, entry: SpecFile, *, where: str) -> Spec:

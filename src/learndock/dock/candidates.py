@@ -25,4 +25,4 @@ def candidates(records: Iterable[Record], space_id: str, filters: Filters) -> li
 
 
 def _may(record: Record, space_id: str, filters: Filters) -> bool:
-    return any(entry.space_id == space_id for entry in record.manifest.specs) and filters.passes(record.manifest)
+    return any(entry.space_id == space_id for entry in record.manifest.specs) and record.passes(filters)

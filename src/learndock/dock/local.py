@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ from learndock.dock.storage import lookup, names
 from learndock.dock.storage.export import export
 from learndock.dock.storage.gc import gc
 from learndock.dock.storage.layout import DockLayout
+from learndock.dock.storage.publications import Event
 from learndock.dock.storage.publish import publish
 from learndock.dock.storage.rebuild import rebuild
 from learndock.dock.storage.records import Records, Row
@@ -24,6 +26,7 @@ from learndock.dock.summary import Summary, has_words
 from learndock.errors import Corrupt, NotFound, PackageError, SpaceMismatch
 from learndock.package.deprecation import Deprecation
 from learndock.package.formats import Progress
+from learndock.package.front_matter import SILENT, FrontMatter
 from learndock.package.manifest import Manifest
 from learndock.search.answer import Answers, Identification, Match, answerable
 from learndock.search.filters import EVERY, Filters
@@ -83,8 +86,11 @@ class LocalDock:
         vouched: bool = False,
         progress: Progress | None = None,
         stored: bool = False,
+        by: str = "",
     ) -> Record:
         """Publish a learnware that was admitted; with ``stored`` its files are in the blob store already.
+
+        ``by`` is who publishes it, for the history.
 
         Raises:
             PackageError, SpecError, SuspectSpec, Conflict, NotFound, StorageFull: see ``Dock.add``.
@@ -97,6 +103,7 @@ class LocalDock:
             stored=stored,
             after=after,
             supersedes=supersedes,
+            by=by,
         )
         return _record(row, admitted.manifest)
 
@@ -108,7 +115,7 @@ class LocalDock:
 
     def summaries(self, text: str = "", *, filters: Filters = EVERY) -> list[Summary]:
         """See ``Dock.summaries``."""
-        return [Summary.of(r) for r in self.records() if filters.passes(r.manifest) and has_words(r, text)]
+        return [Summary.of(r) for r in self.records() if r.passes(filters) and has_words(r, text)]
 
     def get_record(self, which: str) -> Record:
         """See ``Dock.get_record``; the error suggests similar names."""
@@ -137,6 +144,61 @@ class LocalDock:
             StorageFull: no room; nothing was changed.
         """
         return _record(names.untag(self.storage, which, tag))
+
+    def edit(
+        self,
+        which: str,
+        *,
+        card: str | None = None,
+        license: str | None = None,  # noqa: A002 - the card's word
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        untag: Sequence[str] = (),
+        by: str = "",
+    ) -> Record:
+        """See ``Dock.edit``; ``by`` is who edits, for the history.
+
+        Raises:
+            NotFound, PackageError: see ``Dock.edit``.
+            StorageFull: no room; nothing was changed.
+        """
+        asked = names.Edit(card, license, description, tuple(tags), tuple(untag))
+        return _record(names.edit(self.storage, which, asked, by=by))
+
+    def card(self, which: str) -> str:
+        """See ``Dock.card``."""
+        with self.storage.read() as records:
+            return names.card_text(self.storage, records, lookup.find(records, which).name)
+
+    def history(self, which: str) -> list[Event]:
+        """Return what was changed about a name and not about a version, in order: cards, deprecations, moves.
+
+        Raises:
+            NotFound: there is no such learnware.
+        """
+        with self.storage.read() as records:
+            found = self.storage.publications.read(lookup.find(records, which).name)
+        return [] if found is None else list(found.history)
+
+    def deprecate(
+        self, which: str, *, use: str | None = None, because: str = "", undo: bool = False, by: str = ""
+    ) -> Record:
+        """See ``Dock.deprecate``; ``by`` is who says so, for the history.
+
+        Raises:
+            NotFound, UsageError: see ``Dock.deprecate``.
+            StorageFull: no room; nothing was changed.
+        """
+        return _record(names.deprecate(self.storage, which, use=use, because=because, undo=undo, by=by))
+
+    def move(self, old: str, new: str, *, by: str = "") -> Record:
+        """See ``Dock.move``; ``by`` is who moves it, for the history.
+
+        Raises:
+            NotFound, Conflict, PackageError: see ``Dock.move``.
+            StorageFull: no room; nothing was changed.
+        """
+        return _record(names.move(self.storage, old, new, by=by))
 
     def remove(self, which: str) -> Removed:
         """See ``Dock.remove``; the files stay until ``gc``.
@@ -222,8 +284,9 @@ class LocalDock:
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(table):
             self.refuse_other_space(spec, self.records())
-        answers = self._answers(found.matches)
-        return answerable(found, spec, top, lambda match: answers[match.id])
+        rows_of = self._rows(found.matches)
+        found = replace(found, matches=tuple(_standing(match, rows_of.get(match.id)) for match in found.matches))
+        return answerable(found, spec, top, lambda match: _answers(rows_of.get(match.id)))
 
     def route(self, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
         """See ``Dock.route``. Reads the specs of the space each time; a service keeps them ready."""
@@ -250,10 +313,19 @@ class LocalDock:
                     remedy="make the task's spec with the dock's space and recipe",
                 )
 
-    def _answers(self, matches: Sequence[Match]) -> dict[str, Answers]:
+    def _rows(self, matches: Sequence[Match]) -> dict[str, Row | None]:
         with self.storage.read() as records:
-            rows = {match.id: _row(records, match.id) for match in matches}
-        return {which: Answers() if row is None else Answers.of(_task(row)) for which, row in rows.items()}
+            return {match.id: _row(records, match.id) for match in matches}
+
+
+def _answers(row: Row | None) -> Answers:
+    return Answers() if row is None else Answers.of(_task(row))
+
+
+def _standing(match: Match, row: Row | None) -> Match:
+    if row is None:
+        return match
+    return replace(match, version=row.number, latest=row.latest, deprecated=_deprecated(_about(row)))
 
 
 def _task(row: Row) -> dict[str, Any]:
@@ -281,7 +353,7 @@ def _record(row: Row, manifest: Manifest | None = None) -> Record:
         except PackageError as error:
             raise Corrupt(error.message, remedy="run `learndock rebuild`", about=error.about) from None
     about = _about(row)
-    deprecated = about.get("deprecated")
+    card = about.get("card")
     return Record(
         row.name,
         row.digest,
@@ -292,8 +364,15 @@ def _record(row: Row, manifest: Manifest | None = None) -> Record:
         tags=tuple(sorted(tag for tag, number in about.get("tags", {}).items() if number == row.number)),
         published_at=row.published_at,
         supersedes=row.supersedes,
-        deprecated=None if deprecated is None else Deprecation.from_dict(deprecated),
+        deprecated=_deprecated(about),
+        said=SILENT if card is None else FrontMatter.from_dict(card["said"]),
+        former=tuple(about.get("former", ())),
     )
+
+
+def _deprecated(about: Mapping[str, Any]) -> Deprecation | None:
+    found = about.get("deprecated")
+    return None if found is None else Deprecation.from_dict(found)
 
 
 def _record_again(row: Row, known: Record | None) -> Record:

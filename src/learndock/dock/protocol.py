@@ -18,6 +18,7 @@ from learndock.errors import NotFound
 from learndock.notebook import html_table
 from learndock.package.deprecation import Deprecation
 from learndock.package.formats import Progress
+from learndock.package.front_matter import SILENT, FrontMatter
 from learndock.package.manifest import File, Manifest, SpecFile
 from learndock.search.answer import Identification
 from learndock.search.filters import EVERY, Filters
@@ -33,6 +34,7 @@ class Record:
     ``version`` is its number, ``latest`` the number of the version that the name alone stands for, and ``tags`` are the
     other tags of this version. ``published_at`` is in UTC, or "" where learndock 0.1.0 published it. ``supersedes`` is
     the learnware that this version replaced. ``deprecated`` says that the name should not be used any more.
+    ``said`` is what the card says, and ``former`` the names that the learnware had before it was moved.
 
     ``private`` is whether only its owner may see it, as a service says; None in a folder, where nothing is private.
     """
@@ -48,6 +50,8 @@ class Record:
     published_at: str = field(default="", compare=False)
     supersedes: str | None = None
     deprecated: Deprecation | None = None
+    said: FrontMatter = SILENT
+    former: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -63,19 +67,34 @@ class Record:
             ("format", manifest.format),
             ("task", manifest.task["type"]),
             ("labels", ", ".join(manifest.task_schema.labels) or "-"),
-            ("license", manifest.license or "-"),
+            ("license", self.license or "-"),
+            ("deprecated", str(self.deprecated or "-")),
             ("base", manifest.base.name if manifest.base else "-"),
             ("specs", ", ".join(entry.space for entry in manifest.specs) or "-"),
             ("size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"),
         ]
         if self.private is not None:
             rows.append(("seen by", "owner" if self.private else "all"))
-        return html_table(("learnware", ""), rows, caption=manifest.description)
+        return html_table(("learnware", ""), rows, caption=self.description)
 
     @property
     def id(self) -> str:
         """``owner/name@sha256``."""
         return f"{self.name}@{self.digest}"
+
+    @property
+    def license(self) -> str | None:
+        """The license that the card says, or where it says none, the manifest."""
+        return self.said.license or self.manifest.license
+
+    @property
+    def description(self) -> str:
+        """What the card says the learnware does, or where it does not, the manifest."""
+        return self.said.description or self.manifest.description
+
+    def passes(self, filters: Filters) -> bool:
+        """Whether it passes every filter, under its present name and by what its card says."""
+        return filters.passes(self.manifest, name=self.name, license=self.license)
 
     @property
     def reference(self) -> str:
@@ -86,7 +105,7 @@ class Record:
     def words(self) -> str:
         """What a search by words looks at, without case."""
         manifest = self.manifest
-        return words_of(self.name, manifest.description, manifest.task, getattr(manifest, "tags", ()))
+        return words_of(self.name, self.description, manifest.task, self.said.tags)
 
     def spec_file(self, space_id: str) -> tuple[SpecFile, File]:
         """The manifest's entry of the spec in a space, and of its file.
@@ -117,8 +136,7 @@ SHOWN = 50
 def records_table(records: Sequence[Record], where: str) -> str:
     """Return the first ``SHOWN`` learnwares of the dock ``where`` as an HTML table."""
     rows = [
-        (r.name, r.manifest.format, r.manifest.task["type"], r.manifest.license or "-", r.manifest.description)
-        for r in records[:SHOWN]
+        (r.name, r.manifest.format, r.manifest.task["type"], r.license or "-", r.description) for r in records[:SHOWN]
     ]
     more = "" if len(records) <= SHOWN else f", the first {SHOWN}"
     head = ("learnware", "format", "task", "license", "description")
@@ -222,6 +240,53 @@ class Dock(Protocol):
         Raises:
             UsageError: the tag is ``latest``.
             NotFound: there is no such learnware or tag.
+        """
+        ...
+
+    def edit(
+        self,
+        which: str,
+        *,
+        card: str | None = None,
+        license: str | None = None,  # noqa: A002 - the card's word
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        untag: Sequence[str] = (),
+    ) -> Record:
+        """Edit the card of a learnware: replace it, or change its license, description and tags.
+
+        "" removes a license or a description. No version changes; earlier cards stay in the history.
+
+        Raises:
+            NotFound: there is no such learnware.
+            PackageError: the card is larger than 1 MB, not UTF-8, or its front matter cannot be read or changed.
+        """
+        ...
+
+    def card(self, which: str) -> str:
+        """Return the present card of a learnware, or "" where it has none.
+
+        Raises:
+            NotFound: there is no such learnware.
+        """
+        ...
+
+    def deprecate(self, which: str, *, use: str | None = None, because: str = "", undo: bool = False) -> Record:
+        """Say that a learnware should not be used any more, and which one to ``use`` instead; ``undo`` takes it back.
+
+        Raises:
+            NotFound: there is no such learnware, or none called ``use``.
+            UsageError: ``use`` is the learnware itself.
+        """
+        ...
+
+    def move(self, old: str, new: str) -> Record:
+        """Give a learnware another name; the old one stays reserved, and means the learnware under its new name.
+
+        Raises:
+            NotFound: there is no such learnware.
+            Conflict: the new name is, or was, another learnware's.
+            PackageError: ``new`` is not ``owner/name``.
         """
         ...
 

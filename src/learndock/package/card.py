@@ -30,7 +30,6 @@ class Card:
     schema: Schema
     format: str
     description: str = ""
-    license: str | None = None
     base: str | None = None
     score: float | None = None
     examples: int = 0
@@ -59,7 +58,8 @@ class Card:
                 f"| score on the owner's data | {self.score:.3f} on {self.examples} examples "
                 "(the owner chose them; the model may have been trained on them) |"
             )
-        lines += [f"| license | {_cell(self.license or 'not stated')} |", "", *self._labels(), *self._use()]
+        # The license is in the front matter alone, where an edit changes it.
+        lines += ["", *self._labels(), *self._use()]
         return "\n".join(lines)
 
     def _labels(self) -> list[str]:

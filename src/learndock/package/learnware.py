@@ -6,6 +6,7 @@ hash that the manifest says, no other file is there, and no file could run code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from learndock.files import sha256_file
 from learndock.notebook import html_table
 from learndock.package.formats import Model
 from learndock.package.formats.registry import get_format
-from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.manifest import CARD, MANIFEST, File, Manifest
 from learndock.package.safety import check_files
 
 if TYPE_CHECKING:
@@ -109,13 +110,22 @@ def open_learnware(folder: str | Path, *, verify: bool = True) -> Learnware:
     folder = Path(folder)
     manifest = Manifest.from_folder(folder)
     listed = {f.path: f for f in manifest.files}
-    for name in sorted(_names(folder) - set(listed) - {MANIFEST}):
+    for name in sorted(_names(folder) - set(listed) - {MANIFEST, CARD}):
         raise PackageError(
             f"not listed in {MANIFEST}", remedy="remove it, or get the learnware again", about=folder / name
         )
+    # The card is edited after it was packed, also where an older learndock listed it.
+    _need_regular(folder / CARD)
     for entry in manifest.files:
-        _compare(folder, entry, whole=verify)
+        if entry.path != CARD:
+            _compare(folder, entry, whole=verify)
     return Learnware(folder, manifest)
+
+
+def _need_regular(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise PackageError("not a regular file", remedy="get the learnware again", about=path)
 
 
 def _names(folder: Path) -> set[str]:

@@ -3,11 +3,12 @@
 A learnware is a folder that other tools load unchanged: the model's files lie at its root, beside
 
     learnware.json        this manifest, written last
-    README.md             the card, for people
+    README.md             the card, for people; not listed, because it may change (see ``front_matter``)
     specs/NAME.spec       one specification for each space
 
-The manifest lists every other file with its size and SHA-256. It holds no time and no machine name, so that
-packing the same things twice gives the same bytes, and its hash names the version: ``owner/name@sha256``.
+The manifest lists every other file with its size and SHA-256; that of learndock 0.1.0 lists the card too. It holds no
+time and no machine name, so that packing the same things twice gives the same bytes, and its hash names the content:
+``owner/name@sha256``.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from learndock.package.columns import Columns, both_names, names_beside, settle_
 from learndock.package.formats import Format, Progress, remarks_of
 from learndock.package.formats._onnx_graph import KINDS
 from learndock.package.formats.registry import Named, OnBase, Settles, detect
+from learndock.package.front_matter import decode_card, edited
 from learndock.package.judge import check_expected, judge
 from learndock.package.manifest import CARD, MANIFEST, Base, File, Manifest, SpecFile, check_name
 from learndock.package.safety import check_files
@@ -207,7 +208,7 @@ def _fill(work: Path, model_dir: Path, files: list[Path], order: _Order) -> Pack
         base=base,
         settings={k: v for k, v in settings.items() if k != "base"},
         specs=(entry,),
-        files=tuple(_entry(work, path) for path in sorted({*files, Path(CARD), Path(entry.path)})),
+        files=tuple(_entry(work, path) for path in sorted({*files, Path(entry.path)} - {Path(CARD)})),
     )
     with atomic_write(work / MANIFEST) as stream:
         stream.write(manifest.to_bytes())
@@ -287,19 +288,19 @@ def _specify(work: Path, order: _Order, predictions: NDArray[Any]) -> tuple[Spec
 
 def _describe(work: Path, order: _Order, format_name: str, base: Base | None, score: float | None) -> None:
     path = work / CARD
-    existing = path.read_text("utf-8") if path.exists() else None
+    existing = decode_card(path.read_bytes()) if path.exists() else None
     card = Card(
         name=order.name,
         schema=order.schema,
         format=format_name,
         description=order.description,
-        license=order.license,
         base=base.name if base else None,
         score=score,
         examples=len(order.examples),
     )
+    text = edited(card.text(existing), license=order.license, description=order.description or None)
     with atomic_write(path) as stream:
-        stream.write(card.text(existing).encode())
+        stream.write(text.encode())
 
 
 def _entry(work: Path, path: Path) -> File:

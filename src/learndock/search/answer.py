@@ -19,6 +19,7 @@ from typing import Any
 
 from learndock.errors import UsageError
 from learndock.notebook import html_table, number
+from learndock.package.deprecation import Deprecation
 from learndock.spec.spec import Spec
 
 #: Matches that ``answerable`` may move: so many of the best are looked at, or ``top`` if that is more.
@@ -56,7 +57,8 @@ class Match:
     domain or, where the task's examples carry no evidence, the one of ``consensus``. ``consensus`` is then the cosine
     with what other learnwares of the domain do, else None. ``interval`` is (low, high) of the score, ``p_value`` that
     of the behaviour; both are None where the task's spec has no contrasts. ``can_answer`` and ``missing`` say whether
-    the learnware has the task's type and enough classes, and what it lacks.
+    the learnware has the task's type and enough classes, and what it lacks. ``version`` is the number of the version
+    that was compared, ``latest`` that of the version which the name stands for.
     """
 
     id: str
@@ -72,12 +74,16 @@ class Match:
     answers: Answers = field(default_factory=Answers)
     can_answer: bool = True
     missing: tuple[str, ...] = ()
+    version: int = 1
+    latest: int = 1
+    deprecated: Deprecation | None = None
 
     def __repr__(self) -> str:
         interval = "" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
         lacks = "" if self.can_answer else f", cannot say {', '.join(self.missing)}"
+        lacks += "" if self.deprecated is None else f", {self.deprecated}"
         return (
-            f"<Match {self.name}: score {self.score:.2f}{interval}, domain {self.domain:+.2f}, "
+            f"<Match {self.name}@v{self.version}: score {self.score:.2f}{interval}, domain {self.domain:+.2f}, "
             f"behaviour {self.behaviour:+.2f}{lacks}>"
         )
 
@@ -138,7 +144,7 @@ def _matches_table(matches: Sequence[Match], caption: str) -> str:
     )
     rows = [
         (
-            place, m.name, number(m.score),
+            place, f"{m.name}@v{m.version}" + ("" if m.deprecated is None else f" ({m.deprecated})"), number(m.score),
             "-" if m.interval is None else f"{m.interval[0]:.2f} to {m.interval[1]:.2f}",
             number(m.domain, "+.2f"), number(m.behaviour, "+.2f"), number(m.reliability), number(m.p_value, ".2g"),
             ", ".join(m.answers.labels[:6]) or m.answers.task_type, ", ".join(m.missing),

@@ -26,14 +26,15 @@ class Filters:
         """Return the conditions that are set, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def passes(self, manifest: Manifest) -> bool:
-        """Whether a learnware passes every filter."""
+    def passes(self, manifest: Manifest, *, name: str | None = None, license: str | None = None) -> bool:  # noqa: A002
+        """Whether a learnware passes every filter; ``name`` and ``license`` where these are not the manifest's."""
+        name, license = name or manifest.name, license or manifest.license  # noqa: A001
         return (
             (self.format is None or manifest.format == self.format)
             and (self.task is None or manifest.task.get("type") == self.task)
-            and (self.license is None or (manifest.license or "").casefold() == self.license.casefold())
+            and (self.license is None or (license or "").casefold() == self.license.casefold())
             and (self.base is None or (manifest.base is not None and manifest.base.name == self.base))
-            and (self.owner is None or manifest.name.partition("/")[0].casefold() == self.owner.casefold())
+            and (self.owner is None or name.partition("/")[0].casefold() == self.owner.casefold())
         )
 
 

@@ -11,14 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from learndock.dock.candidates import candidates
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
 from learndock.dock.storage.lookup import SEE_LIST
 from learndock.errors import LearndockError, NotFound, UsageError
-from learndock.search.answer import Answers, Identification, answerable
+from learndock.search.answer import Answers, Identification, Match, answerable
 from learndock.search.filters import EVERY, Filters
 from learndock.search.route import Route, route
 from learndock.search.table import Rows, SpecTable
@@ -61,7 +61,7 @@ class _Snapshot:
         """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
         own = [r for owner in who.owners for r in self.private.get(owner, ())]
         every = sorted((*self.public, *own), key=lambda r: (r.sequence, r.name)) if own else list(self.public)
-        return every if filters.empty else [r for r in every if filters.passes(r.manifest)]
+        return every if filters.empty else [r for r in every if r.passes(filters)]
 
     def version(self, which: str) -> Record:
         """Return the version with the id ``which``."""
@@ -166,6 +166,7 @@ class Catalogue:
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
             self._dock.refuse_other_space(spec, snapshot.visible(who))
+        found = replace(found, matches=tuple(_standing(m, snapshot.version(m.id)) for m in found.matches))
         return answerable(found, spec, top, lambda m: Answers.of(snapshot.version(m.id).manifest.task))
 
     def route(self, who: Principal, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
@@ -351,6 +352,10 @@ def _several(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records:
         found.setdefault(record.name, []).append(record)
     return {name: sorted(r, key=lambda v: v.version) for name, r in found.items() if len(r) > 1}
+
+
+def _standing(match: Match, record: Record) -> Match:
+    return replace(match, version=record.version, latest=record.latest, deprecated=record.deprecated)
 
 
 def _not_here(which: str) -> NotFound:

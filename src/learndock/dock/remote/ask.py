@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from learndock.package.deprecation import Deprecation
 from learndock.search.answer import Answers, Identification, Match
 from learndock.search.route import Near, Route
 from learndock.spec.domain import Domain
@@ -66,7 +67,7 @@ def _match(found: Any) -> Match:
     def perhaps(name: str) -> float | None:
         return None if found[name] is None else float(found[name])
 
-    interval = found["interval"]
+    interval, deprecated = found["interval"], found.get("deprecated")
     return Match(
         id=str(found["id"]),
         name=str(found["name"]),
@@ -79,4 +80,7 @@ def _match(found: Any) -> Match:
         p_value=perhaps("p_value"),
         ranked_by=number("ranked_by"),
         answers=Answers(str(found["task_type"]), int(found["classes"]), tuple(map(str, found["labels"]))),
+        version=int(found.get("version", 1)),
+        latest=int(found.get("latest", 1)),
+        deprecated=None if deprecated is None else Deprecation.from_dict(deprecated),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
@@ -199,6 +199,47 @@ class RemoteDock:
             raise self._strange()
         return self.get_record(f"{name}@{found['digest']}")
 
+    def edit(
+        self,
+        which: str,
+        *,
+        card: str | None = None,
+        license: str | None = None,  # noqa: A002 - the card's word
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        untag: Sequence[str] = (),
+    ) -> Record:
+        """See ``Dock.edit``.
+
+        Raises:
+            UsageError: this client cannot ask a service for it yet.
+        """
+        raise _not_yet("editing a card")
+
+    def card(self, which: str) -> str:
+        """See ``Dock.card``.
+
+        Raises:
+            UsageError: this client cannot ask a service for it yet.
+        """
+        raise _not_yet("the card alone")
+
+    def deprecate(self, which: str, *, use: str | None = None, because: str = "", undo: bool = False) -> Record:
+        """See ``Dock.deprecate``.
+
+        Raises:
+            UsageError: this client cannot ask a service for it yet.
+        """
+        raise _not_yet("deprecating")
+
+    def move(self, old: str, new: str) -> Record:
+        """See ``Dock.move``.
+
+        Raises:
+            UsageError: this client cannot ask a service for it yet.
+        """
+        raise _not_yet("moving")
+
     def remove(self, which: str) -> Removed:
         """See ``Dock.remove``; with the last version its repository goes too."""
         found = self.get_record(which)
@@ -335,3 +376,9 @@ def _is_meant(record: Record, reference: str) -> bool:
     if meant.DIGEST.fullmatch(reference):
         return record.digest.startswith(reference)
     return reference in ("", "latest", f"v{record.version}", *record.tags)
+
+
+def _not_yet(what: str) -> UsageError:
+    return UsageError(
+        f"{what}: this client cannot ask a service for that yet", remedy="ask the dock's operator, who can do it"
+    )

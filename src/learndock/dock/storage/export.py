@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from learndock.dock.storage.records import Row
 from learndock.errors import Corrupt, DockError, NotFound, UsageError
 from learndock.files import sha256_bytes, storage_errors, sync_folder
 from learndock.package.formats import Progress
-from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.manifest import CARD, MANIFEST, File, Manifest
 from learndock.package.unfinished import unfinished
 
 #: The system's errors for a full disk, a quota and a size limit.
@@ -28,11 +29,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A learnware that is being read: its manifest, what opens its files, and ``alive``, called for every piece."""
+    """A learnware that is being read: its manifest, what opens its files, and ``alive``, called for every piece.
+
+    ``card`` is its present card, which takes the place of one that the manifest lists.
+    """
 
     manifest: Manifest
     opened: Callable[[Manifest, File], IO[bytes]]
     alive: Callable[[], None] | None = None
+    card: File | None = None
 
 
 #: Looks up a learnware and keeps it readable until the block ends.
@@ -58,7 +63,7 @@ def export(storage: DockLayout, which: str, out: Path, *, progress: Progress | N
                     "its manifest in the database is damaged", remedy="run `learndock rebuild`", about=row.name
                 )
             manifest = Manifest.from_bytes(row.manifest, where=row.name)
-            yield Found(manifest, lambda _, file: _stored(storage, row, file), lease.touch)
+            yield Found(manifest, lambda _, file: _stored(storage, row, file), lease.touch, card_of(row, manifest))
 
     with storage.read() as records:  # before anything is made
         lookup.find(records, which)
@@ -112,9 +117,12 @@ def _refuse_taken(out: Path) -> None:
 
 def _fill(found: Found, part: Path, progress: Progress | None) -> None:
     manifest = found.manifest
-    total = sum(f.size for f in manifest.files)
+    files = [f if found.card is None or f.path != CARD else found.card for f in manifest.files]
+    if found.card is not None and found.card not in files:
+        files.append(found.card)
+    total = sum(f.size for f in files)
     done = 0
-    for file in manifest.files:
+    for file in files:
         _copy(found, file, part / file.path)
         done += file.size
         if progress is not None:
@@ -122,6 +130,15 @@ def _fill(found: Found, part: Path, progress: Progress | None) -> None:
     _write(part / MANIFEST, manifest.to_bytes())
     for folder in (part, *(p for p in part.rglob("*") if p.is_dir())):
         sync_folder(folder)
+
+
+def card_of(row: Row, manifest: Manifest | None = None) -> File | None:
+    """Return the present card of a learnware; beside its content, or where there is none there, within it."""
+    card = json.loads(row.about).get("card")
+    if card is not None:
+        return File(path=CARD, size=card["size"], sha256=card["sha256"])
+    manifest = manifest or Manifest.from_bytes(row.manifest, where=row.name)
+    return next((file for file in manifest.files if file.path == CARD), None)
 
 
 def _stored(storage: DockLayout, row: Row, file: File) -> IO[bytes]:

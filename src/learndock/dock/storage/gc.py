@@ -12,7 +12,7 @@ from learndock.dock.storage.writing import reconcile
 
 
 def referenced(storage: DockLayout) -> set[str]:
-    """Return the SHA-256 of every blob that a published version has, according to the files on disk.
+    """Return the SHA-256 of every blob of a published version and of every card, according to the files on disk.
 
     Raises:
         Corrupt: a record is damaged, so that its blobs are unknown.
@@ -21,8 +21,9 @@ def referenced(storage: DockLayout) -> set[str]:
     for name in storage.publications.names():
         publication = storage.publications.read(name)
         if publication is not None:
+            found |= publication.cards()
             for version in publication.published_versions():
-                found.update(f.sha256 for f in storage.publications.manifest(name, version).files)
+                found.update(f.sha256 for f in storage.publications.manifest(publication, version).files)
     return found
 
 

@@ -73,7 +73,8 @@ def leased(storage: DockLayout, which: str) -> Iterator[tuple[Row, Lease]]:
 def _take(folder: Path, row: Row) -> tuple[Path, int | None]:
     path = folder / f"{secrets.token_hex(8)}.json"
     try:
-        blobs = sorted({f.sha256 for f in Manifest.from_bytes(row.manifest, where=row.name).files})
+        files = Manifest.from_bytes(row.manifest, where=row.name).files
+        blobs = sorted({f.sha256 for f in files} | row.cards())
         folder.mkdir(exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except (OSError, LearndockError):  # copying its files reports a damaged manifest

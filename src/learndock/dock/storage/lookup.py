@@ -4,6 +4,8 @@ owner/name             the version tagged ``latest``
 owner/name@v2          version 2
 owner/name@TAG         the version with this tag
 owner/name@HEXDIGITS   the version whose digest begins with these (6 digits at least)
+
+The name of a learnware that was moved means the one that it has now.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ _REFERENCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"v([0-9]{1,9})")
 DIGEST = re.compile(r"[0-9a-f]{6,64}")
 
+#: How often a learnware's new name is followed to one that it got later.
+_MOVES = 16
 #: What to try where a dock has no such learnware.
 SEE_LIST = "`learndock list` shows what is there"
 
@@ -34,6 +38,11 @@ def find(records: Records, which: str) -> Row:
     """
     name, reference = _parted(which)
     row = _row(records, name)
+    for _ in range(_MOVES):
+        moved_to = None if row is not None else _moved_to(records, name)
+        if moved_to is None:
+            break
+        name, row = moved_to, _row(records, moved_to)
     if row is None:
         raise _not_found(records, name)
     if reference in ("", "latest"):
@@ -102,6 +111,14 @@ def _number(reference: str, digests: dict[int, str], tags: dict[str, int]) -> in
             )
         return max(found, default=None)
     return None
+
+
+def _moved_to(records: Records, name: str) -> str | None:
+    known = records.known(name)
+    if known is None or known.latest is not None:
+        return None
+    moved_to = json.loads(known.about).get("moved_to")
+    return None if moved_to is None else str(moved_to)
 
 
 def _row(records: Records, name: str) -> Row | None:

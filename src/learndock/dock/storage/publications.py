@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from learndock.errors import Corrupt, PackageError
 from learndock.files import atomic_write, sha256_bytes, storage_errors, sync_folder
 from learndock.package.deprecation import Deprecation
+from learndock.package.front_matter import SILENT, FrontMatter
 from learndock.package.manifest import Manifest, check_name
 
 FORMAT = 2
@@ -51,14 +52,41 @@ class Version:
 
 
 @dataclass(frozen=True)
+class CardFile:
+    """A card among the blobs."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change of what is said about a name: when (UTC), by whom ("" where the dock does not know), what and how."""
+
+    time: str
+    by: str
+    what: str
+    value: str
+
+
+@dataclass(frozen=True)
 class Publication:
-    """The state of one name on disk; ``latest`` is the number tagged so, or None where no version is published."""
+    """The state of one name on disk; ``latest`` is the number tagged so, or None where no version is published.
+
+    ``card`` is the present one, or None where the content has it or there is none, and ``said`` what its front matter
+    says. ``former`` are the names that the learnware had before, the last one last; ``moved_to`` is where it went.
+    """
 
     name: str
     versions: tuple[Version, ...]
     latest: int | None
     tags: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     deprecated: Deprecation | None = None
+    card: CardFile | None = None
+    said: FrontMatter = SILENT
+    history: tuple[Event, ...] = ()
+    former: tuple[str, ...] = ()
+    moved_to: str | None = None
 
     @classmethod
     def first(cls, name: str, version: Version) -> Publication:
@@ -105,6 +133,23 @@ class Publication:
         tags = {tag: of for tag, of in self.tags.items() if of in left}
         return replace(self, versions=versions, latest=latest, tags=MappingProxyType(tags))
 
+    def with_card(self, card: CardFile, said: FrontMatter, *events: Event) -> Publication:
+        """Return the state with another card."""
+        return replace(self, card=card, said=said, history=(*self.history, *events))
+
+    def moved(self, name: str) -> Publication:
+        """Return the state of this learnware under the name ``name``."""
+        return replace(self, name=name, former=(*self.former, self.name), moved_to=None)
+
+    def left(self, name: str) -> Publication:
+        """Return the state of this name after its learnware moved to ``name``."""
+        return replace(self.without(), moved_to=name, card=None, said=SILENT, history=(), deprecated=None)
+
+    def cards(self) -> set[str]:
+        """Return the SHA-256 of its present and its former cards."""
+        found = {event.value for event in self.history if event.what == "card"}
+        return found if self.card is None else {*found, self.card.sha256}
+
     def tagged(self, tag: str, number: int) -> Publication:
         """Return the state with ``tag`` at a version; ``latest`` is a tag too."""
         if tag == "latest":
@@ -115,13 +160,16 @@ class Publication:
         """Return the state without ``tag``."""
         return replace(self, tags=MappingProxyType({t: n for t, n in self.tags.items() if t != tag}))
 
-    def with_deprecation(self, deprecated: Deprecation | None) -> Publication:
+    def with_deprecation(self, deprecated: Deprecation | None, *events: Event) -> Publication:
         """Return the state with this deprecation, or none."""
-        return replace(self, deprecated=deprecated)
+        return replace(self, deprecated=deprecated, history=(*self.history, *events))
 
     def about(self) -> str:
         """Return what belongs to the name and not to a version, as JSON for the database; ``{}`` where it is plain."""
         return json.dumps(self._about(), sort_keys=True, ensure_ascii=False)
+
+    def _history(self) -> dict[str, Any]:
+        return {"history": [asdict(event) for event in self.history]} if self.history else {}
 
     def _about(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -129,6 +177,12 @@ class Publication:
             found["tags"] = dict(self.tags)
         if self.deprecated is not None:
             found["deprecated"] = self.deprecated.to_dict()
+        if self.card is not None:
+            found["card"] = {**asdict(self.card), "said": self.said.to_dict()}
+        if self.former:
+            found["former"] = list(self.former)
+        if self.moved_to is not None:
+            found["moved_to"] = self.moved_to
         return found
 
     def to_bytes(self) -> bytes:
@@ -140,6 +194,7 @@ class Publication:
                 "latest": self.latest,
                 "versions": [_version_to_dict(v) for v in self.versions],
                 **self._about(),
+                **self._history(),
             }
         )
 
@@ -241,12 +296,13 @@ class Publications:
         """Return whether nothing was ever published."""
         return next(self._root.glob("*/*.json"), None) is None
 
-    def manifest(self, name: str, version: Version) -> Manifest:
-        """Return the manifest of a published version.
+    def manifest(self, publication: Publication, version: Version) -> Manifest:
+        """Return the manifest of a published version; a moved learnware's may have a former name.
 
         Raises:
             Corrupt: it is not a manifest, or that of another learnware.
         """
+        name, former = publication.name, publication.former
         file = self.file(name)
         if version.manifest is None:
             raise damaged(file, f"v{version.number} was removed")
@@ -254,7 +310,7 @@ class Publications:
             manifest = Manifest.from_bytes(version.manifest, where=str(file))
         except PackageError as error:
             raise damaged(file, error.what) from None
-        if manifest.name != name:
+        if manifest.name not in (name, *former):
             raise damaged(file, f"its manifest is that of {manifest.name}")
         return manifest
 
@@ -273,7 +329,7 @@ def parse(source: bytes, name: str, file: Path) -> Publication:
         record = json.loads(source.decode("utf-8"))
         found = _parse_1(record) if "format" not in record else _parse_2(record)
         sound = found.name == name and _sound(found)
-    except (UnicodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (UnicodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError, PackageError) as error:
         raise damaged(file, f"it cannot be read ({error})") from None
     if not sound:
         raise damaged(file, "its fields contradict each other")
@@ -290,13 +346,18 @@ def _parse_1(record: Mapping[str, Any]) -> Publication:
 def _parse_2(record: Mapping[str, Any]) -> Publication:
     if record["format"] != FORMAT:
         raise ValueError(f"format {record['format']!r}")
-    deprecated = record.get("deprecated")
+    deprecated, card = record.get("deprecated"), record.get("card")
     return Publication(
         record["name"],
         tuple(map(_parse_version, record["versions"])),
         record["latest"],
         MappingProxyType(dict(record.get("tags", {}))),
         None if deprecated is None else Deprecation.from_dict(deprecated),
+        None if card is None else CardFile(str(card["sha256"]), int(card["size"])),
+        SILENT if card is None else FrontMatter.from_dict(card["said"]),
+        tuple(Event(e["time"], e["by"], e["what"], e["value"]) for e in record.get("history", ())),
+        tuple(map(check_name, record.get("former", ()))),
+        None if record.get("moved_to") is None else check_name(record["moved_to"]),
     )
 
 

@@ -8,26 +8,29 @@ Each step is a function of its own, so that several learnwares can share the row
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from learndock.dock.admission import Admitted
+from learndock.dock.admission import Admitted, check_card
 from learndock.dock.gate import Newcomer, check_canonical, check_newcomer
 from learndock.dock.storage import lookup
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.layout import DockLayout
-from learndock.dock.storage.publications import Publication
+from learndock.dock.storage.publications import CardFile, Event, Publication
 from learndock.dock.storage.records import Records, Row, SpecRow
 from learndock.dock.storage.specs import spec_rows
 from learndock.dock.storage.writing import agreed, begin, next_version, now, replace, undone, writing
 from learndock.errors import Conflict, Corrupt, PackageError
-from learndock.files import storage_errors
+from learndock.files import sha256_bytes, storage_errors
 from learndock.package.deprecation import Deprecation
 from learndock.package.formats import Progress
-from learndock.package.manifest import File, Manifest
+from learndock.package.front_matter import SILENT
+from learndock.package.manifest import CARD, File, Manifest
 
 
 class _Collected(Exception):
@@ -39,7 +42,8 @@ class Prepared:
     """A learnware whose specs are read and whose files are hashed; ``staged`` are those whose blobs are missing.
 
     ``after`` is the reference of the version that must be ``latest``, ``supersedes`` the name of the learnware that
-    this one replaces. With ``vouched`` the gate admits copies and hubs.
+    this one replaces. With ``vouched`` the gate admits copies and hubs. ``card`` becomes the present one; ``by`` is who
+    publishes, where the dock knows.
     """
 
     manifest: Manifest
@@ -48,6 +52,8 @@ class Prepared:
     vouched: bool = False
     after: str | None = None
     supersedes: str | None = None
+    card: bytes | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +74,7 @@ def publish(
     stored: bool = False,
     after: str | None = None,
     supersedes: str | None = None,
+    by: str = "",
 ) -> Row:
     """Store an admitted learnware as the next version of its name, and return its row.
 
@@ -86,10 +93,10 @@ def publish(
     """
     manifest = admitted.manifest
     _refuse_early(storage, manifest, after)
-    specs = _specs(admitted)
+    prepared = Prepared(manifest, _specs(admitted), {}, vouched, after, supersedes, admitted.card, by)
     if stored:
         try:
-            return _publish(storage, Prepared(manifest, specs, {}, vouched, after, supersedes))
+            return _publish(storage, prepared)
         except _Collected as error:
             raise PackageError(
                 "the bytes of {about} are not stored", remedy="upload it again", about=str(error)
@@ -100,7 +107,7 @@ def publish(
             with storage.errors():
                 _stage(storage, admitted, place, staged, progress)
             try:
-                return _publish(storage, Prepared(manifest, specs, staged, vouched, after, supersedes))
+                return _publish(storage, dataclasses.replace(prepared, staged=staged))
             except _Collected:
                 continue
 
@@ -117,6 +124,7 @@ def _publish(storage: DockLayout, prepared: Prepared) -> Row:
         with undone(storage, records, decided.before, prepared.manifest.name, new_blobs=new_blobs):
             pass_gate(records, prepared)
             adopt(storage, prepared, new_blobs)
+            put_card(storage, prepared.card, new_blobs)
             with records.transaction():
                 begin(records, decided.after, decided.superseded, prepared.specs)
             replace(storage, records, decided.after, decided.superseded)
@@ -139,6 +147,8 @@ def decide(storage: DockLayout, records: Records, prepared: Prepared) -> Decided
     """
     manifest = prepared.manifest
     before = agreed(storage, records, manifest.name)
+    if before is not None and before.moved_to is not None:
+        return _decide_moved(storage, records, before, manifest)
     if before is not None and before.with_content(manifest.digest) is not None:
         return Decided(before, before)
     _refuse_other_latest(manifest.name, before, prepared.after)
@@ -146,17 +156,54 @@ def decide(storage: DockLayout, records: Records, prepared: Prepared) -> Decided
         records, before, digest=manifest.digest, manifest=manifest.to_bytes(), supersedes=prepared.supersedes
     )
     after = Publication.first(manifest.name, version) if before is None else before.with_version(version)
-    return Decided(before, after, _superseded(storage, records, after, prepared.supersedes))
+    listed = next((file for file in manifest.files if file.path == CARD), None)
+    if prepared.card is not None:
+        after = with_card(after, prepared.card, Event(now(), prepared.by, "card", sha256_bytes(prepared.card)))
+    elif listed is not None and before is not None:  # as learndock 0.1.0 packed: its license is the manifest's
+        event = Event(now(), prepared.by, "card", listed.sha256)
+        after = after.with_card(CardFile(listed.sha256, listed.size), SILENT, event)
+    return Decided(before, after, _superseded(storage, records, after, prepared.supersedes, prepared.by))
 
 
-def _superseded(storage: DockLayout, records: Records, after: Publication, name: str | None) -> Publication | None:
+def _decide_moved(storage: DockLayout, records: Records, before: Publication, manifest: Manifest) -> Decided:
+    found = agreed(storage, records, lookup.find(records, before.name).name)
+    if found is None or found.with_content(manifest.digest) is None:
+        raise Conflict(
+            f"the learnware moved to {before.moved_to}", remedy="pack it under its new name", about=before.name
+        )
+    return Decided(found, found)
+
+
+def with_card(publication: Publication, source: bytes, *events: Event) -> Publication:
+    """Return the state of a name with the card ``source``; the same card changes nothing."""
+    sha256 = sha256_bytes(source)
+    if publication.card is not None and publication.card.sha256 == sha256:
+        return publication
+    return publication.with_card(CardFile(sha256, len(source)), check_card(source), *events)
+
+
+def put_card(storage: DockLayout, source: bytes | None, new: list[str]) -> None:
+    """Store a card, unless it is there; ``new`` gets its blob if it was not there before."""
+    if source is None:
+        return
+    sha256 = sha256_bytes(source)
+    if not storage.blobs.has(sha256, durable=True):
+        if not storage.blobs.has(sha256):
+            new.append(sha256)
+        storage.blobs.put(io.BytesIO(source), sha256=sha256, size=len(source))
+
+
+def _superseded(
+    storage: DockLayout, records: Records, after: Publication, name: str | None, by: str
+) -> Publication | None:
     if name is None:
         return None
     if name == after.name:
         raise Conflict("cannot supersede itself", remedy="its new version follows the earlier ones", about=name)
     found = agreed(storage, records, lookup.find(records, name).name)
     assert found is not None
-    return found.with_deprecation(Deprecation(use=after.name, because="superseded", time=now()))
+    deprecation = Deprecation(use=after.name, because="superseded", time=now(), by=by)
+    return found.with_deprecation(deprecation, Event(deprecation.time, by, "deprecate", str(deprecation)))
 
 
 def pass_gate(records: Records, prepared: Prepared) -> None:
@@ -222,6 +269,13 @@ def _stage(
         done += file.size
         if progress is not None:
             progress(done, total)
+    card = admitted.card
+    if card is not None and not storage.blobs.sound(sha256_bytes(card), len(card)):
+        staged[sha256_bytes(card)] = place / sha256_bytes(card)
+        with storage_errors(place), staged[sha256_bytes(card)].open("wb") as out:
+            out.write(card)
+            out.flush()
+            os.fsync(out.fileno())
 
 
 def _copied(path: Path, file: File, target: Path) -> Path:
@@ -229,6 +283,10 @@ def _copied(path: Path, file: File, target: Path) -> Path:
         try:
             copy_checked(stream, out, sha256=file.sha256, size=file.size, where=str(path))
         except Corrupt as error:
+            if file.path == CARD:
+                raise PackageError(
+                    "was edited, but its manifest lists it", remedy="pack the model again", about=path
+                ) from None
             raise _changed(error) from None
         out.flush()
         os.fsync(out.fileno())
@@ -254,6 +312,8 @@ def need_files(storage: DockLayout, prepared: Prepared) -> None:
 def adopt(storage: DockLayout, prepared: Prepared, new: list[str]) -> None:
     """Move staged files into the blob store; ``new`` gets the blobs that were not there before."""
     sizes = {f.sha256: f.size for f in prepared.manifest.files}
+    if prepared.card is not None:
+        sizes[sha256_bytes(prepared.card)] = len(prepared.card)
     for sha256, path in prepared.staged.items():
         if not storage.blobs.has(sha256):
             new.append(sha256)

@@ -26,6 +26,7 @@ def rebuild(storage: DockLayout, *, progress: Progress | None = None) -> int:
     with storage.locked():
         _finish_pending(storage)
         publications = _publications(storage)
+        _finish_moves(storage, publications)
         with storage.replace_database() as records, records.transaction():
             for done, publication in enumerate(publications, start=1):
                 try:
@@ -43,9 +44,21 @@ def _finish_pending(storage: DockLayout) -> None:
         reconcile(storage, records)
 
 
+def _finish_moves(storage: DockLayout, publications: list[Publication]) -> None:
+    """Finish moves of which only the new name's file was written; the learnware with more former names is the newer."""
+    by_name = {publication.name: place for place, publication in enumerate(publications)}
+    for new in publications:
+        place = by_name.get(new.former[-1]) if new.former else None
+        old = None if place is None else publications[place]
+        if place is not None and old is not None and old.published and len(old.former) < len(new.former):
+            publications[place] = old.left(new.name)
+            with storage.publications.replaced(publications[place]):
+                pass
+
+
 def _insert(storage: DockLayout, records: Records, publication: Publication) -> None:
     for version in publication.published_versions():
-        manifest = storage.publications.manifest(publication.name, version)
+        manifest = storage.publications.manifest(publication, version)
         records.insert(publication.name, version, spec_rows(lambda file: storage.blobs.open(file.sha256), manifest))
     records.settle(publication)
 

@@ -17,6 +17,7 @@ name as it was.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ class Row:
     supersedes: str | None
     latest: int
     about: str
+
+    def cards(self) -> set[str]:
+        """Return the SHA-256 of the name's present card, if it is beside the content."""
+        card = json.loads(self.about).get("card")
+        return set() if card is None else {str(card["sha256"])}
 
     @classmethod
     def of(cls, publication: Publication, version: Version) -> Row:
@@ -299,6 +305,11 @@ class Records:
                 for s in specs
             ],
         )
+
+    def copy(self, source: str, publication: Publication) -> None:
+        """Insert the published versions of ``source`` under another name, with their specs; no reader sees them yet."""
+        for version in publication.published_versions():
+            self.insert(publication.name, version, self.specs(source, version.number))
 
     def settle(self, publication: Publication) -> None:
         """Make the rows of a name those of its file; readers see it so from now on.

@@ -19,7 +19,7 @@ from learndock.dock.storage.specs import spec_rows
 from learndock.dock.storage.writing import writing
 from learndock.errors import Corrupt, DockError, NotFound, SpecError
 from learndock.package.formats import Progress
-from learndock.package.manifest import File, Manifest
+from learndock.package.manifest import CARD, File, Manifest
 
 REBUILD = "run `learndock rebuild`"
 ADD_AGAIN = "`learndock add` the learnware again, which repairs it"
@@ -60,7 +60,9 @@ def verify(storage: DockLayout, which: str | None = None, *, progress: Progress 
         orphans = _orphans(storage, known) if which is None else []
     for each in known:
         problems += _compare(each)
-    problems += _blobs(storage, [(v.version.number, v.manifest) for each in known for v in each.versions], progress)
+    problems += _blobs(storage, [(e.name, v.version.number, v.manifest) for e in known for v in e.versions], progress)
+    for each in known:
+        problems += _card(storage, each)
     for each in known:
         problems += _specs(storage, each)
     if which is None:
@@ -78,9 +80,10 @@ def _look(storage: DockLayout, records: Records, name: str) -> _Name:
     publication, damage, versions = None, "", []
     try:
         publication = storage.publications.read(name)
-        for version in [] if publication is None else publication.published_versions():
-            manifest, number = storage.publications.manifest(name, version), version.number
-            versions.append(_Version(version, manifest, records.row(name, number), records.specs(name, number)))
+        if publication is not None:
+            for version in publication.published_versions():
+                manifest, number = storage.publications.manifest(publication, version), version.number
+                versions.append(_Version(version, manifest, records.row(name, number), records.specs(name, number)))
     except Corrupt as error:
         damage = str(error)
     return _Name(name, publication, damage, records.known(name), versions)
@@ -90,6 +93,7 @@ def _orphans(storage: DockLayout, known: list[_Name]) -> list[str]:
     if any(each.damage for each in known):
         return []  # a damaged record may need any of them
     needed = {f.sha256 for each in known for v in each.versions for f in v.manifest.files}
+    needed |= {sha256 for each in known if each.publication is not None for sha256 in each.publication.cards()}
     try:
         needed |= storage.referred()
     except DockError:
@@ -109,20 +113,29 @@ def _compare(each: _Name) -> Iterator[Problem]:
         yield Problem("error", each.name, f"the database and the record on disk disagree; {REBUILD}")
 
 
-def _blobs(storage: DockLayout, manifests: list[tuple[int, Manifest]], progress: Progress | None) -> Iterator[Problem]:
-    total = sum(f.size for _, m in manifests for f in m.files)
+def _blobs(
+    storage: DockLayout, manifests: list[tuple[str, int, Manifest]], progress: Progress | None
+) -> Iterator[Problem]:
+    total = sum(f.size for *_, m in manifests for f in m.files)
     done = 0
     sound: dict[str, str] = {}
-    for number, manifest in manifests:
+    for name, number, manifest in manifests:
         for file in manifest.files:
             if file.sha256 not in sound:
                 sound[file.sha256] = _blob_damage(storage, file)
-            if sound[file.sha256] and _still_published(storage, manifest.name, number):
-                about = f"{manifest.name}: {file.path}"
-                yield Problem("error", about, f"{sound[file.sha256]}; {ADD_AGAIN}")
+            if sound[file.sha256] and _still_published(storage, name, number):
+                yield Problem("error", f"{name}: {file.path}", f"{sound[file.sha256]}; {ADD_AGAIN}")
             done += file.size
             if progress is not None:
                 progress(done, total)
+
+
+def _card(storage: DockLayout, each: _Name) -> Iterator[Problem]:
+    card = None if each.publication is None else each.publication.card
+    if card is not None:
+        damage = _blob_damage(storage, File(path=CARD, size=card.size, sha256=card.sha256))
+        if damage:
+            yield Problem("error", f"{each.name}: {CARD}", f"{damage}; `learndock edit --card` gives it another card")
 
 
 def _blob_damage(storage: DockLayout, file: File) -> str:

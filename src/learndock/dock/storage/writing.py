@@ -83,10 +83,19 @@ def agreed(storage: DockLayout, records: Records, name: str) -> Publication | No
 
 
 def begin(
-    records: Records, after: Publication, second: Publication | None = None, specs: Iterable[SpecRow] | None = None
+    records: Records,
+    after: Publication,
+    second: Publication | None = None,
+    specs: Iterable[SpecRow] | None = None,
+    copied_from: str | None = None,
 ) -> None:
-    """Record in the caller's transaction that a name, or two, will change; its last version is new with ``specs``."""
+    """Record in the caller's transaction that a name, or two, will change.
+
+    Its last version is new with ``specs``, or all its versions are those of the name ``copied_from``.
+    """
     records.begin(after.name)
+    if copied_from is not None:
+        records.copy(copied_from, after)
     if specs is not None:
         records.insert(after.name, after.versions[-1], specs)
     if second is not None:
@@ -131,9 +140,12 @@ def replace(storage: DockLayout, records: Records, after: Publication, second: P
 def change(
     storage: DockLayout,
     records: Records,
-    before: Publication,
+    before: Publication | None,
     after: Publication,
     second: Publication | None = None,
+    *,
+    new_blobs: Iterable[str] = (),
+    copied_from: str | None = None,
 ) -> None:
     """Change one name, or two, completely or not at all; the caller holds the lock.
 
@@ -141,9 +153,9 @@ def change(
         StorageFull: no room; nothing was changed.
     """
     names = [after.name] if second is None else [after.name, second.name]
-    with undone(storage, records, before, *names):
+    with undone(storage, records, before, *names, new_blobs=new_blobs):
         with records.transaction():
-            begin(records, after, second)
+            begin(records, after, second, copied_from=copied_from)
         replace(storage, records, after, second)
 
 

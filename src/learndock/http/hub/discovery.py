@@ -137,10 +137,10 @@ def _entry(record: Record, here: str) -> dict[str, Any]:
         "displayName": record.name,
         "type": LEARNWARE,
         "url": f"{here}/api/v1/learnwares/{record.name}",
-        "description": manifest.description or f"{kind}: {', '.join(labels)}",
+        "description": record.description or f"{kind}: {', '.join(labels)}",
         "tags": _tags(record),
         "capabilities": [kind],
-        "representativeQueries": [asked, manifest.description or f"{kind} in the format {manifest.format}"],
+        "representativeQueries": [asked, record.description or f"{kind} in the format {manifest.format}"],
         "version": record.digest,
         "metadata": {"format": manifest.format, "base": None if manifest.base is None else manifest.base.name},
     }
@@ -149,7 +149,7 @@ def _entry(record: Record, here: str) -> dict[str, Any]:
 def _tags(record: Record) -> list[str]:
     manifest = record.manifest
     found = ["learnware", manifest.format, str(manifest.task.get("type", ""))]
-    return found + ([f"license:{manifest.license.lower()}"] if manifest.license else [])
+    return found + ([f"license:{record.license.lower()}"] if record.license else [])
 
 
 def _described(record: Record) -> set[str]:

@@ -21,6 +21,15 @@ from learndock.service.service import Service
 router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["identify"], responses=FAILURES)
 
 
+class DeprecationSchema(BaseSchema):
+    """Why a learnware should not be used any more, and the one to ``use`` instead, where there is one."""
+
+    use: str | None
+    because: str
+    time: str
+    by: str
+
+
 class MatchSchema(BaseSchema):
     """One learnware, compared with the task (see ``Match`` of the library).
 
@@ -43,6 +52,9 @@ class MatchSchema(BaseSchema):
     labels: list[str]
     can_answer: bool
     missing: list[str]
+    version: int
+    latest: int
+    deprecated: DeprecationSchema | None
 
 
 class IdentificationSchema(BaseSchema):

@@ -257,7 +257,7 @@ async def asked(service: Service, question: Callable[P, T], *values: P.args, **n
 
 
 def _chosen(records: list[Record], filters: Filters, text: str) -> list[Record]:
-    return [r for r in records if filters.passes(r.manifest) and has_words(r, text)]
+    return [r for r in records if r.passes(filters) and has_words(r, text)]
 
 
 def json_response(answer: BaseSchema) -> Response:
