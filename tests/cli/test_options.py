@@ -112,6 +112,9 @@ BASE: dict[str, Arguments] = {
     "merge": lambda w, out: ["one/one", "two/two", "-o", out, "--dock", w.dock],
     "pack": lambda w, out: [w.model, "--name", "ann/m", *packing(w), "-o", out],
     "add": lambda w, out: [w.one, "--dock", out],
+    "versions": lambda w, out: ["one/one", "--dock", w.dock],
+    "tag": lambda w, out: ["one/one", "stable", "--dock", w.dock],
+    "untag": lambda w, out: ["one/one", "stable", "--dock", w.dock],
     "remove": lambda w, out: ["one/one", "--dock", w.dock],
     "visibility": lambda w, out: ["one/one"],
     "login": lambda w, out: ["http://127.0.0.1:1"],
@@ -278,6 +281,7 @@ SERVE = "learndock.http.run.serve"
 NAMED = "cli/test_options.py::test_a_learnware_comes_from_the_named_dock"
 LOST = "http/test_serve.py::test_an_operator_who_lost_the_token_is_let_in_again"
 TUNED = "cli/test_models.py::test_finetune_shows_scores_before_and_after"
+VERSIONS = "cli/test_versions.py::test_a_name_that_lives"
 ADD = "cli/test_service.py::test_add_many_private_and_vouch"
 
 #: Column and file options: the same reader behind each command.
@@ -360,7 +364,11 @@ CASES: dict[str, dict[str, Case]] = {
         "--space": Refuses("nosuch", code=10, word="nosuch"), "--recipe": Refuses("magic", code=2, word="magic"),
         "--full": Acts(), "--seed": Acts("7"),
     },
-    "add": {"--dock": Elsewhere(ADD), "--from": Elsewhere(ADD), "--vouch": Elsewhere(ADD), "--private": Elsewhere(ADD)},
+    "add": {"--dock": Elsewhere(ADD), "--from": Elsewhere(ADD), "--vouch": Elsewhere(ADD), "--private": Elsewhere(ADD),
+            "--after": Elsewhere(VERSIONS), "--supersedes": Elsewhere(VERSIONS)},
+    "versions": {"--dock": Elsewhere(VERSIONS), "--json": Elsewhere(VERSIONS)},
+    "tag": {"--dock": Elsewhere(VERSIONS), "--json": Elsewhere(VERSIONS)},
+    "untag": {"--dock": Elsewhere(VERSIONS), "--json": Elsewhere(VERSIONS)},
     "visibility": {"--private": Elsewhere(ACCOUNT), "--dock": Elsewhere(ACCOUNT), "--json": Elsewhere(ACCOUNT)},
     "login": {o: Elsewhere(ACCOUNT) for o in ("--link", "--token", "--scope", "--days", "--json")},
     "whoami": {"--dock": Elsewhere(ACCOUNT)},

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from learndock.cli import options, show
+from learndock.cli import options, remembered, show
 from learndock.cli.common import open_existing, read_data, read_schema, warn_cut, with_referrers
 from learndock.cli.repositories import Repository, repositories
 
 if TYPE_CHECKING:
     from learndock.dock import Dock, Record
     from learndock.dock.summary import Summary
-    from learndock.package.formats import Progress
     from learndock.search import Filters
 
-Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@version.")]
+Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@v2, @TAG or @DIGITS.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Show at most so many.")]
 Sort = Annotated[
     options.Order, typer.Option("--sort", help="Order: added (oldest first), name or size (largest first).")
@@ -162,22 +161,39 @@ def add(
     private: Annotated[
         bool, typer.Option("--private", help="Only you and your organisation see them. Only at a service.")
     ] = False,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="VERSION", help="Publish only if this version is latest, e.g. v1.")
+    ] = None,
+    supersedes: Annotated[
+        str | None, typer.Option("--supersedes", metavar="NAME", help="Another learnware of yours that this replaces.")
+    ] = None,
     dock: options.Dock = None,
     json: options.Json = False,
 ) -> None:
-    """Publish learnwares in the dock. Each is published completely, or not at all."""
+    """Publish learnwares in the dock. Each is published completely, or not at all.
+
+    Other content under a name that is there becomes its next version.
+    """
     from learndock.dock import open_dock
     from learndock.dock.summary import Summary
+    from learndock.errors import UsageError
 
     chosen = _folders(folders or [], source)
+    if len(chosen) > 1 and (after or supersedes):
+        raise UsageError("--after and --supersedes are about one learnware", remedy="add it by itself")
     opened = open_dock(dock)
     added: list[Record] = []
     for folder in chosen:
         with show.progress(f"adding {folder}") as bar:
-            record = _add(opened, folder, vouch=vouch, private=private, progress=bar)
+            how: dict[str, Any] = {"after": after, "supersedes": supersedes, "progress": bar}
+            record = _add(opened, folder, vouch=vouch, private=private, **how)
         added.append(record)
         if not json:
             show.say(f"added {record.id}" + (" (private)" if record.private else ""))
+            if record.version != record.latest:
+                show.say(f"  It is v{record.version}, which was there; latest is still v{record.latest}.")
+            elif record.version > 1:
+                show.say(f"  It is v{record.version}, and latest now.")
     if json:
         show.print_json({"learnwares": [as_json(Summary.of(r)) for r in added]})
     else:
@@ -204,7 +220,7 @@ def _folders(folders: Sequence[Path], source: Path | None) -> list[Path]:
     return found
 
 
-def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, progress: Progress | None) -> Record:
+def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, **how: Any) -> Record:
     """Publish one learnware.
 
     Raises:
@@ -221,12 +237,12 @@ def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, progress: Pr
                 "only the operator of a dock can vouch for a specification",
                 remedy="the operator runs `learndock add --vouch` on the dock's folder",
             )
-        return opened.add(folder, vouched=True, progress=progress)
+        return opened.add(folder, vouched=True, **how)
     if private:
         if not isinstance(opened, RemoteDock):
             raise UsageError("a dock in a folder has nothing private", remedy="name a service with --dock http://...")
-        return opened.add(folder, private=True, progress=progress)
-    return opened.add(folder, progress=progress)
+        return opened.add(folder, private=True, **how)
+    return opened.add(folder, **how)
 
 
 def list_(
@@ -285,11 +301,21 @@ def _list(filters: Filters, text: str, sort: options.Order, limit: int | None, d
     if not found:
         show.say(_nothing(opened, count))
         return
-    rows = [[r.name, r.digest[:8], r.format, _labels(r), r.license or "not stated",
-             *([_seen(r.private), _since(known.get(r.name))] if known else []), show.megabytes(r.bytes)]
-            for r in shown]  # fmt: skip
+    rows = [
+        [
+            r.name,
+            f"v{r.version}" + ("" if r.deprecated is None else ", deprecated"),
+            r.digest[:8],
+            r.format,
+            _labels(r),
+            r.license or "not stated",
+            *([_seen(r.private), _since(known.get(r.name))] if known else []),
+            show.megabytes(r.bytes),
+        ]
+        for r in shown
+    ]
     more = ["seen by", "since"] if known else []
-    columns = ["learnware", "version", "format", "labels", "license", *more, "size"]
+    columns = ["learnware", "version", "digest", "format", "labels", "license", *more, "size"]
     show.table(columns, rows, right=["size"], wrap=["labels"])
     if len(shown) < len(found):
         show.say(f"{len(shown)} of {len(found)}; --limit shows more.")
@@ -328,6 +354,12 @@ def show_(which: Which, dock: options.Dock = None, json: options.Json = False) -
         show.print_json({**as_json(Summary.of(record), repository), "manifest": manifest.model_dump(mode="json")})
         return
     show.say(f"{record.id}")
+    latest = "" if record.version == record.latest else f", latest is v{record.latest}"
+    show.say(f"  version  v{record.version}{latest}" + (f", tagged {', '.join(record.tags)}" if record.tags else ""))
+    if record.deprecated is not None:
+        show.say(f"  {record.deprecated}")
+    if record.supersedes is not None:
+        show.say(f"  replaces {record.supersedes}")
     if record.description:
         show.say(f"  {record.description}")
     show.say(f"  format   {manifest.format}" + (f" on {manifest.base.name}" if manifest.base else ""))
@@ -360,29 +392,37 @@ def get(
     record = opened.get_record(which)
     with show.progress(f"getting {which}") as bar:
         folder = opened.get(record.id, out or Path(record.name.partition("/")[2]), progress=bar)
+    remembered.remember(remembered.place_of(opened), record.name, record.version)
+    if record.deprecated is not None:
+        show.warn(f"{record.name} is {record.deprecated}")
     if json:
-        show.print_json({"id": record.id, "folder": str(folder)})
+        show.print_json({"id": record.id, "version": record.version, "folder": str(folder)})
         return
-    show.say(f"{folder}: {record.name}, {show.megabytes(Summary.of(record).bytes)}")
+    show.say(f"{folder}: {record.reference}, {show.megabytes(Summary.of(record).bytes)}")
     show.next_step("predict", folder, "NEW.csv", "-o", "answers.csv")
 
 
 def remove(which: Which, dock: options.Dock = None, json: options.Json = False) -> None:
-    """Take a learnware out of the dock and delete its files.
+    """Take a learnware, or with @v2 one version of it, out of the dock and delete its files.
 
-    Its name stays taken: no other content can ever be published under it.
+    A number is never given again: what is published under the name later continues the count.
     """
     from learndock.dock import LocalDock
     from learndock.dock.summary import Summary
 
     opened = open_existing(dock)
-    record = opened.remove(which).record
+    done = opened.remove(which)
+    record = done.record
     if isinstance(opened, LocalDock):  # a service deletes unreferenced files by itself
         with_referrers(opened).gc()
     if json:
-        show.print_json(as_json(Summary.of(record)))
-    else:
-        show.say(f"removed {record.id}")
+        remaining = [r.reference for r in done.remaining]
+        show.print_json({**as_json(Summary.of(record)), "remaining": remaining})
+        return
+    show.say(f"removed {record.reference if done.remaining or '@' in which else record.name}")
+    if done.remaining:
+        latest = done.remaining[0].latest
+        show.say(f"  there remain {', '.join(f'v{r.version}' for r in done.remaining)}; latest is v{latest}")
 
 
 def as_json(found: Summary, repository: Repository | None = None) -> dict[str, Any]:
@@ -391,6 +431,9 @@ def as_json(found: Summary, repository: Repository | None = None) -> dict[str, A
         "id": found.id,
         "name": found.name,
         "version": found.digest,
+        "number": found.version,
+        "published": found.published_at or None,
+        "deprecated": None if found.deprecated is None else found.deprecated.to_dict(),
         "format": found.format,
         "task": found.task,
         "license": found.license,

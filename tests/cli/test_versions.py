@@ -1,0 +1,87 @@
+"""Names that live, as a person types them: versions, tags, and what one has already."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learndock.cli import remembered
+from tests.support.docking import make_learnware
+from tests.support.terminal import learndock
+
+
+@pytest.fixture(params=["folder", "service"])
+def dock(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a dock where commands are ada's; the same must come of them wherever it is."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    if request.param == "folder":
+        yield str(tmp_path / "dock")
+        return
+    pytest.importorskip("fastapi", reason="serves a dock")
+    from tests.support.serving import served
+
+    with served(tmp_path / "served") as site:
+        monkeypatch.setenv("LEARNDOCK_TOKEN", site.token("ada"))
+        yield site.url
+
+
+def content(seed: int, name: str = "ada/good") -> Path:
+    return make_learnware(Path(f"lw-{seed}"), name, seed=seed)
+
+
+def test_a_name_that_lives(dock: str, tmp_path: Path) -> None:
+    at = ("--dock", dock)
+    one, two, three, old = content(1), content(2), content(3), content(9, "ada/old")
+    assert learndock("add", one, *at).code == 0
+    assert learndock("add", old, *at).code == 0
+    refused = learndock("add", two, "--after", "v7", *at)
+    assert (refused.code, "latest version is v1" in refused.complaint) == (32, True)
+    both = learndock("add", two, three, "--after", "v1", *at)
+    assert (both.code, "about one learnware" in both.complaint) == (2, True)
+    assert "It is v2, and latest now." in learndock("add", two, "--after", "v1", *at).out
+    assert "which was there; latest is still v2" in learndock("add", one, *at).out
+
+    assert learndock("tag", "ada/good@v1", "prod", *at).out == "ada/good@prod is v1\n"
+    listed = learndock("versions", "ada/good", *at, "--json").json
+    assert [(v["number"], v["tags"]) for v in listed["versions"]] == [(1, ["prod"]), (2, ["latest"])]
+    assert "prod" in learndock("versions", "ada/good", *at).out
+    shown = learndock("show", "ada/good@prod", *at)
+    assert "version  v1, latest is v2, tagged prod" in shown.out
+    got = learndock("get", "ada/good@prod", "-o", "got", *at, "--json").json
+    assert (got["version"], got["id"]) == (1, listed["versions"][0]["id"])
+    assert learndock("tag", "ada/good@v1", "latest", *at, "--json").json["latest"] == 1
+    assert learndock("list", *at, "--json").json["learnwares"][0]["number"] == 1
+    assert learndock("untag", "ada/good", "prod", *at, "--json").json["tags"] == ["latest"]
+    assert learndock("untag", "ada/good", "prod", *at).code == 31
+
+    assert learndock("add", three, "--supersedes", "ada/old", *at, "--json").code == 0
+    listed = learndock("list", "--text", "old", *at, "--json").json["learnwares"]
+    assert listed[0]["deprecated"]["use"] == "ada/good"
+    assert "deprecated" in learndock("list", *at).out
+    warned = learndock("get", "ada/old", "-o", "old", *at)
+    assert "warning: ada/old is deprecated, use ada/good instead" in warned.err
+
+    left = learndock("remove", "ada/good@v3", *at)
+    assert left.out == "removed ada/good@v3\n  there remain v1, v2; latest is v2\n"
+    gone = learndock("remove", "ada/good", *at, "--json").json
+    assert (gone["name"], gone["remaining"]) == ("ada/good", [])
+    assert learndock("versions", "ada/good", *at).code == 31
+
+
+def test_what_was_written_is_remembered_here_alone(dock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = ("--dock", dock)
+    assert learndock("add", content(1), *at).code == 0
+    monkeypatch.setenv("LEARNDOCK_REMEMBER", "0")
+    assert learndock("get", "ada/good", "-o", "a", *at).code == 0
+    assert not remembered.file().exists()
+    monkeypatch.delenv("LEARNDOCK_REMEMBER")
+    assert learndock("get", "ada/good", "-o", "b", *at).code == 0
+    assert stat.S_IMODE(remembered.file().stat().st_mode) == 0o600
+    place = dock if "://" in dock else str(Path(dock).absolute())
+    assert remembered.have(place, ["ada/good", "ada/other"]) == {"ada/good": 1}
+    remembered.file().write_text("not json")
+    assert remembered.have(place, ["ada/good"]) == {}
