@@ -134,7 +134,10 @@ class Catalogue:
             NotFound: there is none that ``who`` may see.
         """
         # Asked first whether it is there: where it is not, the dock's own error searches all names for similar ones.
-        if not self._published(which.partition("@")[0]):
+        # Both are asked in either case, so that a private name is refused as fast as one that is not there.
+        name = which.partition("@")[0]
+        hidden, published = self._hidden_from(who, self._repositories.standing_of(name)), self._published(name)
+        if hidden or not published:
             raise _not_here(which)
         try:
             record = self._dock.get_record(which)
@@ -147,9 +150,13 @@ class Catalogue:
                     raise _not_here(which)
         except (NotFound, UsageError):
             raise _not_here(which) from None
-        if standing is not None and standing[0] and standing[1] not in who.owners:
+        if self._hidden_from(who, standing):
             raise _not_here(which)
         return record
+
+    @staticmethod
+    def _hidden_from(who: Principal, standing: tuple[bool, str] | None) -> bool:
+        return standing is not None and standing[0] and standing[1] not in who.owners
 
     def identify(
         self, who: Principal, spec: Spec, *, top: int = 10, filters: Filters = EVERY, seed: int = 0
