@@ -30,6 +30,7 @@ def main() -> int:
     chosen = arguments.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, shop(Path(folder)) as service:
+        service.say = lambda line: print(line, flush=True)
         service.work(chosen.writes, writers=chosen.writers, seconds=chosen.seconds, rest=3.0)
         worked = time.monotonic() - begun
         service.check()

@@ -24,6 +24,7 @@ class Serving(Asking):
 
     def __init__(self, folder: Path, *flags: str, port: int = 0) -> None:
         command = [*SERVE, "--dock", str(folder), "--port", str(port), "--rate", "0", "--log", "error", *flags]
+        self.folder = folder
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.lines: list[str] = []
@@ -41,6 +42,10 @@ class Serving(Asking):
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def port(self) -> int:
+        return int(self._url.rpartition(":")[2])
 
     def operator(self) -> str:
         """A token of the operator: by the link that the first start prints."""

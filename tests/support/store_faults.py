@@ -70,7 +70,7 @@ class Writer(threading.Thread):
 
     def _one(self) -> None:
         there = [n for n, k in self.known.items() if k.digest != {None}]
-        verbs = ["publish", "commit"] + (["version", "privacy", "privacy", "delete"] if len(there) > 2 else [])
+        verbs = ["publish"] if len(there) < 3 else ["publish", "version", "delete", *["commit"] * 2, *["privacy"] * 4]
         verb = self.draw.choice(verbs)
         self.count += 1
         if verb == "publish":
@@ -140,7 +140,9 @@ class Writer(threading.Thread):
                 done(answer)
                 self.shop.done += 1
                 return
-            if answer.status not in (429, 503):
+            if answer.status == 0 and self.shop.killing:
+                pass  # nobody knows whether it was done
+            elif answer.status not in (429, 503):
                 self.failed.append(f"{self.user}: {answer}")
             elif "retry-after" not in answer.headers:
                 self.failed.append(f"{self.user}: no Retry-After: {answer}")
@@ -151,21 +153,31 @@ class Writer(threading.Thread):
 
 
 @dataclass
+class Stores:
+    """A PostgreSQL, and the proxies before it and before an S3 server."""
+
+    database: engines.Postgres
+    to_database: Faults
+    to_objects: Faults
+
+
+@dataclass
 class Shop:
     """A service, its stores, and what is done to them."""
 
     place: Path
     flags: tuple[str, ...]
-    database: engines.Postgres
-    to_database: Faults
-    to_objects: Faults
     server: Serving
+    #: What fails; None where the things of the service are in its folder.
+    stores: Stores | None = None
+    killing: bool = False
     operator: str = ""
     done: int = 0
     rounds: int = 0
     answers: collections.Counter[int] = field(default_factory=collections.Counter)
     recovered: dict[str, float] = field(default_factory=dict)
     writers: list[Writer] = field(default_factory=list)
+    say: Callable[[str], object] = lambda _: None
     _left: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -178,11 +190,7 @@ class Shop:
         self, writes: int, *, writers: int, seconds: float, rest: float = 1.0, kinds: Sequence[str] = FAULTS
     ) -> None:
         """Do ``writes`` writes, and beside them one fault after the other, each for ``seconds`` and at least once."""
-        self.operator = self.server.operator()
-        self._left = writes
-        self.writers = [Writer(self, f"user{n}", n) for n in range(writers)]
-        for writer in self.writers:
-            writer.start()
+        self._begin(writes, writers)
         while self.rounds < len(kinds) or any(w.is_alive() for w in self.writers):
             if self.rounds < len(kinds):
                 with self._lock:  # there is something to do beside each fault
@@ -190,16 +198,47 @@ class Shop:
             self._one_fault(kinds[self.rounds % len(kinds)], seconds)
             time.sleep(rest)
             self.rounds += 1
+        self._end()
+
+    def _begin(self, writes: int, writers: int) -> None:
+        self.operator = self.server.operator()
+        self._left = writes
+        self.writers = [Writer(self, f"user{n}", n) for n in range(writers)]
+        for writer in self.writers:
+            writer.start()
+
+    def _end(self) -> None:
         for writer in self.writers:
             writer.join(timeout=180)
             assert not writer.is_alive()
 
+    def kill(self, kills: int, *, writers: int, within: tuple[float, float], seed: int = 0) -> None:
+        """Kill the server at random moments of mixed writes, and start it again at once."""
+        draw, self.killing = random.Random(seed), True
+        self._begin(1 << 30, writers)
+        port = self.server.port
+        for _ in range(kills):
+            time.sleep(draw.uniform(*within))
+            self.server.process.kill()
+            self.server.process.wait()
+            self.server = Serving(self.server.folder, *self.flags, port=port)
+            before, begun = self.done, time.monotonic()
+            while self.done == before:
+                assert time.monotonic() - begun < RECOVERS, "nothing is written again"
+                time.sleep(0.05)
+            self.rounds += 1
+            self.recovered["killed"] = max(self.recovered.get("killed", 0.0), round(time.monotonic() - begun, 1))
+            self.say(f"killed {self.rounds:3d} times, {self.done:5d} writes")
+        self._left = 0
+        self._end()
+
     def _one_fault(self, name: str, seconds: float) -> None:
-        where = self.to_objects if name.startswith("S3") else self.to_database
+        assert self.stores is not None
+        where = self.stores.to_objects if name.startswith("S3") else self.stores.to_database
         if name == "PostgreSQL restarted":
-            self.database.stop()
+            self.stores.database.stop()
             time.sleep(seconds / 3)
-            self.database.start()
+            self.stores.database.start()
         else:
             kind = name.partition(" ")[2]
             where.fault = {"answers 503": "busy", "refuses connections": "refuse", "slow": "slow"}.get(kind, "cut")  # type: ignore[assignment]
@@ -214,6 +253,7 @@ class Shop:
             assert time.monotonic() - begun < RECOVERS, f"{name}: nothing is written again"
             time.sleep(0.05)
         self.recovered[name] = max(self.recovered.get(name, 0.0), round(time.monotonic() - begun, 1))
+        self.say(f"{name:30s} {self.done:5d} writes, answers {dict(sorted(self.answers.items()))}")
 
     def check(self) -> None:
         """Everything that was acknowledged is there; what was not is there completely or not at all."""
@@ -221,11 +261,12 @@ class Shop:
         assert not failed, "\n".join([*failed[:10], *self.server.lines[-20:]])
         self._look(self.server)
         self.server.end()
-        self.server = Serving(self.place / "again", *self.flags)
+        self.server = Serving(self.place / "again" if self.flags else self.server.folder, *self.flags)
         self.server.ready()
         self._look(self.server)
         self.server.end(signal.SIGTERM)
-        dock = open_home(settings_of(self.flags), self.place / "looking", create=False)
+        folder = self.place / "looking" if self.flags else self.server.folder
+        dock = open_home(settings_of(self.flags), folder, create=False)
         assert [p.message for p in dock.verify() if p.severity == "error"] == []
 
     def _look(self, server: Serving) -> None:
@@ -261,9 +302,21 @@ def shop(place: Path) -> Iterator[Shop]:
         to_objects = stack.enter_context(faults(int(s3.endpoint.rpartition(":")[2]), seed=2))
         url = f"postgresql://tests@127.0.0.1:{to_database.port}/postgres"
         flags = server_flags(url, f"http://127.0.0.1:{to_objects.port}")
-        found = Shop(place, flags, database, to_database, to_objects, Serving(place / "dock", *flags))
+        stores = Stores(database, to_database, to_objects)
+        found = Shop(place, flags, Serving(place / "dock", *flags, port=engines.free_port()), stores)
         try:
             yield found
         finally:
-            if found.server.process.poll() is None:
-                found.server.process.kill()
+            found.server.process.kill()
+            found.server.process.wait()
+
+
+@contextlib.contextmanager
+def shop_in_a_folder(place: Path) -> Iterator[Shop]:
+    """A service whose things are in its folder."""
+    found = Shop(place, (), Serving(place / "dock", port=engines.free_port()))
+    try:
+        yield found
+    finally:
+        found.server.process.kill()
+        found.server.process.wait()
