@@ -142,6 +142,7 @@ def asked(about: str, verbs: Iterable[str], minutes: float) -> argparse.Namespac
     parser.add_argument("--json", type=Path)
     parser.add_argument("--verbs", default=",".join(verbs))
     parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--resume", action="store_true", help="leave out the verbs that --json has completely")
     options = parser.parse_args()
     options.verbs = options.verbs.split(",")
     options.tracer, why = strace()
@@ -149,6 +150,15 @@ def asked(about: str, verbs: Iterable[str], minutes: float) -> argparse.Namespac
         print(f"{why}; nothing was killed")
         sys.exit(1)
     return options
+
+
+def begun(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what an earlier run wrote, verb by verb, and leave out the verbs of which it took all points."""
+    result: dict[str, Any] = {}
+    if options.resume and options.json and options.json.exists():
+        result = dict(json.loads(options.json.read_bytes())["verbs"])
+    options.verbs = [v for v in options.verbs if v not in result or result[v].get("skipped")]
+    return result
 
 
 def conclude(result: dict[str, Any], start: float, file: Path | None) -> int:
@@ -166,7 +176,7 @@ def main() -> int:
     """Run and print; write the figures as JSON."""
     options = asked(str(__doc__), VERBS, 10.0)
     start = time.monotonic()
-    result: dict[str, Any] = {}
+    result = begun(options)
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         small = make_small(Path(folder))
         for verb in options.verbs:
@@ -180,6 +190,7 @@ def main() -> int:
                 f"{sum(found['skipped'].values())} left out for time",
                 flush=True,
             )
+            conclude(result, start, options.json)
     return conclude(result, start, options.json)
 
 

@@ -22,7 +22,7 @@ from tests.support.docking import MEMORY
 from tests.support.killing import points
 from tests.support.killing_service import VERBS, Killer, make_small
 
-from benchmarks.kill_points import asked, conclude
+from benchmarks.kill_points import asked, begun, conclude
 
 
 def run(killer: Killer, until: float) -> dict[str, Any]:
@@ -53,7 +53,8 @@ def run(killer: Killer, until: float) -> dict[str, Any]:
 def main() -> int:
     """Run and print; write the figures as JSON."""
     options = asked(str(__doc__), VERBS, 20.0)
-    start, result, names = time.monotonic(), {}, options.verbs
+    start, result = time.monotonic(), begun(options)
+    names = options.verbs
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         small = make_small(Path(folder) / "small")
         for number, verb in enumerate(names):
@@ -68,6 +69,7 @@ def main() -> int:
                 f"{found['skipped']} left out for time, {found['seconds']} s",
                 flush=True,
             )
+            conclude(result, start, options.json)
     return conclude(result, start, options.json)
 
 
