@@ -74,6 +74,18 @@ def test_the_library_asks_a_service_as_it_asks_a_folder(site: Site) -> None:
     assert by_spec == learndock.route(site.service.dock, task.canonical())
 
 
+def test_versions_and_deprecation_are_told(site: Site, tmp_path: Path) -> None:
+    dock = site.service.dock
+    asked = Domain(SPACE_ID, np.asarray(domain_of(site, "ada/m0"), np.float32), 3)
+    site.publish(make_learnware(tmp_path / "other", "ada/other"), site.token("ada"))
+    dock.deprecate("ada/m0", use="ada/other", because="old")
+    for found in (learndock.route(RemoteDock(site.url), asked), learndock.route(dock, asked)):
+        first = found.nearest[0]
+        assert (found.name, first.version, first.latest) == ("ada/m0", 1, 1)
+        assert str(first.deprecated) == "deprecated, use ada/other instead: old"
+    assert learndock.route(RemoteDock(site.url), asked).to_dict()["nearest"][0]["deprecated"]["use"] == "ada/other"
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -48,8 +48,13 @@ def route(
         show.say(f"{found.name}" if found.name else "Nothing here fits.")
         if found.reason:
             show.say(f"Not sure: {found.reason}." if found.name else f"Reason: {found.reason}.")
+        if found.nearest and found.nearest[0].deprecated:
+            show.say(f"{found.nearest[0].name} is {found.nearest[0].deprecated}.")
         if found.nearest:
-            rows = [[i, n.name, f"{n.score:.2f}", f"{n.similarity:.2f}"] for i, n in enumerate(found.nearest, 1)]
+            rows = [
+                [i, f"{n.name}@v{n.version}", f"{n.score:.2f}", f"{n.similarity:.2f}"]
+                for i, n in enumerate(found.nearest, 1)
+            ]
             show.table(["", "learnware", "score", "similarity"], rows, right=["", "score", "similarity"])
     if found.name is None:
         raise typer.Exit(NOTHING_FITS)

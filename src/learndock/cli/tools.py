@@ -72,7 +72,16 @@ class Tools:
         """Return one learnware with its manifest."""
         with self._lock:
             record = self._dock.get_record(name)
-        return {"name": record.name, "id": record.id, "manifest": record.manifest.model_dump(mode="json")}
+        return {
+            "name": record.name,
+            "id": record.id,
+            "version": record.version,
+            "latest": record.latest,
+            "license": record.license,
+            "description": record.description,
+            "deprecated": None if record.deprecated is None else str(record.deprecated),
+            "manifest": record.manifest.model_dump(mode="json"),
+        }
 
     def list(self, *, text: str = "", limit: int = 50, filters: Filters = Filters()) -> dict[str, Any]:  # noqa: B008
         """Return learnwares whose name, description or labels have every word of ``text``, and how many there are."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from learndock.dock.admission import Admit, Admitted, admit
 from learndock.dock.candidates import candidates
@@ -30,10 +30,12 @@ from learndock.package.front_matter import SILENT, FrontMatter
 from learndock.package.manifest import Manifest
 from learndock.search.answer import Answers, Identification, Match, answerable
 from learndock.search.filters import EVERY, Filters
-from learndock.search.route import Route, route
+from learndock.search.route import Near, Route, route
 from learndock.search.table import SpecTable
 from learndock.spec.domain import Domain
 from learndock.spec.spec import Spec, difference
+
+_Found = TypeVar("_Found", Match, Near)
 
 
 class LocalDock:
@@ -294,7 +296,9 @@ class LocalDock:
         if not filters.empty:
             rows = table.rows_of(r.id for r in candidates(self.records(every=True), asked.space_id, filters))
         name = self.spaces().get(asked.space_id, ("", 0))[0]
-        return route(table, asked, rows, space=name, top=top)
+        found = route(table, asked, rows, space=name, top=top)
+        rows_of = self._rows(found.nearest)
+        return replace(found, nearest=tuple(_standing(n, rows_of.get(n.id)) for n in found.nearest))
 
     def refuse_other_space(self, spec: Spec, records: Iterable[Record]) -> None:
         """Say what differs where ``records`` have specs, but none in the space of ``spec``.
@@ -313,7 +317,7 @@ class LocalDock:
                     remedy="make the task's spec with the dock's space and recipe",
                 )
 
-    def _rows(self, matches: Sequence[Match]) -> dict[str, Row | None]:
+    def _rows(self, matches: Sequence[Match | Near]) -> dict[str, Row | None]:
         with self.storage.read() as records:
             return {match.id: _row(records, match.id) for match in matches}
 
@@ -322,10 +326,10 @@ def _answers(row: Row | None) -> Answers:
     return Answers() if row is None else Answers.of(_task(row))
 
 
-def _standing(match: Match, row: Row | None) -> Match:
+def _standing(found: _Found, row: Row | None) -> _Found:
     if row is None:
-        return match
-    return replace(match, version=row.number, latest=row.latest, deprecated=_deprecated(_about(row)))
+        return found
+    return replace(found, version=row.number, latest=row.latest, deprecated=_deprecated(_about(row)))
 
 
 def _task(row: Row) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from learndock.package.deprecation import Deprecation
 from learndock.search.consensus import without_evidence
 from learndock.search.p_values import FALSE_ALARM, match_p_values
 from learndock.search.score import DOMAIN_WEIGHT, cosines, trust
@@ -39,13 +40,19 @@ SHORTLIST = 32
 
 @dataclass(frozen=True)
 class Near:
-    """A learnware near the question: ``similarity`` is the cosine of the domains, ``score`` what the order is by."""
+    """A learnware near the question: ``similarity`` is the cosine of the domains, ``score`` what the order is by.
+
+    ``version`` is the number of the version that was compared, ``latest`` that which the name stands for.
+    """
 
     id: str
     name: str
     score: float
     similarity: float
     reliability: float
+    version: int = 1
+    latest: int = 1
+    deprecated: Deprecation | None = None
 
 
 @dataclass(frozen=True)

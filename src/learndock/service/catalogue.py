@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from learndock.dock.candidates import candidates
 from learndock.dock.local import LocalDock
@@ -20,7 +21,7 @@ from learndock.dock.storage.lookup import SEE_LIST
 from learndock.errors import LearndockError, NotFound, UsageError
 from learndock.search.answer import Answers, Identification, Match, answerable
 from learndock.search.filters import EVERY, Filters
-from learndock.search.route import Route, route
+from learndock.search.route import Near, Route, route
 from learndock.search.table import Rows, SpecTable
 from learndock.service.principal import Principal
 from learndock.service.repositories import Repositories
@@ -32,6 +33,8 @@ log = logging.getLogger("learndock.catalogue")
 SECONDS, OLD = 0.25, 0.75
 #: Sets of rows that a snapshot keeps for filters that were asked before.
 KEPT = 64
+
+_Found = TypeVar("_Found", Match, Near)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +186,10 @@ class Catalogue:
         rows = self._rows(snapshot, table, who, asked.space_id, filters)
         name = ""
         if len(rows):
-            specs = snapshot.records[table.parts(rows[:1])[0][0].partition("@")[0].casefold()].manifest.specs
+            specs = snapshot.version(table.parts(rows[:1])[0][0]).manifest.specs
             name = next((s.space for s in specs if s.space_id == asked.space_id), "")
-        return route(table, asked, rows, space=name, top=top)
+        found = route(table, asked, rows, space=name, top=top)
+        return replace(found, nearest=tuple(_standing(n, snapshot.version(n.id)) for n in found.nearest))
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
         """Return space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
@@ -361,8 +365,8 @@ def _several(records: Iterable[Record]) -> dict[str, list[Record]]:
     return {name: sorted(r, key=lambda v: v.version) for name, r in found.items() if len(r) > 1}
 
 
-def _standing(match: Match, record: Record) -> Match:
-    return replace(match, version=record.version, latest=record.latest, deprecated=record.deprecated)
+def _standing(found: _Found, record: Record) -> _Found:
+    return replace(found, version=record.version, latest=record.latest, deprecated=record.deprecated)
 
 
 def _not_here(which: str) -> NotFound:

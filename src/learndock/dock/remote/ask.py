@@ -41,10 +41,7 @@ def routed(found: Any) -> Route:
     Raises:
         KeyError, TypeError, ValueError: it is not one.
     """
-    nearest = tuple(
-        Near(str(n["id"]), str(n["name"]), *(float(n[key]) for key in ("score", "similarity", "reliability")))
-        for n in found["nearest"]
-    )
+    nearest = tuple(map(_near, found["nearest"]))
     expected, fits = found["expected"], found["fits"]
     return Route(
         name=None if found["name"] is None else str(found["name"]),
@@ -57,6 +54,20 @@ def routed(found: Any) -> Route:
         searched=int(found["searched"]),
         nearest=nearest,
         reason=None if found["reason"] is None else str(found["reason"]),
+    )
+
+
+def _near(found: Any) -> Near:
+    deprecated = found["deprecated"]
+    return Near(
+        id=str(found["id"]),
+        name=str(found["name"]),
+        score=float(found["score"]),
+        similarity=float(found["similarity"]),
+        reliability=float(found["reliability"]),
+        version=int(found["version"]),
+        latest=int(found["latest"]),
+        deprecated=None if deprecated is None else Deprecation.from_dict(deprecated),
     )
 
 

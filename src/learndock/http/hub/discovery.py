@@ -10,6 +10,7 @@ A search by words looks at names, descriptions, labels and tags. Whether a model
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -35,6 +36,9 @@ _WORD = re.compile(r"[^\W_]+")
 _EMPTY = frozenset(
     _WORD.findall("a an and are can do find for from help how in is it me model my of on or the to want with")
 )
+#: What a learnware says and its format -> its words, and how many learnwares are kept.
+_WORDS: dict[tuple[str, str], frozenset[str]] = {}
+_REMEMBERED = 200_000
 #: Labels of an entry.
 _LABELS = 20
 
@@ -141,8 +145,13 @@ def _entry(record: Record, here: str) -> dict[str, Any]:
         "tags": _tags(record),
         "capabilities": [kind],
         "representativeQueries": [asked, record.description or f"{kind} in the format {manifest.format}"],
-        "version": record.digest,
-        "metadata": {"format": manifest.format, "base": None if manifest.base is None else manifest.base.name},
+        "version": f"v{record.version}",
+        "metadata": {
+            "format": manifest.format,
+            "base": None if manifest.base is None else manifest.base.name,
+            "digest": record.digest,
+            "deprecated": None if record.deprecated is None else str(record.deprecated),
+        },
     }
 
 
@@ -152,9 +161,16 @@ def _tags(record: Record) -> list[str]:
     return found + ([f"license:{record.license.lower()}"] if record.license else [])
 
 
-def _described(record: Record) -> set[str]:
-    base_name = "" if record.manifest.base is None else record.manifest.base.name
-    return set(_WORD.findall(f"{record.words} {' '.join(_tags(record))} {base_name}".casefold()))
+def _described(record: Record) -> frozenset[str]:
+    """The words that describe a learnware: worked out once, because a search reads those of all."""
+    key = (record.words, record.manifest.format)
+    if key not in _WORDS:
+        if len(_WORDS) >= _REMEMBERED:
+            _WORDS.clear()
+        base_name = "" if record.manifest.base is None else record.manifest.base.name
+        found = _WORD.findall(f"{record.words} {' '.join(_tags(record))} {base_name}".casefold())
+        _WORDS[key] = frozenset(map(sys.intern, found))
+    return _WORDS[key]
 
 
 def _passes(record: Record, here: str, conditions: dict[str, Any]) -> bool:
@@ -163,6 +179,8 @@ def _passes(record: Record, here: str, conditions: dict[str, Any]) -> bool:
     Raises:
         UsageError: a field that is not looked at.
     """
+    if not conditions:
+        return True
     known = {
         "type": [LEARNWARE],
         "tags": _tags(record),

@@ -20,6 +20,7 @@ from learndock.http.door import DoorRoute
 from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
+from learndock.http.routes.identify import DeprecationSchema
 from learndock.http.routes.learnwares import json_response
 from learndock.http.schemas import FAILURES, BaseSchema
 from learndock.search.filters import Filters
@@ -51,6 +52,9 @@ class NearSchema(BaseSchema):
     score: float
     similarity: float
     reliability: float
+    version: int
+    latest: int
+    deprecated: DeprecationSchema | None
 
 
 class RouteSchema(BaseSchema):
