@@ -101,7 +101,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_small(tmp_path_factory.mktemp("small"))
 
 
-@pytest.mark.parametrize("verb", [pytest.param(v, marks=[] if v == "add" else pytest.mark.slow) for v in VERBS])
+@pytest.mark.parametrize(
+    "verb", [pytest.param(v, marks=[] if v in ("add", "move") else pytest.mark.slow) for v in VERBS]
+)
 def test_killed_at_every_call_that_touches_the_disk(tracer: str, small: Path, place: Path, verb: str) -> None:
     """Before, or after, and whole: whichever call is the last one.
 

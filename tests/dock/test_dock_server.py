@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ from tests.dock.test_dock import (  # noqa: F401 - collected here once more
     tmp_path,
 )
 from tests.support import engines
-from tests.support.docking import make_learnware, server_storage
+from tests.support.docking import make_learnware, put_behind_its_back, reopened, server_storage, stored
 
 _number = itertools.count()
 #: What comes before the store is reached, or differs in nothing there, runs here with LEARNDOCK_SOAK=1 only.
@@ -174,6 +175,53 @@ def test_lost_tables_are_told_and_rebuilt(full: LocalDock, tmp_path: Path) -> No
     assert again.rebuild() == 3
     assert test_dock.shown(again) == before
     server_storage(again).engine.dispose()
+
+
+def test_a_dock_of_0_1_0_is_migrated(dock: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    for name in ("good", "gone"):
+        dock.add(make_learnware(tmp_path / name, f"ada/{name}"))
+    dock.remove("ada/gone")
+    before = test_dock.shown(dock)
+    _age(dock)
+    with pytest.raises(DockError):
+        dock.records()  # only a writer migrates the tables
+    again = reopened(dock)
+    assert test_dock.shown(again) == before
+    assert [again.add(make_learnware(tmp_path / f"2-{n}", f"ada/{n}", seed=1)).version for n in ("good", "gone")] == [
+        2,
+        2,
+    ]
+    assert stored(again, "dock.json")["dock.json"] == b'{"format": 2}\n'
+    assert [p for p in again.verify() if p.severity == "error"] == []
+    assert again.rebuild() == 2
+    server_storage(again).engine.dispose()
+
+
+def _age(dock: LocalDock) -> None:
+    """Make the dock what learndock 0.1.0 would have made of it, each name with one version."""
+    for path, content in stored(dock, "learnwares/").items():
+        found = json.loads(content)
+        (version,) = found["versions"]
+        kept = {key: version[key] for key in ("state", "sequence", "digest", "manifest") if key in version}
+        put_behind_its_back(dock, path, json.dumps({"name": found["name"], **kept}).encode())
+    put_behind_its_back(dock, "dock.json", b'{"format": 1}\n')
+    columns = "space_id, space, sha256, domain, behaviour, reliability"
+    with server_storage(dock).engine.begin() as connection:
+        for statement in (
+            f"CREATE TABLE kept AS SELECT name, {columns} FROM specs",
+            "CREATE TABLE were AS SELECT name, digest, state, sequence, manifest FROM versions",
+            "DROP TABLE specs, versions, names, dock_changes, dock_version",
+            *";".join(STEPS[:2]).split(";"),
+            (
+                "INSERT INTO learnwares SELECT name, digest, state, sequence, manifest, 'x', 'y', 'mit' FROM were "
+                "WHERE state = 'published'"
+            ),
+            "INSERT INTO tombstones SELECT name, digest, sequence FROM were WHERE state = 'removed'",
+            f"INSERT INTO specs (name, {columns}) SELECT name, {columns} FROM kept",
+            "DROP TABLE kept, were",
+            "INSERT INTO dock_version VALUES (2)",
+        ):
+            connection.exec_driver_sql(statement)
 
 
 def test_one_of_many_writers_follows_the_first_version(dock: LocalDock, tmp_path: Path) -> None:  # noqa: F811 - the fixture
