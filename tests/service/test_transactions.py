@@ -62,7 +62,13 @@ def begun(statements: Statements) -> int:
     return sum(statement.startswith("BEGIN") for statement in statements)
 
 
-def test_publishing_takes_five_transactions(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def writes(statements: Statements) -> int:
+    return sum(statement.startswith("BEGIN IMMEDIATE") for statement in statements)
+
+
+def test_publishing_takes_four_writing_transactions(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The request that publishes five files; they were uploaded before."""
     token = site.token("ada")
     folder = make_learnware(tmp_path / "good", "ada/good")
@@ -72,10 +78,55 @@ def test_publishing_takes_five_transactions(site: Site, tmp_path: Path, monkeypa
     with counted(monkeypatch) as statements:
         answer = site.post(f"{API}/learnwares", {"manifest": manifest.model_dump(mode="json")}, token=token)
     assert answer.status == 201
-    # Who asks; files and repository; the dock's note of intent and its publication; the commit.
-    assert begun(statements) == 5
+    # Files and repository; the dock's note of intent and its publication; the commit. And two that read: who asks, and
+    # what they may see.
+    assert writes(statements) == 4
+    assert begun(statements) <= 6
     asked = [s for s in statements if "FROM blobs" in s and s.startswith("SELECT")]
     assert len(asked) == 1, "one query for all files, however many there are"
+
+
+def test_a_learnware_that_comes_in_one_request_takes_four_writing_transactions(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its files: no more than to publish what was uploaded before."""
+    token = site.token("ada")
+    folder = make_learnware(tmp_path / "good", "ada/good")
+    body = inline(folder)
+    with counted(monkeypatch) as statements:
+        answer = site.post(f"{API}/learnwares/inline", body, token=token)
+    assert answer.status == 201, answer
+    assert writes(statements) == 4
+    assert begun(statements) <= 6
+    assert site.post(f"{API}/learnwares/inline", body, token=token).status == 200
+    assert [p for p in site.service.dock.verify() if p.severity == "error"] == []
+
+
+def inline(folder: Path, *left_out: str) -> bytes:
+    """The body that publishes a learnware with its files, but for those that are left out."""
+    manifest = Manifest.from_folder(folder)
+    paths = [f.path for f in manifest.files if f.path not in left_out]
+    line = json.dumps({"manifest": manifest.model_dump(mode="json"), "files": paths}).encode()
+    return line + b"\n" + b"".join((folder / path).read_bytes() for path in paths)
+
+
+def test_what_comes_in_one_request_is_checked_like_an_upload(site: Site, tmp_path: Path) -> None:
+    token, other = site.token("ada"), site.token("bob")
+    folder = make_learnware(tmp_path / "good", "ada/good")
+    body = inline(folder)
+    assert site.post(f"{API}/learnwares/inline", body, token=other).status == 404, "not bob's name"
+    assert site.post(f"{API}/learnwares/inline", body).status == 401
+    assert site.post(f"{API}/learnwares/inline", body[:-1], token=token).status == 400, "cut off"
+    assert site.post(f"{API}/learnwares/inline", body + b"x", token=token).status == 400
+    changed = body[:-1] + bytes([body[-1] ^ 1])
+    assert site.post(f"{API}/learnwares/inline", changed, token=token).status == 422, "other bytes"
+    weights = next(f for f in Manifest.from_folder(folder).files if f.path.endswith(".safetensors"))
+    partly = inline(folder, weights.path)
+    assert site.post(f"{API}/learnwares/inline", partly, token=token).status == 404, "not uploaded"
+    assert site.get(f"{API}/learnwares").body["learnwares"] == []
+    assert list(site.service.storage.blobs.digests()) == [], "what was refused is not stored"
+    site.upload((folder / weights.path).read_bytes(), token)
+    assert site.post(f"{API}/learnwares/inline", partly, token=token).status == 201
 
 
 def test_the_number_of_transactions_does_not_grow_with_the_files(
@@ -93,8 +144,9 @@ def test_the_number_of_transactions_does_not_grow_with_the_files(
         with counted(monkeypatch) as statements:
             answer = site.post(f"{API}/learnwares", {"manifest": manifest.model_dump(mode="json")}, token=token)
         assert answer.status == 201, answer
-        counts.append(begun(statements))
-    assert counts == [5, 5]
+        counts.append((begun(statements), writes(statements)))
+    assert counts[0] == counts[1]
+    assert counts[0][1] == 4
 
 
 def test_an_upload_takes_six_transactions_for_its_two_requests(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

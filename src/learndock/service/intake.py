@@ -8,12 +8,13 @@ An upload costs a few transactions and syncs per file; here they are per request
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from learndock.dock.storage.layout import DockLayout
 from learndock.errors import TooLarge
 from learndock.files import storage_errors
+from learndock.package.manifest import check_path
 from learndock.service import views
 from learndock.service.database import Database
 from learndock.service.holdings import Holdings
@@ -35,10 +36,18 @@ class Intake:
     def open(self, who: Principal) -> Iterator[Arrivals]:
         """Yield a folder for the files of one request of ``who``; what was not kept is deleted when the block ends."""
         who.need("write")
-        with views.folder_of(self._storage.blobs, {}, self._root) as folder:
+        with self.folder() as folder:
             yield Arrivals(who, folder, self)
 
-    def keep(self, who: Principal, files: dict[Blob, Path]) -> None:
+    def folder(self) -> contextlib.AbstractContextManager[Path]:
+        """Return an empty folder for the time of a ``with`` block, on the file system of the blobs."""
+        return views.folder_of(self._storage.blobs, {}, self._root)
+
+    def adopt(self, files: Mapping[str, Path]) -> None:
+        """See ``BlobStore.adopt_all``; the files have leases."""
+        self._storage.blobs.adopt_all(files)
+
+    def keep(self, who: Principal, files: Mapping[Blob, Path]) -> None:
         """Store files durably, with a lease for each as ``Uploads`` gives one.
 
         Raises:
@@ -76,27 +85,41 @@ class Arrivals:
         self._files: dict[Blob, Path] = {}
         self._taken = 0
 
-    def take(self, size: int, pieces: Callable[[], Iterator[bytes]]) -> Blob:
-        """Write a file of ``size`` bytes to the folder and hash it; it is not stored yet.
+    def take(self, size: int, pieces: Callable[[], Iterable[bytes | memoryview]], *, path: str = "") -> Blob:
+        """Write a file of ``size`` bytes to the folder, as ``path``, and hash it; it is not stored yet.
 
         Raises:
+            PackageError: not a path that a learnware's file can have.
             TooLarge: more than the service takes, or more than ``size``.
             StorageFull: no room.
         """
         self._intake.check_size(size)
-        path, hashes = self.folder / f"{self._taken}", Hashes(size)
+        place, hashes = self.folder / (check_path(path) if path else f"{self._taken}"), Hashes(size)
         self._taken += 1
-        with storage_errors(path), path.open("wb") as out:
+        with storage_errors(place), place.open("wb") as out:
             for piece in pieces():
                 if hashes.passed + len(piece) > size:
                     raise TooLarge(f"more bytes than the {size} that were announced", remedy="send it again")
                 out.write(piece)
                 hashes.update(piece)
         blob = hashes.blob()
-        self._files[blob] = path
+        self._files[blob] = place
         return blob
 
     def keep(self) -> None:
         """Store all files that were taken (see ``Intake.keep``)."""
         self._intake.keep(self._who, self._files)
+        self._files = {}
+
+    def adopt(self) -> None:
+        """Store all files that were taken and have leases already; they stay in the folder, too.
+
+        Raises:
+            StorageFull: no room.
+        """
+        with self._intake.folder() as links, storage_errors(links):
+            kept = {blob.sha256: links / blob.sha256 for blob in self._files}
+            for blob, place in self._files.items():
+                kept[blob.sha256].hardlink_to(place)
+            self._intake.adopt(kept)
         self._files = {}

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy import insert, select
 
@@ -44,10 +45,10 @@ from learndock.service.database import Database
 from learndock.service.following import LearnwareRepositories
 from learndock.service.holdings import Holdings
 from learndock.service.inspection import Inspector
-from learndock.service.intake import Intake
+from learndock.service.intake import Arrivals, Intake
 from learndock.service.people import People
 from learndock.service.principal import Principal
-from learndock.service.receiver import Blob, blob_of
+from learndock.service.receiver import Blob
 from learndock.service.referrers import DATABASE
 from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
@@ -191,40 +192,46 @@ class Service:
         private: bool = False,
         after: str | None = None,
         supersedes: str | None = None,
+        sent: Mapping[str, memoryview] = MappingProxyType({}),
     ) -> Published:
-        """Publish the learnware whose manifest is ``source`` and whose files are uploaded: all of it, or nothing.
+        """Publish the learnware whose manifest is ``source``: all of it, or nothing.
 
-        It is the next version of its name (see ``Dock.add``). Its repository is made where there is none. With
+        Its files are uploaded, or ``sent`` with the request: path -> bytes. They are looked at before anything is
+        stored. It is the next version of its name (see ``Dock.add``). Its repository is made where there is none. With
         ``private`` only its owner may see it, also where it was public before.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored.
-            NotFound: its owner is not ``who``, or a file was not uploaded, or there is no learnware ``supersedes``.
-            Forbidden: the learnware ``supersedes`` is another owner's.
-            Conflict: another version than ``after`` is ``latest``.
+            NotFound: its owner is not ``who``, or a file was not uploaded.
+            Conflict: the name is, or was, taken by other content.
             QuotaExceeded: more bytes than its owner may keep.
         """
         who.need("write")
         if supersedes is not None:
             supersedes = self.repositories.get(who, supersedes, write=True).name
         manifest = Manifest.from_bytes(source)
-        content = manifest.to_bytes()
+        self.repositories.check_owner(who, manifest.name)
         before = self.repositories.standing_of(manifest.name) if private else None
-        try:
-            repository, files, made = self._begin(who, manifest, content, private=private)
-        except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
-            repository, files, made = self._begin(who, manifest, content, private=private)
-        with self.storage.read() as records:
-            known = manifest.digest in records.digests(repository.name).values()
-        try:
-            listed = {p: b.sha256 for p, b in files.items()}
-            record = self._add(repository.name, manifest, listed, after=after, supersedes=supersedes)
-        except BaseException:
-            if made:
-                self._forget_empty(who, repository)
-            elif before is not None and not before[0] and repository.private:
-                self.repositories.set_private(who, repository.name, False)  # what is refused hides nothing
-            raise
+        with self.intake.open(who) as arrived, self._said(arrived.folder, owner=manifest.name.partition("/")[0]):
+            came = self._arrived(who, manifest, sent, arrived)
+            self.inspector.check_learnware(arrived.folder)
+            try:
+                repository, files, made = self._begin(who, manifest, came, private=private)
+            except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
+                repository, files, made = self._begin(who, manifest, came, private=private)
+            with self.storage.read() as records:
+                known = manifest.digest in records.digests(repository.name).values()
+            try:
+                _check_name(manifest, repository.name)
+                arrived.adopt()
+                admitted = Admitted(arrived.folder, manifest)
+                record = self.dock.publish(admitted, stored=True, after=after, supersedes=supersedes)
+            except BaseException:
+                if made:
+                    self._forget_empty(who, repository)
+                elif before is not None and not before[0] and repository.private:
+                    self.repositories.set_private(who, repository.name, False)  # what is refused hides nothing
+                raise
         if record.version == record.latest and not self.repositories.commit_published(
             who, repository.name, files, record.digest
         ):
@@ -235,24 +242,49 @@ class Service:
                 note(connection, who, "learnware.deprecate", f"{supersedes} superseded by {record.reference}")
         return Published(record, not known, repository.private)
 
+    def _arrived(
+        self, who: Principal, manifest: Manifest, sent: Mapping[str, memoryview], arrived: Arrivals
+    ) -> dict[str, Blob]:
+        """Make the folder of ``arrived`` that of a learnware, and return which of its files came with the request.
+
+        Raises:
+            PackageError: too many files, or other bytes than the manifest says.
+            NotFound: a file neither came nor was uploaded.
+        """
+        listed = {file.path: file for file in manifest.files}
+        check_count(len(listed), self.settings.max_files, manifest.name)
+        places = views.places(arrived.folder, {MANIFEST: "", **{path: f.sha256 for path, f in listed.items()}})
+        content = manifest.to_bytes()
+        came = {MANIFEST: arrived.take(len(content), lambda: (content,), path=MANIFEST)}
+        for path, source in sent.items():
+            blob = came[path] = arrived.take(len(source), lambda source=source: (source,), path=path)  # type: ignore[misc]
+            if path not in listed or (blob.sha256, blob.size) != (listed[path].sha256, listed[path].size):
+                raise PackageError(f"other bytes than {MANIFEST} says", remedy="send what was packed", about=path)
+        others = {place: s for place, s in places.items() if place.relative_to(arrived.folder).as_posix() not in came}
+        if others:
+            self.holdings.find(who, set(others.values()))
+            self.storage.blobs.link_all(others)
+        return came
+
     def _begin(
-        self, who: Principal, manifest: Manifest, content: bytes, *, private: bool
+        self, who: Principal, manifest: Manifest, came: Mapping[str, Blob], *, private: bool
     ) -> tuple[Repository, dict[str, Blob], bool]:
         """Find or make the repository, and keep all files until they are committed, in one transaction.
 
+        Those that ``came`` with the request are not looked for; the manifest is among them.
+
         Returns the repository, the files by path with the manifest among them, and whether the repository was made.
         """
-        own = blob_of(content)
         # See ``Uploads._keep``: the lease comes before or after a collection, not in its midst.
         with self.storage.collection_lock(), self.database.write() as connection:
-            blobs = self.holdings.find_in(connection, who, {f.sha256 for f in manifest.files})
+            others = {f.path: f.sha256 for f in manifest.files if f.path not in came}
+            blobs = self.holdings.find_in(connection, who, set(others.values()))
             repository, made = self.repositories.claim(connection, who, manifest.name, private=private)
-            files = {**{f.path: blobs[f.sha256] for f in manifest.files}, MANIFEST: own}
+            files = {**{path: blobs[sha256] for path, sha256 in others.items()}, **came}
             # Before the dock publishes it: what is published and cannot be committed would be neither.
             self.repositories.check_tree(connection, repository, {p: (b.sha256, b.size) for p, b in files.items()})
             self.holdings.lease(connection, who, list(files.values()))
         self.repositories.mark_changed()
-        self.uploads.store(content, own)
         return repository, files, made
 
     def delete(self, who: Principal, name: str) -> Repository:
@@ -290,8 +322,7 @@ class Service:
         after: str | None = None,
         supersedes: str | None = None,
     ) -> Record:
-        if manifest.name != name:
-            raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")
+        _check_name(manifest, name)
         missing = [f.path for f in manifest.files if files.get(f.path) != f.sha256]
         if missing:
             raise PackageError(
@@ -324,16 +355,24 @@ class Service:
         An error may be about a path in the service's own folders, or about a learnware that the gate compared with
         and that ``owner`` may not see.
         """
-        with views.folder_of(self.storage.blobs, files, self.uploads.folder) as folder:
-            try:
-                yield folder
-            except LearndockError as error:
-                if self.catalogue.hides(error.about, owner):
-                    raise error.changed(about="another owner's private learnware") from None
-                about = error.about
-                if Path(about).is_relative_to(folder):
-                    about = Path(about).relative_to(folder).as_posix()
-                raise error.changed(about="" if about == "." else about) from None
+        with (
+            views.folder_of(self.storage.blobs, files, self.uploads.folder) as folder,
+            self._said(folder, owner=owner),
+        ):
+            yield folder
+
+    @contextlib.contextmanager
+    def _said(self, folder: Path, *, owner: str) -> Iterator[None]:
+        """Let errors of the block about ``folder`` show what ``owner`` may see (see ``_folder``)."""
+        try:
+            yield
+        except LearndockError as error:
+            if self.catalogue.hides(error.about, owner):
+                raise error.changed(about="another owner's private learnware") from None
+            about = error.about
+            if Path(about).is_relative_to(folder):
+                about = Path(about).relative_to(folder).as_posix()
+            raise error.changed(about="" if about == "." else about) from None
 
     def _forget_empty(self, who: Principal, repository: Repository) -> None:
         with contextlib.suppress(LearndockError):
@@ -417,6 +456,11 @@ def _without_others(error: LearndockError, owner: str) -> LearndockError:
     if isinstance(error, SuspectSpec) and error.about.partition("/")[0].casefold() != owner.casefold():
         return error.changed(about="another owner's learnware")
     return error
+
+
+def _check_name(manifest: Manifest, name: str) -> None:
+    if manifest.name != name:
+        raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")
 
 
 def _of_git(path: str) -> bool:

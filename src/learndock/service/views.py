@@ -27,24 +27,33 @@ def folder_of(store: BlobStore, files: Mapping[str, str], root: Path) -> Iterato
         PackageError: a path leads out of the folder.
         StorageFull: no room.
     """
-    folders = {parent.as_posix() for path in files for parent in PurePosixPath(path).parents}
-    for path in sorted(folders & set(files)):
-        raise PackageError("is a file and a folder", remedy="rename one", about=path)
     folder = root / f"{PREFIX}{secrets.token_hex(8)}"
     with storage_errors(folder), write_lock(_lock(folder)):
         try:
             folder.mkdir()
-            for path in files:
-                # Nothing below the folder is a symbolic link, so what a path says is where it leads.
-                if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                    raise PackageError(f"{path[:100]!r} leads out of its folder", remedy="give a plain path")
-            for parent in folders:
-                (folder / parent).mkdir(parents=True, exist_ok=True)
-            store.link_all({folder / path: sha256 for path, sha256 in files.items()})
+            store.link_all(places(folder, files))
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             _lock(folder).unlink(missing_ok=True)
+
+
+def places(folder: Path, files: Mapping[str, str]) -> dict[Path, str]:
+    """Return the files by their places in ``folder``, and make the folders that they are in.
+
+    Raises:
+        PackageError: a path is a file and a folder, or leads out of the folder.
+    """
+    folders = {parent.as_posix() for path in files for parent in PurePosixPath(path).parents}
+    for path in sorted(folders & set(files)):
+        raise PackageError("is a file and a folder", remedy="rename one", about=path)
+    for path in files:
+        # Nothing below the folder is a symbolic link, so what a path says is where it leads.
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise PackageError(f"{path[:100]!r} leads out of its folder", remedy="give a plain path")
+    for parent in folders:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    return {folder / path: sha256 for path, sha256 in files.items()}
 
 
 def clear(root: Path) -> None:

@@ -10,20 +10,23 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from learndock.dock.protocol import Record
 from learndock.dock.summary import has_words
-from learndock.errors import NotFound
+from learndock.errors import NotFound, UsageError
+from learndock.http import bodies
 from learndock.http.bodies import LARGE
 from learndock.http.door import DoorRoute, with_limit
 from learndock.http.files import blob_response
+from learndock.http.json_bodies import read_json
 from learndock.http.principal import Anyone, ServiceOf, Writer
 from learndock.http.routes import PREFIX
 from learndock.http.schemas import FAILURES, BaseSchema, LearnwareSchema
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.search.filters import Filters
-from learndock.service.service import Service
+from learndock.service.principal import Principal
+from learndock.service.service import Published, Service
 
 router = APIRouter(prefix=PREFIX, route_class=DoorRoute, tags=["learnwares"], responses=FAILURES)
 Owner = Annotated[str, Path(min_length=1, max_length=96, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -66,6 +69,12 @@ class Submission(BaseSchema):
     private: bool = Field(default=False)
     after: str | None = Field(default=None, max_length=64)
     supersedes: str | None = Field(default=None, max_length=200)
+
+
+class InlineSubmission(Submission):
+    """The first line of a learnware that comes with its files: the paths of those that follow."""
+
+    files: list[Annotated[str, Field(max_length=512)]]
 
 
 class LearnwareWithManifest(LearnwareSchema):
@@ -158,6 +167,29 @@ def publish(asked: Submission, who: Writer, service: ServiceOf, response: Respon
     return LearnwareSchema.of(done.record, private=done.private)
 
 
+@router.post(
+    "/learnwares/inline",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def publish_inline(request: Request, who: Writer, service: ServiceOf, response: Response) -> LearnwareSchema:
+    """Publish a learnware whose small files come in this request, completely or not at all.
+
+    The body is a line of JSON, `{"manifest": ..., "private": false, "files": [PATH, ...]}`, and after it the bytes of
+    those files, in that order, without anything between them; the manifest says how long each is. Files that are not
+    listed must be uploaded before. At most 8 MiB in all. The status is 200 if this content was published already.
+    """
+    source = await bodies.read_all(request, service.settings, limit=LARGE)
+    done = await run_in_threadpool(_publish_inline, service, who, source)
+    response.status_code = 201 if done.new else 200
+    return LearnwareSchema.of(done.record, private=done.private)
+
+
 @router.get("/learnwares/{owner}/{name}", response_model=LearnwareWithManifest)
 async def get_learnware(
     owner: Owner, name: Name, who: Anyone, service: ServiceOf, digest: Digest = None, version: Reference = None
@@ -244,6 +276,30 @@ async def get_spec(
     """Download the specification of a learnware in one space, as a spec file."""
     sha256, size = await run_in_threadpool(_spec, service, who, _which(owner, name, digest), space_id)
     return await blob_response(request, service.storage.blobs, sha256, size, etag=sha256)
+
+
+def _publish_inline(service: Service, who: Principal, source: bytes) -> Published:
+    from learndock.spec.spec import canonical
+
+    line, _, rest = source.partition(b"\n")
+    try:
+        said = InlineSubmission.model_validate(read_json(line))
+    except ValidationError as error:
+        raise UsageError(
+            f"its first line is not a submission ({error.errors()[0]['msg']})",
+            remedy='begin with a line of JSON: {"manifest": ..., "files": [...]}',
+        ) from None
+    manifest = canonical(said.manifest)
+    sizes = {file.path: file.size for file in Manifest.from_bytes(manifest).files}
+    sent: dict[str, memoryview] = {}
+    left = memoryview(rest)
+    for path in said.files:
+        if path not in sizes or path in sent or sizes[path] > len(left):
+            raise UsageError("not in the manifest, named twice, or cut off", remedy="send it again", about=path[:200])
+        sent[path], left = left[: sizes[path]], left[sizes[path] :]
+    if len(left):
+        raise UsageError(f"{len(left)} bytes more than the files have", remedy="send it again")
+    return service.add(who, manifest, private=said.private, after=said.after, supersedes=said.supersedes, sent=sent)
 
 
 async def asked(service: Service, question: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
