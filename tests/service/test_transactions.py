@@ -78,10 +78,10 @@ def test_publishing_takes_four_writing_transactions(
     with counted(monkeypatch) as statements:
         answer = site.post(f"{API}/learnwares", {"manifest": manifest.model_dump(mode="json")}, token=token)
     assert answer.status == 201
-    # Files and repository; the dock's note of intent and its publication; the commit. And two that read: who asks, and
-    # what they may see.
+    # Leases and repository; the dock's note of intent and its publication; the commit. And three that read: who asks,
+    # whether the name is theirs, and the files.
     assert writes(statements) == 4
-    assert begun(statements) <= 6
+    assert begun(statements) <= 7
     asked = [s for s in statements if "FROM blobs" in s and s.startswith("SELECT")]
     assert len(asked) == 1, "one query for all files, however many there are"
 

@@ -213,12 +213,12 @@ class Service:
         self.repositories.check_owner(who, manifest.name)
         before = self.repositories.standing_of(manifest.name) if private else None
         with self.intake.open(who) as arrived, self._said(arrived.folder, owner=manifest.name.partition("/")[0]):
-            came = self._arrived(who, manifest, sent, arrived)
+            files = self._arrived(who, manifest, sent, arrived)
             self.inspector.check_learnware(arrived.folder)
             try:
-                repository, files, made = self._begin(who, manifest, came, private=private)
+                repository, made = self._begin(who, manifest, files, private=private)
             except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
-                repository, files, made = self._begin(who, manifest, came, private=private)
+                repository, made = self._begin(who, manifest, files, private=private)
             with self.storage.read() as records:
                 known = manifest.digest in records.digests(repository.name).values()
             try:
@@ -245,7 +245,7 @@ class Service:
     def _arrived(
         self, who: Principal, manifest: Manifest, sent: Mapping[str, memoryview], arrived: Arrivals
     ) -> dict[str, Blob]:
-        """Make the folder of ``arrived`` that of a learnware, and return which of its files came with the request.
+        """Make the folder of ``arrived`` that of a learnware, and return its blobs, by path; some are not stored yet.
 
         Raises:
             PackageError: too many files, or other bytes than the manifest says.
@@ -262,30 +262,27 @@ class Service:
                 raise PackageError(f"other bytes than {MANIFEST} says", remedy="send what was packed", about=path)
         others = {place: s for place, s in places.items() if place.relative_to(arrived.folder).as_posix() not in came}
         if others:
-            self.holdings.find(who, set(others.values()))
+            found = self.holdings.find(who, set(others.values()))
             self.storage.blobs.link_all(others)
+            came |= {place.relative_to(arrived.folder).as_posix(): found[s] for place, s in others.items()}
         return came
 
     def _begin(
-        self, who: Principal, manifest: Manifest, came: Mapping[str, Blob], *, private: bool
-    ) -> tuple[Repository, dict[str, Blob], bool]:
+        self, who: Principal, manifest: Manifest, files: Mapping[str, Blob], *, private: bool
+    ) -> tuple[Repository, bool]:
         """Find or make the repository, and keep all files until they are committed, in one transaction.
 
-        Those that ``came`` with the request are not looked for; the manifest is among them.
-
-        Returns the repository, the files by path with the manifest among them, and whether the repository was made.
+        Returns the repository, and whether it was made.
         """
-        # See ``Uploads._keep``: the lease comes before or after a collection, not in its midst.
+        # See ``Uploads._keep``: the lease comes before or after a collection, not in its midst. The dock looks again
+        # whether the files are there.
         with self.storage.collection_lock(), self.database.write() as connection:
-            others = {f.path: f.sha256 for f in manifest.files if f.path not in came}
-            blobs = self.holdings.find_in(connection, who, set(others.values()))
             repository, made = self.repositories.claim(connection, who, manifest.name, private=private)
-            files = {**{path: blobs[sha256] for path, sha256 in others.items()}, **came}
             # Before the dock publishes it: what is published and cannot be committed would be neither.
             self.repositories.check_tree(connection, repository, {p: (b.sha256, b.size) for p, b in files.items()})
             self.holdings.lease(connection, who, list(files.values()))
         self.repositories.mark_changed()
-        return repository, files, made
+        return repository, made
 
     def delete(self, who: Principal, name: str) -> Repository:
         """Delete a repository and its learnware; the name can never be used for other content.

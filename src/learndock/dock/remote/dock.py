@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlencode
 
-from learndock.dock.admission import Admit, admit
+from learndock.dock.admission import Admit, Admitted, admit
 from learndock.dock.protocol import Problem, Record, Removed
 from learndock.dock.remote import credentials
 from learndock.dock.remote.answers import number, record_of, strange, summary_of
 from learndock.dock.remote.ask import identification, redacted, routed, sent_domain
 from learndock.dock.remote.session import Session
-from learndock.dock.remote.transfer import Download, upload
+from learndock.dock.remote.transfer import Count, Download, publish_inline, small_files, upload
 from learndock.dock.storage import lookup as meant
 from learndock.dock.storage.blobs import copy_checked
 from learndock.dock.storage.export import Found, exported, missing_bytes
@@ -108,18 +108,33 @@ class RemoteDock:
             if progress is not None:
                 progress(min(done, total), total)
 
-        for file in manifest.files:
-            upload(self.session, admitted.folder / file.path, file, count, name=manifest.name)
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
         # A service of 0.1.0 knows no versions, and refuses to be asked for them
         asked |= {name: value for name, value in (("after", after), ("supersedes", supersedes)) if value is not None}
-        found = self.session.json("POST", "/learnwares", asked)
+        found = self._send(admitted, asked, count)
         if not isinstance(found, dict) or found.get("id") != manifest.id:
             raise ServiceError("says that it published something else", remedy="do not trust this dock", about=self.url)
         record = record_of({**found, "manifest": asked["manifest"]}, self.url)
         if private and not record.private:
             raise ServiceError("did not make it private", remedy="ask the operator of the service", about=manifest.name)
         return record
+
+    def _send(self, admitted: Admitted, asked: dict[str, Any], count: Count) -> Any:
+        """Upload the large files of a learnware, and publish it with the small ones in the same request."""
+        name, files = admitted.manifest.name, admitted.manifest.files
+        inline = small_files(files)
+        for file in files:
+            if file not in inline:
+                upload(self.session, admitted.folder / file.path, file, count, name=name)
+        try:
+            found = publish_inline(self.session, admitted.folder, inline, asked)
+        except (NotFound, UsageError):
+            # A service of 0.1.0 has no such address. One that refuses the learnware refuses it again.
+            for file in inline:
+                upload(self.session, admitted.folder / file.path, file, count, name=name)
+            return self.session.json("POST", "/learnwares", asked)
+        count(sum(file.size for file in inline))
+        return found
 
     def _need_owner(self, name: str) -> None:
         """Check that you may publish under ``name``, before its files are hashed and sent.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -22,6 +23,8 @@ BREAKS = 1000
 #: How often another process may be found sending the same bytes.
 BUSY = 3
 Count = Callable[[int], None]
+#: Bytes of files that travel in the request that publishes; a service takes 8 MiB, with the manifest.
+INLINE = 1 << 20
 
 
 class Download(io.RawIOBase):
@@ -140,6 +143,31 @@ def upload(session: Session, place: Path, file: File, count: Count, *, name: str
         # Another process of the same user sends the same bytes: start an upload of our own.
         now = _begin(session, file, name) if busy == BUSY else _look(session, now["id"], broken)
     count(file.size - there)
+
+
+def small_files(files: Iterable[File]) -> list[File]:
+    """Return the files that travel in the request that publishes: the smallest, up to ``INLINE`` bytes in all."""
+    found: list[File] = []
+    total = 0
+    for file in sorted(files, key=lambda f: f.size):
+        total += file.size
+        if total > INLINE:
+            break
+        found.append(file)
+    return found
+
+
+def publish_inline(session: Session, folder: Path, files: Sequence[File], asked: Mapping[str, Any]) -> Any:
+    """Publish a learnware with ``files`` in the request: a line of JSON, then their bytes; the others are uploaded.
+
+    Raises:
+        NotFound, UsageError: the service is older than this request, or refuses it.
+        LearndockError: what the service says.
+    """
+    line = json.dumps({**asked, "files": [file.path for file in files]}).encode()
+    body = b"".join((line, b"\n", *((folder / file.path).read_bytes() for file in files)))
+    headers = {"Content-Type": "application/octet-stream"}
+    return _patient(lambda: session.json("POST", "/learnwares/inline", body, headers=headers))
 
 
 def _send(session: Session, place: Path, file: File, upload_id: str, at: int, count: Count) -> Any:
