@@ -18,7 +18,6 @@ import pytest
 
 from learndock.files import sha256_bytes
 from learndock.package.manifest import Manifest
-from learndock.settings import FIELDS
 from tests.support import engines
 from tests.support.docking import make_learnware
 from tests.support.processes import Serving, serving
@@ -70,16 +69,14 @@ def caddy(place: Path, port: int, behind: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def behind(name: str, place: Path) -> Iterator[tuple[Serving, int]]:
+def behind(name: str, place: Path, *more: str) -> Iterator[tuple[Serving, int]]:
     """A service behind the proxy ``name``, and the port at which that speaks TLS."""
     if shutil.which(name) is None or shutil.which("openssl") is None:
         pytest.skip(f"{name} or openssl is not installed (`make soak-proxies` installs them)")
     place.mkdir()
     certificate(place)
     port = engines.free_port()
-    flags = ["--public-url", f"https://127.0.0.1:{port}"]
-    if "trusted_proxies" in FIELDS:
-        flags += ["--trusted-proxies", "127.0.0.1"]
+    flags = ("--public-url", f"https://127.0.0.1:{port}", "--trusted-proxies", "127.0.0.1", *more)
     behind = engines.free_port()
     with serving(place / "dock", *flags, port=behind) as site:
         command = {"nginx": nginx, "caddy": caddy}[name](place, port, behind)
@@ -151,6 +148,22 @@ def check_streaming(site: Serving, port: int, trusted: Path, token: str) -> None
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()
     connection.close()
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy"])
+def test_a_header_of_the_client_does_not_pass_the_rate(name: str, tmp_path: Path) -> None:
+    with behind(name, tmp_path / "proxy", "--rate", "5", "--burst", "10") as (_, port):
+        context = ssl.create_default_context(cafile=str(tmp_path / "proxy" / "cert.pem"))
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
+        found = []
+        for number in range(60):
+            connection.request("GET", "/api/v1/health", headers={"X-Forwarded-For": f"203.0.113.{number}"})
+            answer = connection.getresponse()
+            answer.read()
+            found.append(answer.status)
+        connection.close()
+        assert set(found) == {200, 429}
+        assert found.count(429) >= 20, found
 
 
 def test_the_page_shows_the_examples_as_they_are_tested() -> None:

@@ -15,6 +15,17 @@ KINDS = ("PostgreSQL restarted", "S3 answers 503", "PostgreSQL cuts connections"
 def test_nothing_acknowledged_is_lost_while_the_stores_fail(tmp_path: Path) -> None:
     with shop(tmp_path) as service:
         service.work(12, writers=2, seconds=0.6, rest=0.1, kinds=KINDS)
+        assert service.stores is not None
+        for proxy, named in (
+            (service.stores.to_objects, "the object store: no answer"),
+            (service.stores.to_database, "the service's database: no answer"),
+        ):
+            proxy.fault = "refuse"
+            answer = service.server.get("/api/v1/ready")
+            assert (answer.status, "retry-after" in answer.headers) == (503, True)
+            assert named in answer.body["error"]["message"]
+            proxy.fault = "pass"
+            service.server.ready()
         service.check()
         assert set(service.recovered) == set(KINDS)
         assert service.answers[503] > 0, "no fault was noticed"
