@@ -160,7 +160,9 @@ soak-proxies: $(READY)
 	@$(TEST_ENV) $(PYTEST) -rs tests/deploy
 
 soak-hub: $(READY)
-	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/http/test_hub.py tests/dock/test_remote.py
+	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/http/test_hub.py tests/http/test_hub_cards.py tests/dock/test_remote.py
+	@$(TEST_THREADS) $(BIN)/python -m benchmarks.hub_table --cache $(VENV)/hub-clients --json out/soak/hub.json \
+	    --page docs/hub.md
 
 soak-upgrade: $(READY)
 	@LEARNDOCK_SOAK=1 $(TEST_ENV) $(PYTEST) tests/service/test_upgrade.py

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.hub_versions import AS_A_PERSON, VERSIONS, python_of, tried
+from tests.support.serving import Site, served_by
 
 from learndock._version import VERSION
 from learndock.http import bodies, files
-from tests.support.hub_versions import AS_A_PERSON, VERSIONS, python_of, tried
-from tests.support.serving import Site, served_by
 
 BEGIN, END = "<!-- calls: begin -->", "<!-- calls: end -->"
 PUSHES = Path(__file__).parents[1] / "tests" / "support" / "hub_pushes.py"
