@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from learndock.http.hub import download, lfs, listing, upload, xet
+from learndock.http.hub import download, lfs, listing, refs, upload, xet
 from learndock.service.people import digest
 from learndock.service.tables import tokens
 from tests.support.docking import make_learnware
@@ -29,6 +29,8 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Any, int]] = {
     ("GET", f"{ID}/tree/{{rest}}"): ("", None, 200),
     ("POST", f"{ID}/paths-info/{{revision}}"): ("", {"paths": ["config.json"]}, 200),
     ("GET", f"{ID}/refs"): ("", None, 200),
+    ("POST", f"{ID}/tag/{{revision}}"): ("write", {"tag": "v1"}, 409),
+    ("DELETE", f"{ID}/tag/{{tag}}"): ("write", None, 404),
     ("GET", f"{ID}/commits/{{revision}}"): ("", None, 200),
     ("GET", "/{name}/resolve/{rest}"): (None, None, 404),
     ("HEAD", "/{name}/resolve/{rest}"): (None, None, 404),
@@ -90,7 +92,7 @@ def refused(answer: Any, *statuses: int) -> None:
 def test_every_route_has_its_line() -> None:
     found = {
         (method, route.path.replace(":path}", "}"))
-        for part in (upload, lfs, xet, listing, download)
+        for part in (upload, lfs, xet, listing, refs, download)
         for route in part.router.routes
         for method in route.methods
     }

@@ -42,6 +42,8 @@ class Around:
         self.hub, self.api = huggingface_hub, HfApi()
         self.owner, self.repo, self.work = owner, repo, Path(work)
         self.other = f"{repo}-other"
+        #: A learnware of two versions, which whoever runs this has published.
+        self.learnware = f"{repo}-words"
 
     def call(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the API."""
@@ -220,6 +222,39 @@ def _private(a: Around) -> None:
     raise AssertionError("seen without a token")
 
 
+@works("create_tag, delete_tag, list_repo_refs of a learnware; download of v1 and of a tag")
+def _tags(a: Around) -> None:
+    def tags() -> dict[str, str]:
+        return {t.name: t.target_commit for t in a.api.list_repo_refs(a.learnware).tags}
+
+    def weights(revision: str) -> bytes:
+        return Path(a.hub.hf_hub_download(a.learnware, "model.safetensors", revision=revision)).read_bytes()
+
+    check({"v1", "v2"} <= set(tags()), tags())
+    check(weights("v1") != weights("v2") == weights("main"))
+    a.api.create_tag(a.learnware, tag="good", revision="v1")
+    a.api.create_tag(a.learnware, tag="good", exist_ok=True)
+    check(tags()["good"] == tags()["v1"] and weights("good") == weights("v1"), tags())
+    check(a.api.model_info(a.learnware, revision="good").sha == tags()["v1"])
+    a.api.delete_tag(a.learnware, tag="good")
+    check("good" not in tags(), tags())
+
+
+@works("hf repo tag create, list, delete")
+def _hf_tag(a: Around) -> None:
+    a.hf("repo", "tag", "create", a.learnware, "better", "--revision", "v2")
+    check("better" in a.hf("repo", "tag", "list", a.learnware))
+    a.hf(
+        "repo",
+        "tag",
+        "delete",
+        a.learnware,
+        "better",
+        "--yes" if "--yes" in a.hf("repo", "tag", "delete", "--help") else "-y",
+    )
+    check("better" not in a.hf("repo", "tag", "list", a.learnware))
+
+
 @works("update_repo_settings or update_repo_visibility")
 def _settings(a: Around) -> None:
     name = "update_repo_settings" if hasattr(a.api, "update_repo_settings") else "update_repo_visibility"
@@ -290,6 +325,8 @@ def refused(name: str, words: str, call: Call) -> None:
 
 _BRANCH = "there is one branch here"
 refused("create_branch", _BRANCH, lambda a: a.api.create_branch(a.repo, branch="dev"))
+refused("create_tag of a plain model", "plain model", lambda a: a.api.create_tag(a.repo, tag="good"))
+refused("delete_tag that is not there", "Revision Not Found", lambda a: a.api.delete_tag(a.learnware, tag="absent"))
 refused("delete_branch", _BRANCH, lambda a: a.api.delete_branch(a.repo, branch="dev"))
 refused("upload_file to another branch", "Revision Not Found", lambda a: a.api.upload_file(
     path_or_fileobj=b"x", path_in_repo="x.txt", repo_id=a.repo, revision="dev"))  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from learndock.http.hub import snapshot
+from tests.support.docking import make_learnware
 from tests.support.serving import Site
 
 #: From the oldest that people still have to the newest.
@@ -61,6 +62,9 @@ def tried(
     site.post("/api/repos/create", {"name": "open"}, token=ada)
     monkeypatch.setattr(snapshot, "LARGE", MEGABYTE)
     name = f"v{work.name}".replace(".", "-").lower()
+    for seed in (0, 1):
+        folder = make_learnware(work / f"words{seed}", f"{owner}/{name}-words", seed=seed)
+        assert site.publish(folder, site.token(owner)).status == 201
     asked = {"owner": owner, "repo": f"{owner}/{name}", "work": str(work), "only": only}
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "LEARNDOCK_", "TRANSFORMERS_"))}
     done = subprocess.run(

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from learndock._version import VERSION
 from learndock.http import errors, unknown
 from learndock.http.bodies import LARGE
-from learndock.http.hub import discovery, download, gguf, lfs, listing, unsupported, upload, xet
+from learndock.http.hub import discovery, download, gguf, lfs, listing, refs, unsupported, upload, xet
 from learndock.http.limits import BodyBudget, FairQueue, VerifiedClients
 from learndock.http.metrics import Metrics
 from learndock.http.middleware import stack
@@ -25,7 +25,7 @@ from learndock.service.upkeep import Upkeep
 #: Their order matters where a path matches two routes: those under /api come before those of files.
 PARTS = (
     learnwares, repositories, uploads, identify, route, people, operate,
-    upload, lfs, xet, gguf, discovery, unsupported, listing, download,
+    upload, lfs, xet, gguf, discovery, unsupported, listing, refs, download,
     unknown,
 )  # fmt: skip
 ABOUT = """A dock for models: find the trained model that fits your task without sharing your data.

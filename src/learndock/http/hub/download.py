@@ -20,7 +20,6 @@ from learndock.http.hub.snapshot import Snapshot, described, etag, find, find_fi
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.service.changes import Repository
 from learndock.service.metadata import Metadata
-from learndock.service.repositories import MAIN
 from learndock.service.service import Service
 
 router = APIRouter(route_class=HubRoute, include_in_schema=False)
@@ -96,14 +95,6 @@ async def get_paths(owner: Owner, name: Name, revision: Rest, request: Request, 
     return [known[p] for p in paths if p in known]
 
 
-@router.get("/api/models/{owner}/{name}/refs")
-def get_refs(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> dict[str, Any]:
-    """List the branches: there is one."""
-    head = find(service, who, f"{owner}/{name}").commit
-    branch = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": head}
-    return {"branches": [branch], "converts": [], "tags": [], "pullRequests": []}
-
-
 @router.get("/api/models/{owner}/{name}/commits/{revision:path}")
 def get_commits(owner: Owner, name: Name, revision: Rest, who: Anyone, service: ServiceOf) -> list[dict[str, Any]]:
     """List the latest hundred commits up to a revision, newest first."""
@@ -112,7 +103,7 @@ def get_commits(owner: Owner, name: Name, revision: Rest, who: Anyone, service: 
     if repository.head is None:
         return []
     with missing("RevisionNotFound"):
-        last = service.repositories.resolve(repository, revision)
+        last = service.versions.resolve(repository, revision)
     found = service.repositories.commits(repository, before=last.sequence + 1)
     return [
         {

@@ -85,7 +85,7 @@ def find_file(service: Service, who: Principal, name: str, revision: str, path: 
         # A client that pushes reads the card first, and passes over this kind of absence only.
         raise _no_file(repository.name, path, EMPTY)
     with missing("RevisionNotFound"):
-        commit = service.repositories.resolve(repository, revision)
+        commit = service.versions.resolve(repository, revision)
     with missing("EntryNotFound", commit.id):
         return commit.id, service.repositories.file(commit, path), None
 
@@ -126,7 +126,7 @@ def _of_repository(service: Service, who: Principal, repository: Repository, rev
         commit, entries = EMPTY, {}
     else:
         with missing("RevisionNotFound"):
-            found = service.repositories.resolve(repository, revision)
+            found = service.versions.resolve(repository, revision)
         commit, entries = found.id, service.repositories.tree(found)
     return Snapshot(
         name=repository.name,
