@@ -1,8 +1,8 @@
 """Branches and tags as hub clients see them: one branch, and the tags of a learnware's versions.
 
-    main       the version tagged latest
-    v1, v2     its versions, by number
-    others     the owner's own tags, which create_tag and delete_tag set and remove
+main       the version tagged latest
+v1, v2     its versions, by number
+others     the owner's own tags, which create_tag and delete_tag set and remove
 """
 
 from __future__ import annotations
