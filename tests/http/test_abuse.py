@@ -183,7 +183,7 @@ def test_the_budget_is_one_for_all_and_gives_back() -> None:
     BodyBudget(20, largest=10).take("a", 10)  # one body of the largest kind always fits
 
 
-def test_bodies_of_all_clients_share_a_budget(tmp_path: Path) -> None:
+def test_bodies_of_all_clients_share_a_budget(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with served(tmp_path / "dock", body_memory=1_000_000) as site, contextlib.ExitStack() as stack:
         ada, bob, half = site.token("ada"), site.token("bob"), b"x" * 600_000
         head = f"POST {API}/identify HTTP/1.1\nHost: x\nAuthorization: Bearer {ada}\nContent-Length: 600001"
@@ -191,8 +191,26 @@ def test_bodies_of_all_clients_share_a_budget(tmp_path: Path) -> None:
         refused = eventually(lambda: site.post(f"{API}/identify", half, token=bob), 503)
         assert (refused.body["error"]["code"], refused.headers["retry-after"]) == ("unavailable", "1")
         assert refused.body["error"]["retry_after"] == 1
+        assert "Traceback" not in caplog.text
         waiting.close()
         assert eventually(lambda: site.post(f"{API}/identify", half, token=bob), 422).status == 422
+
+
+def test_uploads_pass_through_however_little_memory_is_left(tmp_path: Path) -> None:
+    """Beside requests that take all of it; the pieces are smaller, the bytes the same."""
+    with served(tmp_path / "dock", body_memory=1_000_000) as site, contextlib.ExitStack() as stack:
+        ada = site.token("ada")
+        head = f"POST {API}/identify HTTP/1.1\nHost: x\nAuthorization: Bearer {ada}\nContent-Length: 1000000"
+
+        def full() -> Answer:  # again, where the question came before all of the bytes, which were refused then
+            stack.enter_context(sent(site.running.port, head, b"x" * 990_000))
+            return site.post(f"{API}/identify", b"x" * 50_000, token=ada)
+
+        eventually(full, 503)
+        content = bytes(range(256)) * 12_000
+        sha256 = site.upload(content, site.token("bob"))
+        with site.service.storage.blobs.open(sha256) as stream:
+            assert stream.read() == content
 
 
 def eventually(ask: Any, status: int) -> Any:
@@ -222,9 +240,12 @@ def test_invented_tokens_buy_no_place(tmp_path: Path) -> None:
 
 def test_a_client_that_goes_away_is_no_failure_of_ours(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "learndock")
-    paths = [f"{API}/identify", f"{API}/tokens/exchange"]
+    ada = site.token("ada")
+    site.post("/api/repos/create", {"name": "left"}, token=ada)
+    paths = [f"{API}/identify", f"{API}/tokens/exchange", "/api/models/ada/left/commit/main"]
     for path in paths:
         head = f"POST {path} HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: 300"
+        head += f"\nAuthorization: Bearer {ada}" if "commit" in path else ""
         with sent(site.running.port, head, b"abc"):
             pass
 
@@ -240,6 +261,7 @@ def test_a_client_that_goes_away_is_no_failure_of_ours(site: Site, caplog: pytes
     figures = site.get(f"{API}/metrics").body.decode()
     assert 'route="/api/v1/identify",status="499"' in figures
     assert 'status="500"' not in figures
+    assert site.get("/api/models/ada/left", token=ada).body["siblings"] == []
 
 
 def test_strangers_hold_little_memory_and_keep_no_reader_waiting(tmp_path: Path) -> None:

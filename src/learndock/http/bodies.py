@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from learndock.errors import TooLarge, TooSlow
+from learndock.errors import TooLarge, TooSlow, Unavailable
 from learndock.http.limits import BodyBudget, counted_as
 from learndock.http.principal import known_principal
 from learndock.settings import Settings
@@ -93,6 +93,13 @@ class _Held:
         self._budget.take(self._client, count)
         self.count += count
 
+    def try_add(self, count: int) -> bool:
+        try:
+            self.add(count)
+        except Unavailable:
+            return False
+        return True
+
     def release(self) -> None:
         self._budget.give_back(self._client, self.count)
         self.count = 0
@@ -124,16 +131,30 @@ class Taker(Protocol):
 
 async def receive(request: Request, settings: Settings, receiver: Taker) -> int:
     """Pass the body to ``receiver``; bytes that arrived before a client left are kept. Returns their number."""
+    with contextlib.suppress(ClientDisconnect):
+        await pass_on(request, settings, receiver.write)
+    return receiver.received
+
+
+async def pass_on(request: Request, settings: Settings, write: Callable[[bytearray], object]) -> None:
+    """Give the body to ``write`` in pieces, also what arrived before an error.
+
+    A piece is as large as ``PIECE`` if the budget of all bodies has room for it, and smaller otherwise: what passes
+    through is never refused for want of memory.
+
+    Raises:
+        TooSlow, ClientDisconnect: see ``pieces``.
+    """
+    held: _Held | None = request.scope.get(_HELD)
     waiting = bytearray()
     try:
         async for piece in pieces(request, settings):
             waiting += piece
-            if len(waiting) >= PIECE:
+            if len(waiting) >= PIECE or (held is not None and not held.try_add(len(piece))):
                 full, waiting = waiting, bytearray()
-                await run_in_threadpool(receiver.write, full)
-    except ClientDisconnect:
-        pass
+                await run_in_threadpool(write, full)
+                if held is not None:
+                    held.release()
     finally:
         if waiting:
-            await run_in_threadpool(receiver.write, waiting)
-    return receiver.received
+            await run_in_threadpool(write, waiting)

@@ -136,7 +136,8 @@ def install(app: FastAPI) -> None:
         if isinstance(error, HTTPException):
             answer.status_code = error.status_code
             answer.headers.update(error.headers or {})
-        if answer.status_code >= 500 and not isinstance(error, Logged):
+        # What may be sent again was refused on purpose: it has its line among the requests.
+        if answer.status_code >= 500 and found.retry_after is None and not isinstance(error, Logged):
             log.error("failed", extra={"request": request_id, "error": repr(error)}, exc_info=error)
         return answer
 

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import ClientDisconnect
 
 from learndock.errors import Conflict, NotFound, UsageError
 from learndock.http import bodies
@@ -171,7 +170,7 @@ async def commit(
     # What the owner may still keep, in base64, and the lines around it.
     limit = await run_in_threadpool(room) * 4 // 3 + service.settings.max_request
     with Spool(service.uploads.folder, limit=limit) as spool:
-        await _receive(request, service, spool)
+        await bodies.pass_on(request, service.settings, spool.write)
         done = await run_in_threadpool(_commit, service, who, f"{owner}/{name}", spool)
     root = addresses.base(request, service.settings)
     return {
@@ -219,19 +218,6 @@ def _check_branch(request: Request, revision: str) -> None:
         raise Missing("there is one branch here", "RevisionNotFound", remedy=f"commit to {MAIN}", about=revision[:80])
     if request.query_params.get("create_pr"):
         raise UsageError("there are no pull requests here", remedy=f"commit to {MAIN}")
-
-
-async def _receive(request: Request, service: Service, spool: Spool) -> None:
-    waiting = bytearray()
-    try:
-        async for piece in bodies.pieces(request, service.settings):
-            waiting += piece
-            if len(waiting) >= bodies.PIECE:
-                full, waiting = waiting, bytearray()
-                await run_in_threadpool(spool.write, full)
-    except ClientDisconnect:
-        raise UsageError("the connection ended before the commit did", remedy="send it again") from None
-    await run_in_threadpool(spool.write, waiting)
 
 
 def _commit(service: Service, who: Principal, name: str, spool: Spool) -> Committed:
