@@ -303,7 +303,7 @@ def check_folder(folder: Path) -> None:
     known |= {f"{name}-{part}" for name in (database, "service.sqlite") for part in ("wal", "shm")}
     assert {p.name for p in folder.iterdir()} <= known, sorted({p.name for p in folder.iterdir()} - known)
     for part in ("staging", "uploads", "leases"):
-        assert not (folder / part).is_dir() or not list((folder / part).iterdir()), f"something is left in {part}"
+        assert not [p for p in (folder / part).rglob("*") if p.is_file()], f"something is left in {part}"
     assert not list((folder / "learnwares").glob("*/.*"))
 
 
