@@ -111,6 +111,14 @@ def test_files_that_windows_cannot_hold_are_refused(site: Site, path: str) -> No
     assert "Windows" in answer.body["message"]
 
 
+@pytest.mark.parametrize("base", ["/home/ada/bert", "../bert", "https://models.example/bert", "a/b/c", 7])
+def test_an_adapter_names_its_base_and_no_place(site: Site, base: object) -> None:
+    config = json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}).encode()
+    answer = commit(site, "ada/open", {"checkpoint-1/adapter_config.json": config})
+    assert (answer.status, answer.body["code"]) == (422, "package_error")
+    assert "OWNER/NAME" in answer.body["remedy"]
+
+
 def test_of_an_empty_file_the_first_byte_can_be_asked_for(site: Site, tmp_path: Path) -> None:
     """As hub clients in Rust do, to learn the size from Content-Range."""
     site.post("/api/repos/create", {"name": "empty"}, token=site.token("ada"))

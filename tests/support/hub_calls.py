@@ -348,6 +348,7 @@ refused("create_repo of an app", "models only", lambda a: a.api.create_repo(
     f"{a.repo}-s", repo_type="space", space_sdk="static"))  # fmt: skip
 refused("list_collections", "no collections", lambda a: list(a.call("list_collections")))
 refused("get_user_overview", "no profiles", lambda a: a.call("get_user_overview", a.owner))
+refused("move_repo", "not moved", lambda a: a.api.move_repo(a.repo, f"{a.repo}-moved"))
 refused("duplicate_repo", "no copies", lambda a: a.call("duplicate_repo", a.repo, f"{a.repo}-copy"))
 refused("list_models(sort='downloads')", "cannot be sorted", lambda a: list(a.api.list_models(sort="downloads")))
 refused("list_models(inference_provider=...)", "nothing is run here", lambda a: list(

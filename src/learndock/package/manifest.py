@@ -68,6 +68,12 @@ def check_path(path: str) -> str:
     return path
 
 
+def is_base_name(name: str) -> bool:
+    """Return whether a base is named by NAME or OWNER/NAME, not by a path or an address."""
+    parts = name.split("/")
+    return len(parts) <= 2 and all(_PART.fullmatch(p) and ".." not in p for p in parts)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,8 +111,7 @@ class Base(_Strict):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        parts = name.split("/")
-        if len(parts) > 2 or not all(_PART.fullmatch(p) and ".." not in p for p in parts):
+        if not is_base_name(name):
             raise ValueError(f"{name[:80]!r} is not the name of a base; write NAME or OWNER/NAME, never a path")
         return name
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from learndock.dock.admission import Admitted, admit
-from learndock.errors import STATUS, LearndockError, ModelError, UnsafeModel
-from learndock.package.manifest import Manifest
+from learndock.errors import STATUS, LearndockError, ModelError, PackageError, UnsafeModel
+from learndock.package.json_file import read_json
+from learndock.package.manifest import Manifest, is_base_name
 from learndock.package.safety import check_files
 
 MEMORY = 1 << 30
@@ -134,6 +135,20 @@ def _shut_in() -> None:
     sys.addaudithook(hook)
 
 
+def _check_bases(folder: Path) -> None:
+    """Refuse adapters that name their base by a place: loading them would read from there."""
+    for path in sorted(folder.rglob("adapter_config.json")):
+        where = path.relative_to(folder).as_posix()
+        config = read_json(path, where=where)
+        base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+        if base and not (isinstance(base, str) and is_base_name(base)):
+            raise PackageError(
+                "base_model_name_or_path is a path or an address",
+                remedy="write the base's name, OWNER/NAME, and push again",
+                about=where,
+            )
+
+
 def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     for line in questions:
         question = json.loads(line)
@@ -145,6 +160,7 @@ def _serve(questions: IO[bytes], answers: IO[bytes]) -> None:
             if question["do"] == "files":
                 # Folders come in several commits, and models file by file: parts may be missing yet.
                 check_files(folder, complete=False)
+                _check_bases(folder)
             else:
                 admit(folder)
         except LearndockError as error:
