@@ -247,6 +247,10 @@ def test_no_shard_that_is_wrong_stores_a_file(site: Site) -> None:
         assert (answer.status, answer.body.get("code")) == (400, "usage_error"), (what, answer)
         with pytest.raises(Exception, match="no such file"):
             site.service.holdings.blob(site.principal("ada"), sha256)
+    tiny = shard_of([(sha256, [(contents(16, 1), 0, 1)] * 1001)])
+    assert "1001 ranges for 1001 bytes" in client.shard(tiny).body["message"]
+    many = shard_of([(sha256, [(chunks, 0, 2)])] * 1001)
+    assert client.shard(many).body["code"] == "too_large"
     last = client.events(good[:48] + bytes(32) + good[80:])[-1]
     assert (last["type"], last["retryable"]) == ("error", False)
     assert "upload" in last["message"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from learndock.dock.storage.blobs import BlobStore
-from learndock.errors import Conflict, LearndockError, NotFound, UsageError
+from learndock.errors import Conflict, LearndockError, NotFound, TooLarge, UsageError
 from learndock.files import CHUNK
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
@@ -42,6 +42,7 @@ class XetUploads:
 
     def __init__(self, uploads: Uploads, holdings: Holdings, store: BlobStore, settings: Settings) -> None:
         self._uploads, self._holdings, self._store = uploads, holdings, store
+        self._most = settings.max_files
         self.xorbs = Xorbs(uploads.folder / "xet", hours=settings.upload_hours)
 
     def room(self, who: Principal) -> int:
@@ -70,10 +71,13 @@ class XetUploads:
         """
         who.need("write")
         if shard.stat().st_size > MAX_SHARD:
-            raise UsageError(f"a shard has at most {MAX_SHARD} bytes", remedy="split it")
+            raise TooLarge(f"a shard has at most {MAX_SHARD} bytes", remedy="split it")
         with shard.open("rb") as stream:
             # Read once completely, so that nothing is stored of a shard with an error of form.
-            total = sum(file.size() for file in read_shard(stream))
+            sizes = [file.size() for file in itertools.islice(read_shard(stream), self._most + 1)]
+            if len(sizes) > self._most:
+                raise TooLarge(f"a shard has at most {self._most} files", remedy="split it")
+            total = sum(sizes)
             done = count = 0
             names: set[str] = set()
             with contextlib.closing(_Reading(who, self.xorbs, self._holdings, self._store)) as reading:
@@ -99,7 +103,7 @@ class XetUploads:
         if upload.stored:
             # It is here already. Read anyway: where its chunks are is noted only of bytes that were compared.
             sha256, passed = hashlib.sha256(), 0
-            for piece in reading.pieces(file):
+            for piece in _larger(reading.pieces(file)):
                 sha256.update(piece)
                 passed += len(piece)
                 progress(passed)
@@ -107,7 +111,7 @@ class XetUploads:
         else:
             try:
                 with self._uploads.receive(who, upload, offset=0) as receiver:
-                    for piece in reading.pieces(file):
+                    for piece in _larger(reading.pieces(file)):
                         receiver.write(piece)
                         progress(receiver.received)
                 self._check(who, file, receiver.part.hexdigest())
@@ -233,6 +237,18 @@ class _Reading:
             f"the xorb {name[:12]}... is not here, or no longer",
             remedy="upload again: the client then sends all chunks",
         )
+
+
+def _larger(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces to some of at least ``CHUNK`` bytes, apart from the last: ranges may be short."""
+    found = bytearray()
+    for piece in pieces:
+        found += piece
+        if len(found) >= CHUNK:
+            yield bytes(found)
+            found.clear()
+    if found:
+        yield bytes(found)
 
 
 def _opened(path: Path) -> IO[bytes]:

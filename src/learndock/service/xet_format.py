@@ -21,7 +21,10 @@ from blake3 import blake3
 
 from learndock.errors import TooLarge, UsageError
 
-MAX_CHUNK = 128 << 10
+#: The last chunk of a file may be shorter.
+MIN_CHUNK, MAX_CHUNK = 8 << 10, 128 << 10
+#: Ranges of a file that are not counted against its bytes.
+FEW_RANGES = 1000
 MAX_CHUNKS = 8 << 10
 #: Bytes of a xorb as it is sent: 64 MiB of chunks, their headers, and the index of older clients.
 MAX_XORB = (64 << 20) + (1 << 20)
@@ -250,8 +253,18 @@ class ShardFile:
             yield Range(text_of(xorb), begin, end, size, next(hashes))
 
     def size(self) -> int:
-        """Return the bytes of the file, as its ranges give them."""
-        return sum(found.size for found in self.ranges())
+        """Return the bytes of the file, as its ranges give them.
+
+        Raises:
+            UsageError: a range is empty, or they are too many for so few bytes: work for nothing.
+        """
+        found = sum(part.size for part in self.ranges())
+        if self._count > FEW_RANGES + found // MIN_CHUNK:
+            raise UsageError(
+                f"a file of the shard has {self._count} ranges for {found} bytes",
+                remedy=f"only the last chunk of a file has fewer than {MIN_CHUNK} bytes",
+            )
+        return found
 
     def _hashes_from(self, number: int) -> Iterator[bytes | None]:
         if self._hashes is None:

@@ -11,6 +11,7 @@ soon as a xorb is no longer here. Nobody sees or uses the xorbs of another owner
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import struct
@@ -69,6 +70,14 @@ class Xorb:
         found = np.zeros(len(self.ends), dtype=bool)
         for run in self.runs:
             found[run.begin : run.end] = True
+        return found
+
+    @functools.cached_property
+    def run_of(self) -> NDArray[np.int32]:
+        """The number of a run for each chunk, -1 for a chunk that is in no stored file."""
+        found = np.full(len(self.ends), -1, dtype=np.int32)
+        for number, run in enumerate(self.runs):
+            found[run.begin : run.end] = number
         return found
 
     def missing(self) -> list[int]:
@@ -314,9 +323,10 @@ def covering(xorb: Xorb, begin: int, end: int) -> list[Run] | None:
     """Return where chunks ``begin`` to ``end`` are among stored files; None if one of them is not."""
     found: list[Run] = []
     while begin < end:
-        run = next((r for r in xorb.runs if r.begin <= begin < r.end), None)
-        if run is None:
+        number = int(xorb.run_of[begin])
+        if number < 0:
             return None
+        run = xorb.runs[number]
         until = min(run.end, end)
         found.append(Run(begin, until, run.sha256, run.offset + xorb.at(begin) - xorb.at(run.begin)))
         begin = until
