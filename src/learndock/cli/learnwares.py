@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from learndock.cli import options, remembered, show
+from learndock.cli import many, options, remembered, show
 from learndock.cli.common import open_existing, read_data, read_schema, warn_cut, with_referrers
 from learndock.cli.repositories import Repository, repositories
 
 if TYPE_CHECKING:
-    from learndock.dock import Dock, Record
+    from learndock.dock import Dock
     from learndock.dock.summary import Summary
     from learndock.search import Filters
 
@@ -148,7 +148,12 @@ def add(
         list[Path] | None, typer.Argument(metavar="LEARNWARE...", help="Folders made by `learndock pack`.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="Publish every learnware that is a folder in DIR.")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="DIR|FILE",
+            help="Publish every learnware that is a folder in DIR, or that a line of FILE names.",
+        ),
     ] = None,
     vouch: Annotated[
         bool,
@@ -172,77 +177,78 @@ def add(
 ) -> None:
     """Publish learnwares in the dock. Each is published completely, or not at all.
 
-    Other content under a name that is there becomes its next version.
+    Other content under a name that is there becomes its next version. Of several, one that fails does not stop the
+    others, and what is there already is skipped.
     """
     from learndock.dock import open_dock
     from learndock.dock.summary import Summary
     from learndock.errors import UsageError
 
-    chosen = _folders(folders or [], source)
+    chosen = [*(folders or []), *(many.folders_of(source) if source is not None else ())]
+    if not chosen:
+        raise UsageError("no learnware is named", remedy="give the folder of one, or --from DIR for all in a folder")
     if len(chosen) > 1 and (after or supersedes):
         raise UsageError("--after and --supersedes are about one learnware", remedy="add it by itself")
     opened = open_dock(dock)
-    added: list[Record] = []
-    for folder in chosen:
-        with show.progress(f"adding {folder}") as bar:
-            how: dict[str, Any] = {"after": after, "supersedes": supersedes, "progress": bar}
-            record = _add(opened, folder, vouch=vouch, private=private, **how)
-        added.append(record)
-        if not json:
-            show.say(f"added {record.id}" + (" (private)" if record.private else ""))
-            if record.version != record.latest:
-                show.say(f"  It is v{record.version}, which was there; latest is still v{record.latest}.")
-            elif record.version > 1:
-                show.say(f"  It is v{record.version}, and latest now.")
+    _check_flags(opened, vouch=vouch, private=private)
+    how: dict[str, Any] = {"after": after, "supersedes": supersedes}
+    how |= {name: True for name, given in (("vouched", vouch), ("private", private)) if given}
+    if len(chosen) > 1:
+        _add_many(opened, chosen, how, dock=dock, json=json)
+        return
+    with show.progress(f"adding {chosen[0]}") as bar:
+        record = opened.add(chosen[0], progress=bar, **how)
     if json:
-        show.print_json({"learnwares": [as_json(Summary.of(r)) for r in added]})
+        show.print_json({"learnwares": [as_json(Summary.of(record))]})
+        return
+    show.say(f"added {record.id}" + (" (private)" if record.private else ""))
+    if record.version != record.latest:
+        show.say(f"  It is v{record.version}, which was there; latest is still v{record.latest}.")
+    elif record.version > 1:
+        show.say(f"  It is v{record.version}, and latest now.")
+    show.next_step("list", dock=dock)
+
+
+def _add_many(opened: Dock, folders: Sequence[Path], how: dict[str, Any], *, dock: str | None, json: bool) -> None:
+    """Publish several learnwares, and exit with the code of the first failure."""
+    from learndock.dock.summary import Summary
+    from learndock.errors import exit_code
+
+    found = many.publish_each(
+        opened, folders, lambda folder: opened.add(folder, **how), private=how.get("private", False)
+    )
+    failed = [outcome for outcome in found if outcome.error is not None]
+    if json:
+        learnwares = [as_json(Summary.of(o.record)) for o in found if o.record is not None]
+        show.print_json({"learnwares": learnwares, "failed": [o.to_json() for o in failed]})
     else:
+        many.summarise(found, len(folders))
+    if failed:
+        if not json:
+            show.say("Run the same command again when that is settled: what is there is not sent again.")
+        assert failed[0].error is not None
+        raise typer.Exit(exit_code(failed[0].error))
+    if not json:
         show.next_step("list", dock=dock)
 
 
-def _folders(folders: Sequence[Path], source: Path | None) -> list[Path]:
-    """The learnwares named one by one, and those in ``source``.
-
-    Raises:
-        UsageError: there are none.
-    """
-    from learndock.errors import UsageError
-    from learndock.package.manifest import MANIFEST
-
-    found = list(folders)
-    if source is not None:
-        inside = sorted(p.parent for p in source.glob(f"*/{MANIFEST}"))
-        if not inside:
-            raise UsageError("holds no learnware", remedy="name the folder that contains their folders", about=source)
-        found += inside
-    if not found:
-        raise UsageError("no learnware is named", remedy="give the folder of one, or --from DIR for all in a folder")
-    return found
-
-
-def _add(opened: Dock, folder: Path, *, vouch: bool, private: bool, **how: Any) -> Record:
-    """Publish one learnware.
+def _check_flags(opened: Dock, *, vouch: bool, private: bool) -> None:
+    """Check that the dock can do what is asked of it.
 
     Raises:
         UsageError: ``vouch`` at a service, or ``private`` in a folder.
-        Forbidden: the name belongs to another owner.
     """
     from learndock.dock import LocalDock
     from learndock.dock.remote.dock import RemoteDock
     from learndock.errors import UsageError
 
-    if vouch:
-        if not isinstance(opened, LocalDock):
-            raise UsageError(
-                "only the operator of a dock can vouch for a specification",
-                remedy="the operator runs `learndock add --vouch` on the dock's folder",
-            )
-        return opened.add(folder, vouched=True, **how)
-    if private:
-        if not isinstance(opened, RemoteDock):
-            raise UsageError("a dock in a folder has nothing private", remedy="name a service with --dock http://...")
-        return opened.add(folder, private=True, **how)
-    return opened.add(folder, **how)
+    if vouch and not isinstance(opened, LocalDock):
+        raise UsageError(
+            "only the operator of a dock can vouch for a specification",
+            remedy="the operator runs `learndock add --vouch` on the dock's folder",
+        )
+    if private and not isinstance(opened, RemoteDock):
+        raise UsageError("a dock in a folder has nothing private", remedy="name a service with --dock http://...")
 
 
 def list_(
