@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("POST", "/tokens/exchange"): None,
     ("GET", "/learnwares"): "",
     ("POST", "/learnwares"): "write",
+    ("POST", "/learnwares/inline"): "write",
     ("GET", "/learnwares/{owner}/{name}"): "",
     ("GET", "/learnwares/{owner}/{name}/versions"): "",
     ("DELETE", "/learnwares/{owner}/{name}"): "write",
@@ -78,6 +80,7 @@ NEEDS: dict[tuple[str, str], str | None] = {
 OWNED = {route for route in NEEDS if "{owner}" in route[1] or "{upload}" in route[1]} | {
     ("DELETE", "/tokens/{token}"), ("GET", "/organisations/{name}/members"),
     ("PUT", "/organisations/{name}/members/{member}"), ("POST", "/learnwares"), ("POST", "/repositories"),
+    ("POST", "/learnwares/inline"),
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/learnwares/{owner}/{name}/tags/{tag}"): {"version": "v1"},
@@ -107,6 +110,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert site.post(f"{API}/organisations", {"name": "lab"}, token=ada).status == 201
         manifest = site.get(f"{API}/learnwares/ada/mine", token=ada).body["manifest"]
         BODIES["POST", "/learnwares"] = {"manifest": {**manifest, "name": "ada/other"}}
+        line = json.dumps({"manifest": {**manifest, "name": "ada/other"}, "files": []})
+        BODIES["POST", "/learnwares/inline"] = line.encode() + b"\n"
         yield site
 
 
