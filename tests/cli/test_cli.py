@@ -33,7 +33,7 @@ RECORD = {
 }
 MATCH = {
     *("id", "name", "score", "domain", "behaviour", "reliability", "consensus", "interval", "p_value", "ranked_by"),
-    *("can_answer", "missing", "task_type", "classes", "labels"),
+    *("can_answer", "missing", "task_type", "classes", "labels", "version", "latest", "deprecated"),
 }
 SPEC = {
     *("file", "kind", "space", "space_id", "recipe", "task", "n", "settings", "p_value", "privacy", "parts"),
