@@ -18,7 +18,7 @@ from learndock.http.routes import PREFIX
 
 router = APIRouter()
 _SEEMS_A_MODEL = re.compile(
-    r"/([A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}?)(\.git)?(/(?:tree|blob|info|commit|git-).*|/)?"
+    r"/([A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}?)(\.git(?:/.*)?)?(?:/(?:tree|blob|commit|discussions).*|/)?"
 )
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>learndock</title>
@@ -57,12 +57,10 @@ def reason(path: str, address: str) -> tuple[str, str]:
     """Return what a path asks for that is not here, and what to do instead."""
     first = path.strip("/").partition("/")[0]
     download = f"HF_ENDPOINT={address} hf download "
-    if first == "v2":
-        return "this dock is not a registry of containers", f"download a model's files with `{download}OWNER/NAME`"
     if first in ("datasets", "spaces", "kernels", "buckets"):
         return f"this dock keeps models only, no {first}", "keep them elsewhere, and name them in the model's card"
     found = None if first == "api" else _SEEMS_A_MODEL.fullmatch(path)
-    if found is not None and (found[2] or (found[3] or "").startswith(("/info", "/git-"))):
+    if found is not None and found[2]:
         return "git does not clone from a dock", f"download with `{download}{found[1]}`"
     if found is not None:
         show = f"learndock show {found[1]} --dock {address}"
