@@ -115,6 +115,8 @@ BASE: dict[str, Arguments] = {
     "versions": lambda w, out: ["one/one", "--dock", w.dock],
     "tag": lambda w, out: ["one/one", "stable", "--dock", w.dock],
     "untag": lambda w, out: ["one/one", "stable", "--dock", w.dock],
+    "edit": lambda w, out: ["one/one", "--tag", "x", "--dock", w.dock],
+    "deprecate": lambda w, out: ["one/one", "--dock", w.dock],
     "remove": lambda w, out: ["one/one", "--dock", w.dock],
     "visibility": lambda w, out: ["one/one"],
     "login": lambda w, out: ["http://127.0.0.1:1"],
@@ -282,6 +284,7 @@ NAMED = "cli/test_options.py::test_a_learnware_comes_from_the_named_dock"
 LOST = "http/test_serve.py::test_an_operator_who_lost_the_token_is_let_in_again"
 TUNED = "cli/test_models.py::test_finetune_shows_scores_before_and_after"
 VERSIONS = "cli/test_versions.py::test_a_name_that_lives"
+EDIT = "cli/test_versions.py::test_cards_and_deprecation"
 ADD = "cli/test_service.py::test_add_many_private_and_vouch"
 
 #: Column and file options: the same reader behind each command.
@@ -369,6 +372,8 @@ CASES: dict[str, dict[str, Case]] = {
     "versions": {"--dock": Elsewhere(VERSIONS), "--json": Elsewhere(VERSIONS)},
     "tag": {"--dock": Elsewhere(VERSIONS), "--json": Elsewhere(VERSIONS)},
     "untag": {"--dock": Elsewhere(VERSIONS), "--json": Elsewhere(VERSIONS)},
+    "edit": {f"--{o}": Elsewhere(EDIT) for o in ("card", "license", "description", "tag", "untag", "dock", "json")},
+    "deprecate": {option: Elsewhere(EDIT) for option in ("--use", "--because", "--undo", "--dock", "--json")},
     "visibility": {"--private": Elsewhere(ACCOUNT), "--dock": Elsewhere(ACCOUNT), "--json": Elsewhere(ACCOUNT)},
     "login": {o: Elsewhere(ACCOUNT) for o in ("--link", "--token", "--scope", "--days", "--json")},
     "whoami": {"--dock": Elsewhere(ACCOUNT)},

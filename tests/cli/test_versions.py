@@ -72,6 +72,33 @@ def test_a_name_that_lives(dock: str, tmp_path: Path) -> None:
     assert learndock("versions", "ada/good", *at).code == 31
 
 
+def test_cards_and_deprecation(dock: str, tmp_path: Path) -> None:
+    at = ("--dock", dock)
+    assert learndock("add", content(1), *at).code == 0
+    nothing = learndock("edit", "ada/good", *at)
+    assert (nothing.code, "nothing to edit" in nothing.complaint) == (2, True)
+    said = learndock(
+        "edit", "ada/good", "--license", "apache-2.0", "--description", "Knows moods", "--tag", "mood", *at
+    )
+    assert said.out == "ada/good: license apache-2.0, tags mood; Knows moods\n"
+    assert learndock("list", "--license", "APACHE-2.0", "--text", "mood", *at, "--json").json["found"] == 1
+    (tmp_path / "card.md").write_text("---\nlicense: mit\n---\n# Hers\n")
+    assert learndock("edit", "ada/good", "--card", tmp_path / "card.md", *at, "--json").json["license"] == "mit"
+    assert learndock("edit", "ada/good", "--tag", "a", "--tag", "b", *at).code == 0
+    assert "tags b" in learndock("edit", "ada/good", "--untag", "a", *at).out
+    assert learndock("get", "ada/good", "-o", "got", *at).code == 0
+    assert "# Hers" in (tmp_path / "got" / "README.md").read_text()
+    (tmp_path / "card.md").write_bytes(b"\xff")
+    assert learndock("edit", "ada/good", "--card", tmp_path / "card.md", *at).code == 20
+
+    assert learndock("add", content(2, "ada/new"), *at).code == 0
+    told = learndock("deprecate", "ada/good", "--use", "ada/new", "--because", "it knows more", *at)
+    assert told.out == "ada/good is deprecated, use ada/new instead: it knows more\n"
+    assert "use ada/new instead" in learndock("show", "ada/good", *at).out
+    assert learndock("deprecate", "ada/good", "--undo", "--use", "x/y", *at).code == 2
+    assert learndock("deprecate", "ada/good", "--undo", *at, "--json").json["deprecated"] is None
+
+
 def test_what_was_written_is_remembered_here_alone(dock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at = ("--dock", dock)
     assert learndock("add", content(1), *at).code == 0

@@ -40,6 +40,10 @@ NEEDS: dict[tuple[str, str], str | None] = {
     ("DELETE", "/learnwares/{owner}/{name}"): "write",
     ("DELETE", "/learnwares/{owner}/{name}/versions/{version}"): "write",
     ("PUT", "/learnwares/{owner}/{name}/tags/{tag}"): "write",
+    ("GET", "/learnwares/{owner}/{name}/card"): "",
+    ("PATCH", "/learnwares/{owner}/{name}"): "write",
+    ("PUT", "/learnwares/{owner}/{name}/deprecation"): "write",
+    ("DELETE", "/learnwares/{owner}/{name}/deprecation"): "write",
     ("DELETE", "/learnwares/{owner}/{name}/tags/{tag}"): "write",
     ("GET", "/learnwares/{owner}/{name}/files/{path}"): "",
     ("GET", "/learnwares/{owner}/{name}/specs/{space_id}"): "",
@@ -83,6 +87,8 @@ OWNED = {route for route in NEEDS if "{owner}" in route[1] or "{upload}" in rout
     ("POST", "/learnwares/inline"),
 }  # fmt: skip
 BODIES: dict[tuple[str, str], Any] = {
+    ("PATCH", "/learnwares/{owner}/{name}"): {"license": "MIT"},
+    ("PUT", "/learnwares/{owner}/{name}/deprecation"): {"because": "x"},
     ("PUT", "/learnwares/{owner}/{name}/tags/{tag}"): {"version": "v1"},
     ("POST", "/tokens/exchange"): {"link": "no such link", "name": "x"},
     ("POST", "/repositories"): {"name": "ada/new"},

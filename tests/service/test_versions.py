@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from learndock.dock.remote.dock import RemoteDock
-from learndock.errors import Conflict, Forbidden, NotFound
+from learndock.errors import Conflict, Forbidden, NotFound, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
+from learndock.search import Filters
 from learndock.service.audit import entries
 from learndock.service.upkeep import Upkeep
-from tests.support.docking import make_learnware
+from tests.support.docking import make_learnware, make_spec
 from tests.support.hub_clients import hashes
 from tests.support.serving import BACKENDS, Site, served_by
 
@@ -122,6 +124,65 @@ def test_a_commit_publishes_the_next_version_or_is_refused(site: Site, tmp_path:
     assert [r.version for r in dock.versions(NAME)] == [1, 2]
 
 
+def test_the_card_is_edited_beside_the_content(site: Site, tmp_path: Path) -> None:
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    folder = tmp_path / "lw"
+    make_learnware(folder, NAME)
+    manifest = Manifest.from_folder(folder)
+    bare = manifest.model_copy(update={"files": tuple(f for f in manifest.files if f.path != "README.md")})
+    (folder / MANIFEST).write_bytes(bare.to_bytes())
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Good\n")
+    one = dock.add(folder)
+    assert one.license == "mit"
+    assert dock.card(NAME) == (folder / "README.md").read_text()
+    in_step(site, tmp_path / "a")
+
+    edited = dock.edit(NAME, license="apache-2.0", description="Knows good from bad", tags=["mood"])
+    assert (edited.digest, edited.license, edited.description) == (one.digest, "apache-2.0", "Knows good from bad")
+    assert edited == site.service.dock.get_record(NAME)
+    assert [s.license for s in dock.summaries("mood", filters=Filters(license="Apache-2.0"))] == ["apache-2.0"]
+    assert "license: apache-2.0" in dock.card(NAME)
+    in_step(site, tmp_path / "b")
+
+    card = site.upload(b"---\nlicense: bsd\n---\nPushed.\n", site.token("ada"))
+    asked = {"title": "card", "add": {"README.md": card}}
+    answer = site.post(f"{API}/repositories/{NAME}/commits", asked, token=site.token("ada"))
+    assert (answer.status, answer.body["commit"]["digest"]) == (201, one.digest)
+    assert (dock.get_record(NAME).license, len(dock.versions(NAME))) == ("bsd", 1)
+    in_step(site, tmp_path / "c")
+    broken = site.upload(b"---\nlicense: [\n---\n", site.token("ada"))
+    answer = site.post(f"{API}/repositories/{NAME}/commits", {"title": "x", "add": {"README.md": broken}},
+                       token=site.token("ada"))  # fmt: skip
+    assert answer.status == 422
+    in_step(site, tmp_path / "d")
+    site.service.dock.edit(NAME, card="As after a kill.\n")
+    assert Upkeep(site.service).reconcile() == 1
+    in_step(site, tmp_path / "e")
+    said = [(e.action, e.what) for e in entries(site.service.database, site.service.people.principal(site.operator()))]
+    assert ("learnware.edit", NAME) in said
+
+
+def test_deprecation_is_told(site: Site, tmp_path: Path) -> None:
+    dock, bob = (RemoteDock(site.url, token=site.token(who)) for who in ("ada", "bob"))
+    dock.add(content(tmp_path, 1))
+    bob.add(content(tmp_path, 1, "bob/new"))
+    bob.add(content(tmp_path, 1, "bob/hidden"), private=True)
+    with pytest.raises(NotFound):
+        dock.deprecate(NAME, use="bob/hidden")
+    with pytest.raises(UsageError, match="named to all"):
+        bob.deprecate("bob/new", use="bob/hidden")
+    record = dock.deprecate(NAME, use="bob/new", because="it is better")
+    assert record.deprecated is not None
+    assert (record.deprecated.use, record.deprecated.because, record.deprecated.by) == (
+        "bob/new", "it is better", "ada"
+    )  # fmt: skip
+    task = make_spec(np.random.default_rng(3), kind="task")
+    found = {m.name: m for m in RemoteDock(site.url).identify(task).matches}
+    assert found[NAME].deprecated == record.deprecated
+    assert found["bob/new"].deprecated is None
+    assert dock.deprecate(NAME, undo=True).deprecated is None
+
+
 def test_superseding_needs_both_names(site: Site, tmp_path: Path) -> None:
     dock = RemoteDock(site.url, token=site.token("ada"))
     bob = RemoteDock(site.url, token=site.token("bob"))
@@ -150,8 +211,13 @@ def test_versions_of_others_are_not_changed(site: Site, tmp_path: Path, how: str
         ("PUT", "tags/latest", {"version": "v1"}),
         ("DELETE", "tags/stable", None),
         ("DELETE", "versions/v1", None),
+        ("PUT", "deprecation", {"because": "x"}),
+        ("DELETE", "deprecation", None),
+        ("PATCH", "", {"license": "mit"}),
     ):
-        assert site.ask(method, f"{API}/learnwares/{NAME}/{path}", body, token=token).status == status, path
+        path = path or "."
+        address = f"{API}/learnwares/{NAME}/{path}".removesuffix("/.")
+        assert site.ask(method, address, body, token=token).status == status, path
     assert site.get(f"{API}/learnwares/{NAME}/versions").body["versions"][0]["tags"] == []
 
 

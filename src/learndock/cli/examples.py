@@ -56,6 +56,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "versions": ("versions me/reviews", "versions me/reviews --json"),
     "tag": ("tag me/reviews@v1 stable", "tag me/reviews@v1 latest"),
     "untag": ("untag me/reviews stable",),
+    "edit": ("edit me/reviews --license MIT --tag reviews", "edit me/reviews --card README.md"),
+    "deprecate": ("deprecate me/reviews --use me/new-reviews", "deprecate me/reviews --undo"),
     "remove": ("remove me/reviews", "remove me/reviews@v2"),
     "visibility": ("visibility me/reviews", "visibility me/reviews --private"),
     "login": (

@@ -1,7 +1,8 @@
-"""The versions of a learnware: list them, tag them, take a tag away."""
+"""Names that live: versions and their tags, the card, deprecation, another name."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,6 +57,59 @@ def untag(
         show.print_json(as_json(record))
     else:
         show.say(f"{record.name} has no tag {tag} any more; it was v{record.version}")
+
+
+def edit(
+    name: Name,
+    card: Annotated[Path | None, typer.Option("--card", metavar="FILE", help="Replace the card by this file.")] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help='License of the model (an SPDX name); "" removes it.')
+    ] = None,
+    description: Annotated[str | None, typer.Option(help='A sentence about the model; "" removes it.')] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Add a tag to the card, such as medicine.")] = None,
+    untag: Annotated[list[str] | None, typer.Option("--untag", help="Take a tag off the card.")] = None,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Edit the card of a learnware: license, description, tags, or all of it. No version changes."""
+    from learndock.errors import UsageError
+    from learndock.package.front_matter import decode_card
+
+    if card is None and license_ is None and description is None and not tag and not untag:
+        raise UsageError("nothing to edit", remedy="give --card, --license, --description, --tag or --untag")
+    text = None if card is None else decode_card(card.read_bytes())
+    record = open_existing(dock).edit(
+        name, card=text, license=license_, description=description, tags=tag or (), untag=untag or ()
+    )
+    if json:
+        show.print_json({**as_json(record), "license": record.license, "description": record.description})
+        return
+    show.say(f"{record.name}: license {record.license or 'not stated'}" + _described(record))
+
+
+def deprecate(
+    name: Name,
+    use: Annotated[str | None, typer.Option("--use", metavar="NAME", help="The learnware to use instead.")] = None,
+    because: Annotated[str, typer.Option("--because", help="Why, in a sentence.")] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Say that a learnware should not be used any more. Those who find or get it are told."""
+    from learndock.errors import UsageError
+
+    if undo and (use or because):
+        raise UsageError("--undo takes a deprecation back", remedy="leave --use and --because out")
+    record = open_existing(dock).deprecate(name, use=use, because=because, undo=undo)
+    if json:
+        show.print_json(as_json(record))
+    else:
+        show.say(f"{record.name} is {record.deprecated or 'not deprecated'}")
+
+
+def _described(record: Record) -> str:
+    tags = f", tags {', '.join(record.said.tags)}" if record.said.tags else ""
+    return tags + (f"; {record.description}" if record.description else "")
 
 
 def as_json(record: Record) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Summary:
 
     ``bytes`` is the size of all files. ``private`` is whether only its owner may see it, or None in a folder, where
     nothing is private. ``version`` is the number of the version tagged ``latest``; ``published_at`` and ``deprecated``
-    are as in ``Record``.
+    are as in ``Record``, and ``tags`` are those of the card.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Summary:
     version: int = 1
     published_at: str = field(default="", compare=False)
     deprecated: Deprecation | None = field(default=None, compare=False)
+    tags: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: Record) -> Summary:
@@ -56,6 +57,7 @@ class Summary:
             version=record.version,
             published_at=record.published_at,
             deprecated=record.deprecated,
+            tags=record.said.tags,
         )
 
     @property
@@ -66,7 +68,7 @@ class Summary:
     @cached_property
     def words(self) -> str:
         """What a search by words looks at, without case."""
-        return words_of(self.name, self.description, self.task)
+        return words_of(self.name, self.description, self.task, self.tags)
 
 
 def words_of(name: str, description: str, task: Mapping[str, Any], tags: Iterable[str] = ()) -> str:

@@ -49,7 +49,8 @@ class LearnwareSchema(BaseSchema):
 
     ``version`` is its number, ``latest`` the number that the name alone stands for, and ``tags`` are the other tags of
     this version. ``sequence`` grows in order of addition. ``published_at`` is in UTC, or "" where learndock 0.1.0
-    published it. ``supersedes`` is the learnware that this version replaced.
+    published it. ``supersedes`` is the learnware that this version replaced. ``license`` and ``description`` are the
+    present ones; ``said`` is what the card says of license, description and tags.
     """
 
     id: str
@@ -70,6 +71,7 @@ class LearnwareSchema(BaseSchema):
     published_at: str
     supersedes: str | None
     deprecated: DeprecationSchema | None
+    said: dict[str, Any]
 
     @classmethod
     def of(cls, record: Record, *, private: bool) -> LearnwareSchema:
@@ -96,6 +98,7 @@ class LearnwareSchema(BaseSchema):
             deprecated=None
             if record.deprecated is None
             else DeprecationSchema.model_validate(record.deprecated.to_dict()),
+            said=record.said.to_dict(),
         )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 
 from learndock.dock.protocol import Record
+from learndock.dock.storage.records import Row
+from learndock.package.manifest import CARD
 from learndock.service.changes import Changes, Commit, Repository
+from learndock.service.commits import files_of
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.repositories import Repositories
-from learndock.service.tables import commits, repositories
+from learndock.service.tables import commits, repositories, tree
 
 
 class LearnwareRepositories(Repositories):
@@ -26,6 +30,14 @@ class LearnwareRepositories(Repositories):
         )
         with self._database.read() as connection:
             return {row.digest: row.id for row in connection.execute(asked)}
+
+    def cards(self) -> dict[int, str]:
+        """Return the SHA-256 of the card that the head of a repository has, by id."""
+        asked = select(repositories.c.id, tree.c.sha256).join(
+            tree, and_(tree.c.commit == repositories.c.head, tree.c.path == CARD)
+        )
+        with self._database.read() as connection:
+            return {row.id: row.sha256 for row in connection.execute(asked)}
 
     def committed(self) -> dict[int, tuple[str | None, set[str]]]:
         """Return, by id of a repository with commits: the version that its head has, and all versions with a commit."""
@@ -58,16 +70,20 @@ class LearnwareRepositories(Repositories):
         with self._database.write() as connection:
             repository = self._get(connection, who, name, write=True)
             with self._storage.read() as records:
-                if [(r.number, r.digest, r.latest) for r in records.versions(repository.name)] != [
-                    (r.version, r.digest, r.latest) for r in versions
-                ]:
-                    return False
+                rows = records.versions(repository.name)
+            if [(r.number, r.digest, r.latest) for r in rows] != [(r.version, r.digest, r.latest) for r in versions]:
+                return False
+            row = next(r for r in rows if r.number == r.latest)
+            card = trees[latest.digest].get(CARD)
+            if not has_card(row, None if card is None else card.sha256):
+                return False
             known = connection.execute(
                 select(commits.c.id, commits.c.digest).where(commits.c.repository == repository.id)
             )
             there = {commit: digest for commit, digest in known if digest is not None}
             missing = [r for r in versions if r.digest not in there.values() and r is not latest]
-            if missing or repository.head not in there or there[repository.head] != latest.digest:
+            shown = files_of(connection, repository.head).get(CARD, (None, 0))[0]
+            if missing or there.get(repository.head or "") != latest.digest or not has_card(row, shown):
                 missing.append(latest)
             for record in missing:
                 changes = Changes(add=trees[record.digest], replace=True)
@@ -97,7 +113,8 @@ class LearnwareRepositories(Repositories):
             repository = self._get(connection, who, name, write=True)
             with self._storage.read() as records:
                 row = records.row(repository.name)
-            if row is None or row.digest != digest:
+            card = files.get(CARD)
+            if row is None or row.digest != digest or not has_card(row, None if card is None else card.sha256):
                 return None
             changes = Changes(add=files, replace=True)
             made = self._commit(connection, who, repository, changes, title=f"Publish v{row.number}")
@@ -110,6 +127,16 @@ class LearnwareRepositories(Repositories):
         with self._database.write() as connection:
             with self._storage.read() as records:
                 row = records.row(repository.name)
+            shown = files_of(connection, commit.id).get(CARD, (None, 0))[0]
             self._set_publication(connection, repository, commit, digest, None)
         self.mark_changed()
-        return row is not None and row.digest == digest
+        return row is not None and row.digest == digest and has_card(row, shown)
+
+
+def has_card(row: Row, sha256: str | None) -> bool:
+    """Whether the present card of a learnware is the one with this SHA-256, or where it has none, that is None."""
+    card = json.loads(row.about).get("card")
+    if card is None:  # beside the content; it may be in it (as JSON, because parsing a manifest takes longer)
+        card = next((f for f in json.loads(row.manifest)["files"] if f["path"] == CARD), None)
+    # A card that was emptied is a file of no bytes, which a repository does not have.
+    return (None if card is None or not card["size"] else card["sha256"]) == sha256

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from sqlalchemy import insert, select
 
-from learndock.dock.admission import Admitted
+from learndock.dock.admission import Admitted, check_card
 from learndock.dock.local import LocalDock
 from learndock.dock.open import open_local_dock, open_server_dock
 from learndock.dock.protocol import Record
@@ -34,7 +34,8 @@ from learndock.errors import (
     UsageError,
 )
 from learndock.files import atomic_write
-from learndock.package.manifest import MANIFEST, Manifest
+from learndock.package.front_matter import MAX_CARD_BYTES, decode_card
+from learndock.package.manifest import CARD, MANIFEST, Manifest
 from learndock.service import views
 from learndock.service.announced import Announced, check_count
 from learndock.service.audit import note
@@ -153,9 +154,12 @@ class Service:
                 remedy="push a folder made by `learndock pack`, or use another repository",
                 about=repository.name,
             )
-        record = self._add(repository.name, self._manifest(listed[MANIFEST]), listed, after=repository.digest)
+        manifest = self._manifest(listed[MANIFEST])
+        record = self._add(repository.name, manifest, listed, after=repository.digest, by=who.name)
         if record.version != record.latest:
             record = self.dock.tag(record.id, "latest")
+        if (card := self._card(manifest, listed)) is not None:  # content that was there: only its card is another
+            record = self.dock.edit(record.name, card=decode_card(card), by=who.name)
         self.repositories.mark_changed()
         commit = self.repositories.commit(who, repository.name, changes, title=title, body=body)
         if not self.repositories.confirm(repository, commit, record.digest):
@@ -193,12 +197,13 @@ class Service:
         after: str | None = None,
         supersedes: str | None = None,
         sent: Mapping[str, memoryview] = MappingProxyType({}),
+        card: str | None = None,
     ) -> Published:
         """Publish the learnware whose manifest is ``source``: all of it, or nothing.
 
         Its files are uploaded, or ``sent`` with the request: path -> bytes. They are looked at before anything is
-        stored. It is the next version of its name (see ``Dock.add``). Its repository is made where there is none. With
-        ``private`` only its owner may see it, also where it was public before.
+        stored. It is the next version of its name (see ``Dock.add``), with this ``card``. Its repository is made where
+        there is none. With ``private`` only its owner may see it, also where it was public before.
 
         Raises:
             PackageError, UnsafeModel, SpecError: it may not be stored.
@@ -211,9 +216,10 @@ class Service:
             supersedes = self.repositories.get(who, supersedes, write=True).name
         manifest = Manifest.from_bytes(source)
         self.repositories.check_owner(who, manifest.name)
+        shown = None if card is None else card.encode("utf-8", "surrogatepass")
         before = self.repositories.standing_of(manifest.name) if private else None
         with self.intake.open(who) as arrived, self._said(arrived.folder, owner=manifest.name.partition("/")[0]):
-            files = self._arrived(who, manifest, sent, arrived)
+            files = self._arrived(who, manifest, sent, arrived, shown)
             self.inspector.check_learnware(arrived.folder)
             try:
                 repository, made = self._begin(who, manifest, files, private=private)
@@ -224,8 +230,8 @@ class Service:
             try:
                 _check_name(manifest, repository.name)
                 arrived.adopt()
-                admitted = Admitted(arrived.folder, manifest)
-                record = self.dock.publish(admitted, stored=True, after=after, supersedes=supersedes)
+                admitted = Admitted(arrived.folder, manifest, shown)
+                record = self.dock.publish(admitted, stored=True, after=after, supersedes=supersedes, by=who.name)
             except BaseException:
                 if made:
                     self._forget_empty(who, repository)
@@ -243,7 +249,12 @@ class Service:
         return Published(record, not known, repository.private)
 
     def _arrived(
-        self, who: Principal, manifest: Manifest, sent: Mapping[str, memoryview], arrived: Arrivals
+        self,
+        who: Principal,
+        manifest: Manifest,
+        sent: Mapping[str, memoryview],
+        arrived: Arrivals,
+        card: bytes | None,
     ) -> dict[str, Blob]:
         """Make the folder of ``arrived`` that of a learnware, and return its blobs, by path; some are not stored yet.
 
@@ -256,6 +267,9 @@ class Service:
         places = views.places(arrived.folder, {MANIFEST: "", **{path: f.sha256 for path, f in listed.items()}})
         content = manifest.to_bytes()
         came = {MANIFEST: arrived.take(len(content), lambda: (content,), path=MANIFEST)}
+        if card is not None and CARD not in listed:
+            check_card(card)
+            came[CARD] = arrived.take(len(card), lambda: (card,), path=CARD)
         for path, source in sent.items():
             blob = came[path] = arrived.take(len(source), lambda source=source: (source,), path=path)  # type: ignore[misc]
             if path not in listed or (blob.sha256, blob.size) != (listed[path].sha256, listed[path].size):
@@ -318,17 +332,29 @@ class Service:
         *,
         after: str | None = None,
         supersedes: str | None = None,
+        by: str = "",
     ) -> Record:
         _check_name(manifest, name)
-        missing = [f.path for f in manifest.files if files.get(f.path) != f.sha256]
+        missing = [f.path for f in manifest.files if files.get(f.path) != f.sha256 and f.path != CARD]
         if missing:
             raise PackageError(
                 f"missing, or other bytes than {MANIFEST} says", remedy="upload what was packed", about=missing[0]
             )
         listed = {MANIFEST: files[MANIFEST], **{f.path: f.sha256 for f in manifest.files}}
+        card = self._card(manifest, files)
         with self._folder(listed, owner=name.partition("/")[0]) as folder:
             self.inspector.check_learnware(folder)
-            return self.dock.publish(Admitted(folder, manifest), stored=True, after=after, supersedes=supersedes)
+            return self.dock.publish(
+                Admitted(folder, manifest, card), stored=True, after=after, supersedes=supersedes, by=by
+            )
+
+    def _card(self, manifest: Manifest, files: Mapping[str, str]) -> bytes | None:
+        """Return the card among ``files``, if the manifest does not list it as it is there."""
+        sha256 = files.get(CARD)
+        if sha256 is None or any(f.path == CARD and f.sha256 == sha256 for f in manifest.files):
+            return None
+        with self.storage.blobs.open(sha256) as stream:
+            return stream.read(MAX_CARD_BYTES + 1)
 
     def _manifest(self, sha256: str) -> Manifest:
         with self.storage.blobs.open(sha256) as stream:

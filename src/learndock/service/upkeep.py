@@ -17,6 +17,7 @@ from learndock.dock.storage.reserve import LEAST
 from learndock.errors import LearndockError, NotFound
 from learndock.files import CHUNK
 from learndock.service.commits import UNCHECKED
+from learndock.service.following import has_card
 from learndock.service.principal import Principal
 from learndock.service.repositories import BEGUN
 from learndock.service.service import Service
@@ -52,7 +53,9 @@ class Upkeep:
             published.setdefault(record.name, set()).add(record.digest)
             if record.version == record.latest:
                 latest[record.name] = record.digest
-        committed = service.repositories.committed()
+        committed, cards = service.repositories.committed(), service.repositories.cards()
+        with service.storage.read() as records:
+            shown = {row.name: row for row in records.rows()}
         for row in rows:
             name, owner = f"{row.owner_name}/{row.name}", _owner(row)
             try:
@@ -61,7 +64,10 @@ class Upkeep:
                     continue  # a request is at it: it began before, and ended after, the rows were read
                 if row.note == UNCHECKED and (name not in latest or service.is_head(owner, name, latest[name])):
                     service.publish(repository, service.repositories.resolve(repository))
-                elif name in latest and committed.get(row.id) != (latest[name], published[name]):
+                elif name in latest and (
+                    committed.get(row.id) != (latest[name], published[name])
+                    or (name in shown and not has_card(shown[name], cards.get(row.id)))
+                ):
                     service.versions.in_step(owner, name)
                 elif name not in latest and row.digest is not None:
                     # Taken out of the dock; its repository was to follow.

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record, Removed
-from learndock.errors import NotFound, Unavailable
-from learndock.package.manifest import MANIFEST
+from learndock.dock.storage.names import Edit
+from learndock.errors import NotFound, Unavailable, UsageError
+from learndock.package.manifest import CARD, MANIFEST
 from learndock.service.audit import note
 from learndock.service.catalogue import Catalogue
 from learndock.service.changes import Commit, Repository
@@ -107,6 +108,52 @@ class Versions:
         self._changed(who, name, "learnware.untag", f"{record.reference} {tag}")
         return record
 
+    def card(self, who: Principal, name: str) -> str:
+        """Return the present card, or "" where there is none.
+
+        Raises:
+            NotFound: there is no such learnware that ``who`` may see.
+        """
+        return self._dock.card(self._catalogue.current(who, name).name)
+
+    def edit(self, who: Principal, name: str, edit: Edit) -> Record:
+        """Edit the card; the repository gets a commit with it.
+
+        Raises:
+            PackageError: see ``Dock.edit``.
+            NotFound, Unauthorized, Forbidden: see ``tag``.
+        """
+        name = self._owned(who, name).name
+        record = self._dock.edit(
+            name,
+            card=edit.card,
+            license=edit.license,
+            description=edit.description,
+            tags=edit.tags,
+            untag=edit.untag,
+            by=who.name,
+        )
+        self._changed(who, name, "learnware.edit", name)
+        return record
+
+    def deprecate(
+        self, who: Principal, name: str, *, use: str | None = None, because: str = "", undo: bool = False
+    ) -> Record:
+        """Say that a learnware should not be used any more, or take that back.
+
+        Raises:
+            NotFound: also where ``who`` may not see ``use``.
+            UsageError: see ``Dock.deprecate``.
+            Unauthorized, Forbidden: see ``tag``.
+        """
+        name = self._owned(who, name).name
+        other = None if use is None else self._catalogue.current(who, use).name
+        if other is not None and self._catalogue.is_private(other) and not self._catalogue.is_private(name):
+            raise UsageError("is private, and would be named to all", remedy="make it public first", about=other)
+        record = self._dock.deprecate(name, use=other, because=because, undo=undo, by=who.name)
+        self._changed(who, name, "learnware.deprecate", f"{name} {'undone' if undo else record.deprecated}")
+        return record
+
     def remove(self, who: Principal, which: str) -> Removed:
         """Remove one version, with its commits; with the last one the repository goes too.
 
@@ -164,6 +211,8 @@ class Versions:
     def _files(self, who: Principal, record: Record) -> Mapping[str, Blob]:
         files = {f.path: self._holdings.known(f.sha256) for f in record.manifest.files}
         files[MANIFEST] = self._uploads.put(who, record.manifest.to_bytes())
+        if card := self._dock.card(record.name):
+            files[CARD] = self._uploads.put(who, card.encode("utf-8"))
         return files
 
 

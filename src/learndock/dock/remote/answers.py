@@ -8,6 +8,7 @@ from learndock.dock.protocol import Record
 from learndock.dock.summary import Summary
 from learndock.errors import Corrupt, PackageError, ServiceError
 from learndock.package.deprecation import Deprecation
+from learndock.package.front_matter import FrontMatter
 from learndock.package.manifest import Manifest
 from learndock.spec.spec import canonical
 
@@ -47,6 +48,7 @@ def record_of(found: Any, url: str) -> Record:
         published_at=published_at,
         supersedes=None if supersedes is None else str(supersedes),
         deprecated=_deprecation(found, url),
+        said=_said(found, url),
     )
 
 
@@ -72,6 +74,7 @@ def summary_of(found: Any, url: str) -> Summary:
             version=number(found.get("version", 1), url),
             published_at=str(found.get("published_at", "")),
             deprecated=_deprecation(found, url),
+            tags=_said(found, url).tags,
         )
     except (KeyError, TypeError, AttributeError):
         raise strange(url) from None
@@ -91,6 +94,18 @@ def number(value: Any, url: str) -> int:
 def strange(url: str) -> ServiceError:
     """Return the error of an answer that no service gives."""
     return ServiceError("unexpected response", remedy="check that a learndock service is at this address", about=url)
+
+
+def _said(found: Any, url: str) -> FrontMatter:
+    """Return what the card says of license, description and tags."""
+    try:
+        said = FrontMatter.from_dict(found.get("said") or {})
+        texts = [said.license, said.description, *said.tags]
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise strange(url)
+        return said
+    except (TypeError, AttributeError):
+        raise strange(url) from None
 
 
 def _deprecation(found: Any, url: str) -> Deprecation | None:

@@ -27,8 +27,10 @@ from learndock.dock.storage.names import LATEST, check_tag
 from learndock.dock.storage.specs import checked_spec
 from learndock.dock.summary import Summary, has_words
 from learndock.errors import Corrupt, Forbidden, NotFound, ServiceError, Unauthorized, UsageError
+from learndock.files import sha256_bytes
 from learndock.package.formats import Progress
-from learndock.package.manifest import MANIFEST, File, Manifest
+from learndock.package.front_matter import decode_card
+from learndock.package.manifest import CARD, MANIFEST, File, Manifest
 from learndock.search.answer import CANDIDATES, Identification, answerable, check_question
 from learndock.search.filters import EVERY, Filters
 from learndock.search.route import Route
@@ -110,7 +112,9 @@ class RemoteDock:
 
         asked = {"manifest": manifest.model_dump(mode="json"), "private": private}
         # A service of 0.1.0 knows no versions, and refuses to be asked for them
-        asked |= {name: value for name, value in (("after", after), ("supersedes", supersedes)) if value is not None}
+        card = None if admitted.card is None else decode_card(admitted.card)
+        more = {"after": after, "supersedes": supersedes, "card": card}
+        asked |= {name: value for name, value in more.items() if value is not None}
         found = self._send(admitted, asked, count)
         if not isinstance(found, dict) or found.get("id") != manifest.id:
             raise ServiceError("says that it published something else", remedy="do not trust this dock", about=self.url)
@@ -227,25 +231,36 @@ class RemoteDock:
         """See ``Dock.edit``.
 
         Raises:
-            UsageError: this client cannot ask a service for it yet.
+            NotFound, PackageError: see ``Dock.edit``.
+            Unauthorized, Forbidden: it needs a token of the owner that may write.
         """
-        raise _not_yet("editing a card")
+        name, _ = meant.parse(which)
+        given = {"card": card, "license": license, "description": description, "tags": [*tags], "untag": [*untag]}
+        self.session.json("PATCH", f"/learnwares/{quote(name)}", {k: v for k, v in given.items() if v is not None})
+        return self.get_record(name)
 
     def card(self, which: str) -> str:
-        """See ``Dock.card``.
-
-        Raises:
-            UsageError: this client cannot ask a service for it yet.
-        """
-        raise _not_yet("the card alone")
+        """See ``Dock.card``."""
+        name, _ = meant.parse(which)
+        found = self.session.json("GET", f"/learnwares/{quote(name)}/card")
+        if not isinstance(found, dict) or not isinstance(found.get("card"), str):
+            raise self._strange()
+        return str(found["card"])
 
     def deprecate(self, which: str, *, use: str | None = None, because: str = "", undo: bool = False) -> Record:
         """See ``Dock.deprecate``.
 
         Raises:
-            UsageError: this client cannot ask a service for it yet.
+            NotFound, UsageError: see ``Dock.deprecate``.
+            Unauthorized, Forbidden: it needs a token of the owner that may write.
         """
-        raise _not_yet("deprecating")
+        name, _ = meant.parse(which)
+        path = f"/learnwares/{quote(name)}/deprecation"
+        if undo:
+            self.session.json("DELETE", path)
+        else:
+            self.session.json("PUT", path, {"use": use, "because": because})
+        return self.get_record(name)
 
     def move(self, old: str, new: str) -> Record:
         """See ``Dock.move``.
@@ -271,10 +286,19 @@ class RemoteDock:
         """See ``Dock.get``; a connection that stays broken leaves no folder."""
         record = self.get_record(which)
 
+        try:
+            source = self.card(record.name).encode("utf-8")
+        except NotFound:  # a service of 0.1.0 has cards among the files only
+            source = b""
+        card = File(path=CARD, size=len(source), sha256=sha256_bytes(source)) if source else None
+
+        def opened(manifest: Manifest, file: File) -> IO[bytes]:
+            return io.BytesIO(source) if file is card else self._open(manifest, file)
+
         @contextlib.contextmanager
         def reading() -> Iterator[Found]:
             try:
-                yield Found(record.manifest, self._open)
+                yield Found(record.manifest, opened, card=card)
             except NotFound:
                 self.get_record(record.id)  # NotFound again, if the learnware was removed in the meantime
                 raise missing_bytes(record.name) from None

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, ValidationError
 
 from learndock.dock.protocol import Record
+from learndock.dock.storage.names import Edit
 from learndock.dock.summary import has_words
 from learndock.errors import NotFound, UsageError
 from learndock.http import bodies
@@ -69,6 +70,7 @@ class Submission(BaseSchema):
     private: bool = Field(default=False)
     after: str | None = Field(default=None, max_length=64)
     supersedes: str | None = Field(default=None, max_length=200)
+    card: str | None = Field(default=None, description="The text of README.md, if the manifest does not list it.")
 
 
 class InlineSubmission(Submission):
@@ -99,6 +101,29 @@ class Tagging(BaseSchema):
     """The version that gets the tag: ``v2``, another tag, or at least 6 digits of its digest."""
 
     version: str = Field(max_length=64, pattern=REFERENCE)
+
+
+class CardSchema(BaseSchema):
+    """The present card of a learnware, the text of README.md; "" where it has none."""
+
+    card: str
+
+
+class Editing(BaseSchema):
+    """What changes of a card: all of it, or its license, description and tags. "" removes a license or description."""
+
+    card: str | None = None
+    license: str | None = Field(default=None, max_length=200)
+    description: str | None = Field(default=None, max_length=10_000)
+    tags: list[str] = Field(default_factory=list, max_length=100)
+    untag: list[str] = Field(default_factory=list, max_length=100)
+
+
+class Deprecating(BaseSchema):
+    """Why a learnware should not be used any more, and the one to use instead."""
+
+    use: str | None = Field(default=None, max_length=200)
+    because: str = Field(default="", max_length=10_000)
 
 
 class RemovedSchema(BaseSchema):
@@ -162,6 +187,7 @@ def publish(asked: Submission, who: Writer, service: ServiceOf, response: Respon
         private=asked.private,
         after=asked.after,
         supersedes=asked.supersedes,
+        card=asked.card,
     )
     response.status_code = 201 if done.new else 200
     return LearnwareSchema.of(done.record, private=done.private)
@@ -227,6 +253,32 @@ def remove_version(owner: Owner, name: Name, version: Version, who: Writer, serv
     return RemovedSchema(
         removed=_schema(service, done.record), remaining=[_schema(service, record) for record in done.remaining]
     )
+
+
+@router.get("/learnwares/{owner}/{name}/card")
+def get_card(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> CardSchema:
+    """Return the present card."""
+    return CardSchema(card=service.versions.card(who, f"{owner}/{name}"))
+
+
+@router.patch("/learnwares/{owner}/{name}")
+def edit_card(owner: Owner, name: Name, asked: Editing, who: Writer, service: ServiceOf) -> LearnwareSchema:
+    """Edit the card. No version changes; earlier cards stay in the history of the repository."""
+    edit = Edit(asked.card, asked.license, asked.description, tuple(asked.tags), tuple(asked.untag))
+    return _schema(service, service.versions.edit(who, f"{owner}/{name}", edit))
+
+
+@router.put("/learnwares/{owner}/{name}/deprecation")
+def deprecate(owner: Owner, name: Name, asked: Deprecating, who: Writer, service: ServiceOf) -> LearnwareSchema:
+    """Say that a learnware should not be used any more. Those who find or get it are told."""
+    done = service.versions.deprecate(who, f"{owner}/{name}", use=asked.use, because=asked.because)
+    return _schema(service, done)
+
+
+@router.delete("/learnwares/{owner}/{name}/deprecation")
+def undo_deprecation(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> LearnwareSchema:
+    """Take a deprecation back."""
+    return _schema(service, service.versions.deprecate(who, f"{owner}/{name}", undo=True))
 
 
 @router.put("/learnwares/{owner}/{name}/tags/{tag}")
@@ -299,7 +351,15 @@ def _publish_inline(service: Service, who: Principal, source: bytes) -> Publishe
         sent[path], left = left[: sizes[path]], left[sizes[path] :]
     if len(left):
         raise UsageError(f"{len(left)} bytes more than the files have", remedy="send it again")
-    return service.add(who, manifest, private=said.private, after=said.after, supersedes=said.supersedes, sent=sent)
+    return service.add(
+        who,
+        manifest,
+        private=said.private,
+        after=said.after,
+        supersedes=said.supersedes,
+        card=said.card,
+        sent=sent,
+    )
 
 
 async def asked(service: Service, question: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
