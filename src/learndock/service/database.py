@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, insert, inspect, make_url, select, text
 
 from learndock.errors import Conflict, DockError, StorageFailed, StorageFull, Unavailable
 from learndock.service.tables import changes, metadata
+from learndock.service.tables import secrets as secrets_table
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest step of ``migrations``; a test compares it with the folder.
@@ -193,4 +195,16 @@ def mark_change(connection: Connection) -> None:
     )
 
 
-__all__ = ["HEAD", "Database", "mark_change", "metadata"]
+def signing_key(database: Database) -> bytes:
+    """Return the key that signs short-lived addresses; the first call makes it."""
+    with database.write() as connection:
+        found = connection.execute(
+            select(secrets_table.c.value).where(secrets_table.c.name == "signing")
+        ).scalar_one_or_none()
+        if found is None:
+            found = secrets.token_bytes(32)
+            connection.execute(insert(secrets_table).values(name="signing", value=found))
+        return bytes(found)
+
+
+__all__ = ["HEAD", "Database", "mark_change", "metadata", "signing_key"]

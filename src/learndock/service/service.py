@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-
-from sqlalchemy import insert, select
 
 from learndock.dock.admission import Admitted, check_card
 from learndock.dock.local import LocalDock
@@ -42,7 +39,7 @@ from learndock.service.audit import note
 from learndock.service.cards import Cards
 from learndock.service.catalogue import Catalogue
 from learndock.service.changes import GIT_FILES, Changes, Commit, Repository, changed, check_file_path
-from learndock.service.database import Database
+from learndock.service.database import Database, signing_key
 from learndock.service.following import LearnwareRepositories
 from learndock.service.holdings import Holdings
 from learndock.service.inspection import Inspector
@@ -51,7 +48,6 @@ from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.referrers import DATABASE
-from learndock.service.tables import secrets as secrets_table
 from learndock.service.uploads import Uploads
 from learndock.service.versions import Versions
 from learndock.service.xet import XetUploads
@@ -95,7 +91,7 @@ class Service:
         self.catalogue = Catalogue(dock, self.repositories)
         self.versions = Versions(self)
         self.cards = Cards(database, self.storage.blobs, lambda: self.repositories.changes)
-        self.signing_key = _signing_key(database)
+        self.signing_key = signing_key(database)
         views.clear(self.uploads.folder)
 
     def close(self) -> None:
@@ -488,14 +484,3 @@ def _check_name(manifest: Manifest, name: str) -> None:
 
 def _of_git(path: str) -> bool:
     return path.rpartition("/")[2] in GIT_FILES
-
-
-def _signing_key(database: Database) -> bytes:
-    with database.write() as connection:
-        found = connection.execute(
-            select(secrets_table.c.value).where(secrets_table.c.name == "signing")
-        ).scalar_one_or_none()
-        if found is None:
-            found = secrets.token_bytes(32)
-            connection.execute(insert(secrets_table).values(name="signing", value=found))
-        return bytes(found)
