@@ -25,7 +25,7 @@ class Forwarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] == "http" and self._trusted and self._is_proxy(_address(_peer(scope))):
+        if scope["type"] == "http" and self._is_proxy(_address(_peer(scope))):
             client = self.client_of(_values(scope, b"x-forwarded-for"))
             if client is not None:
                 scope["client"] = (str(client), 0)

@@ -45,9 +45,10 @@ def stack(app: ASGIApp, *, service: Service, metrics: Metrics, verified: Verifie
     app = WriteDeadline(app, seconds=settings.request_seconds)
     app = BodyLimitErrors(app, limit=settings.max_request)
     app = RateLimits(app, service=service, metrics=metrics, verified=verified)
-    app = Cors(app, allowed=settings.cors)
+    if settings.cors:
+        app = Cors(app, allowed=settings.cors)
     app = RequestLog(app, metrics=metrics)
-    return Forwarded(app, trusted=settings.trusted_proxies)
+    return Forwarded(app, trusted=settings.trusted_proxies) if settings.trusted_proxies else app
 
 
 class RequestLog:
