@@ -54,6 +54,8 @@ class Around:
     def hf(self, *arguments: str, words: str = "") -> str:
         """Run `hf` of this version; with ``words`` it must fail and say them."""
         command = Path(sys.executable).with_name("hf")
+        if arguments[0] == "repo" and int(self.hub.__version__.partition(".")[0]) >= 2:
+            arguments = ("repos", *arguments[1:])
         done = subprocess.run([str(command), *arguments], capture_output=True, text=True, check=False, timeout=120)
         said = " ".join((done.stdout + done.stderr).split())
         if "invalid choice" in said or "No such command" in said or "No such option" in said:
