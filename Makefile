@@ -141,6 +141,7 @@ soak-tests: $(TASKS)/tasks.json
 
 # What takes minutes: each part writes its figures and stops by itself; last figures in docs/reliability.md.
 soak: soak-tests soak-service soak-stores
+	@$(TEST_THREADS) $(BIN)/python -m benchmarks.random_kills --json out/soak/random_kills.json
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points --json out/soak/kill_points.json --minutes 6
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.kill_points_service --json out/soak/kill_points_service.json --minutes 20
 	@$(TEST_THREADS) $(BIN)/python -m benchmarks.fuzz_parsers --json out/soak/fuzz_parsers.json --minutes 13

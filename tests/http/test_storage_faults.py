@@ -15,7 +15,6 @@ import pytest
 from learndock.dock import open_dock
 from tests.support.docking import make_learnware
 from tests.support.killing import strace
-from tests.support.killing_service import expire
 from tests.support.processes import Serving, serving, stores
 from tests.support.serving import Answer, Refused
 
@@ -53,7 +52,6 @@ def test_a_full_disk_is_named_and_deletions_free_it(
         for name in names:
             folder = make_learnware(tmp_path / name, name, numbers=500_000)
             assert published(site, folder, ada).status == 201
-        expire(Path("dock"))  # as if that were long ago: what was just uploaded is kept for a day
         with (small_disk / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(4096))

@@ -90,6 +90,18 @@ class Holdings:
         row = connection.execute(select(blobs).where(blobs.c.sha256 == sha256)).one()
         self.lease(connection, who, [Blob(row.sha256, row.size, row.oid)], expires)
 
+    def release(self, connection: Connection, who: Principal, sha256s: Set[str]) -> None:
+        """End the time for which blobs stay uncommitted for ``who``; those that others uploaded stay for them.
+
+        The caller holds the collection lock.
+        """
+        wanted = sorted(sha256s)
+        others = exists().where(holdings.c.sha256 == blobs.c.sha256, holdings.c.expires > time.time())
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            connection.execute(delete(holdings).where(holdings.c.owner == who.id, holdings.c.sha256.in_(some)))
+            connection.execute(update(blobs).where(blobs.c.sha256.in_(some), ~others).values(lease=0.0))
+
     def lease(self, connection: Connection, who: Principal, kept: Sequence[Blob], expires: float | None = None) -> None:
         """Keep blobs for ``who`` until ``expires`` (by default, as long as an upload), committed or not.
 

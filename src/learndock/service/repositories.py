@@ -159,6 +159,17 @@ class Repositories:
         with self._database.read() as connection:
             return {p: Entry(p, sha256, size, oid) for p, sha256, size, oid in connection.execute(asked)}
 
+    def blobs(self, repository: Repository) -> set[str]:
+        """Return the SHA-256 of every file of every commit."""
+        asked = (
+            select(tree.c.sha256)
+            .join(commits, commits.c.id == tree.c.commit)
+            .where(commits.c.repository == repository.id)
+            .distinct()
+        )
+        with self._database.read() as connection:
+            return set(connection.execute(asked).scalars())
+
     def file(self, commit: Commit, path: str) -> Entry:
         """Return one file of a commit.
 

@@ -308,7 +308,19 @@ class Service:
                 self.dock.remove(found.name)
             return self.repositories.delete(who, name)
 
-        return self.storage.reserve.spending(deletion)
+        reserve = self.storage.reserve
+        if not reserve.scarce:
+            return reserve.spending(deletion)
+        # The room is wanted now, and not when the time is over for which uploads are kept.
+        kept = self.repositories.blobs(found)
+        gone = reserve.spending(deletion)
+        reserve.spending(lambda: self._release(who, kept))
+        reserve.freed.set()
+        return gone
+
+    def _release(self, who: Principal, kept: set[str]) -> None:
+        with self.storage.collection_lock(), self.database.write() as connection:
+            self.holdings.release(connection, who, kept)
 
     def is_head(self, who: Principal, name: str, digest: str) -> bool:
         """Return whether the files of the head are the version ``digest``, also where that is not recorded yet."""

@@ -160,15 +160,19 @@ class Upkeep:
 
     def _keep_reserve(self, stop: threading.Event) -> None:
         """Keep room back for deletions; where it was spent, or there is none, make some by collecting."""
-        reserve, pause = self._service.storage.reserve, 5.0
+        reserve, again, pause = self._service.storage.reserve, 0.0, 10.0
         while True:
-            if reserve.keep() and reserve.room >= LEAST:
-                pause = 5.0
-            else:
+            kept = reserve.keep() and reserve.room >= LEAST
+            late = not kept and time.monotonic() >= again
+            if late:
                 log.error("the disk is full: nothing can be added")
+                again, pause = time.monotonic() + pause, min(300.0, 2 * pause)
+            if late or reserve.freed.is_set():
+                reserve.freed.clear()
                 self._guarded("collect", self.collect)
-                pause = min(60.0, 2 * pause) if reserve.room < LEAST else 5.0
-            if stop.wait(pause):
+            if kept:
+                pause = 10.0
+            if stop.wait(2):
                 return
 
     def _repeat(self, stop: threading.Event, hours: float, name: str, chore: Callable[[], object]) -> None:

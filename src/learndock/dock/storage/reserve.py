@@ -29,6 +29,8 @@ class Reserve:
     def __init__(self, folder: Path) -> None:
         self._file = folder / NAME
         self._lock = threading.Lock()
+        #: Set where something was deleted for the sake of room, which gc should free soon.
+        self.freed = threading.Event()
 
     @property
     def there(self) -> bool:
@@ -45,6 +47,15 @@ class Reserve:
         except OSError:
             return 0
         return found.f_bavail * found.f_frsize
+
+    @property
+    def scarce(self) -> bool:
+        """Whether less than 64 MB, or than a twentieth of the disk, is free."""
+        try:
+            found = os.statvfs(self._file.parent)
+        except OSError:
+            return False
+        return found.f_bavail * found.f_frsize < max(64 << 20, found.f_blocks * found.f_frsize // 20)
 
     def keep(self) -> bool:
         """Keep the room back, if it is not and there is some; returns whether it is kept."""
