@@ -49,9 +49,11 @@ def parsers(sound: Path) -> dict[str, Parser]:
     import numpy as np
     from tests.support.docking import make_spec
 
-    from learndock.dock.storage.publications import Publication, Version, parse
+    from learndock.dock.storage.publications import CardFile, Event, Publication, Version, parse
     from learndock.package.columns import names_in
+    from learndock.package.deprecation import Deprecation
     from learndock.package.formats import _tokens, peft, transformers
+    from learndock.package.front_matter import FrontMatter
     from learndock.package.json_file import parse_json, read_json
     from learndock.package.manifest import Manifest
     from learndock.package.onnx_file import read_onnx
@@ -71,6 +73,15 @@ def parsers(sound: Path) -> dict[str, Parser]:
     shelved = Manifest.from_bytes(manifests[0])
     first = Version(1, shelved.digest, 7, shelved.to_bytes(), "2026-01-31T12:00:00Z")
     publication = Publication.first(shelved.name, first).with_version(replace(first, number=2)).tagged("stable", 1)
+    event = Event("2026-01-31T12:00:00Z", "ada", "card", "ab" * 32)
+    publication = publication.with_card(CardFile("ab" * 32, 5), FrontMatter("mit", "reviews", ("short",)), event)
+    publication = replace(publication, former=("ada/before",)).with_deprecation(Deprecation("ada/new", "better"), event)
+
+    def shelf(source: bytes, folder: Path) -> None:
+        found = parse(source, shelved.name, folder / "x.json")
+        found.cards()
+        found.about()
+        parse(found.to_bytes(), shelved.name, folder / "x.json")
 
     def header(source: bytes, folder: Path) -> None:
         safetensors_header(io.BytesIO(source), len(source), where="x", error=ModelError)
@@ -125,7 +136,7 @@ def parsers(sound: Path) -> dict[str, Parser]:
         "shelf": Parser(
             [publication.to_bytes(), publication.without().to_bytes()],
             mutants.json_mutant,
-            lambda source, folder: parse(source, shelved.name, folder / "x.json"),
+            shelf,
         ),
         "onnx": Parser([read("onnx", "model.onnx")], mutants.onnx_mutant, onnx),
         "skops": Parser([read("sklearn", "model.skops")], mutants.skops_mutant, skops),

@@ -194,7 +194,8 @@ def test_a_dock_of_0_1_0_is_read_where_it_cannot_be_written(dock: LocalDock, tmp
     [
         ({"latest": 7}, "contradict"), ({"latest": None}, "contradict"), ({"tags": {"x": 9}}, "contradict"),
         ({"format": 3}, "format 3"), ({"versions": []}, "contradict"), ({"versions": 1}, "cannot be read"),
-        ({"tags": {"x": []}}, "cannot be read"), ({"name": "ada/other"}, "contradict"),
+        ({"tags": {"x": []}}, "cannot be read"), ({"tags": {"\ud800": 1}}, "cannot be read"),
+        ({"name": "ada/other"}, "contradict"),
     ],
 )  # fmt: skip
 def test_a_file_that_contradicts_itself(dock: LocalDock, tmp_path: Path, change: dict[str, object], says: str) -> None:

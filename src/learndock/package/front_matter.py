@@ -43,8 +43,17 @@ class FrontMatter:
 
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> FrontMatter:
-        """Return what ``to_dict`` was made of."""
-        return cls(source.get("license"), source.get("description"), tuple(source.get("tags", ())))
+        """Return what ``to_dict`` was made of.
+
+        Raises:
+            TypeError: it is not.
+        """
+        found = cls(source.get("license"), source.get("description"), tuple(source.get("tags", ())))
+        if not all(
+            value is None or isinstance(value, str) for value in (found.license, found.description, *found.tags)
+        ):
+            raise TypeError("what a card says is text")
+        return found
 
 
 SILENT = FrontMatter()

@@ -329,6 +329,8 @@ def parse(source: bytes, name: str, file: Path) -> Publication:
         record = json.loads(source.decode("utf-8"))
         found = _parse_1(record) if "format" not in record else _parse_2(record)
         sound = found.name == name and _sound(found)
+        if b"\\ud" in source.lower():  # text that is not Unicode could not be written again
+            found.to_bytes()
     except (UnicodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError, PackageError) as error:
         raise damaged(file, f"it cannot be read ({error})") from None
     if not sound:
@@ -355,7 +357,7 @@ def _parse_2(record: Mapping[str, Any]) -> Publication:
         None if deprecated is None else Deprecation.from_dict(deprecated),
         None if card is None else CardFile(str(card["sha256"]), int(card["size"])),
         SILENT if card is None else FrontMatter.from_dict(card["said"]),
-        tuple(Event(e["time"], e["by"], e["what"], e["value"]) for e in record.get("history", ())),
+        tuple(Event(*(str(e[key]) for key in ("time", "by", "what", "value"))) for e in record.get("history", ())),
         tuple(map(check_name, record.get("former", ()))),
         None if record.get("moved_to") is None else check_name(record["moved_to"]),
     )
