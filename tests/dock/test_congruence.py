@@ -277,3 +277,26 @@ def test_a_lost_file_is_told(filled: Pair, tmp_path: Path) -> None:
     assert problems == [("error", f"kim/m4: {WEIGHTS}")]
     assert failed(filled, lambda dock: dock.get("kim/m4", tmp_path / "out")) == "Corrupt"
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_said_beside_the_content(filled: Pair, tmp_path: Path) -> None:
+    if not isinstance(filled.dock, LocalDock):
+        pytest.skip("a service's cards have tests of their own")
+    folder = make_learnware(tmp_path / "said", "ada/said", listed=False)
+    added = same(filled, lambda dock: dock.add(folder))
+    edited = same(filled, lambda dock: dock.edit("ada/said", license="bsd", tags=["short"]))
+    assert (edited.id, edited.license, edited.said.tags) == (added.id, "bsd", ("short",))
+    assert "license: bsd" in same(filled, lambda dock: dock.card("ada/said"))
+    moved = same(filled, lambda dock: dock.move("ada/said", "ada/renamed"))
+    assert (moved.name, moved.former) == ("ada/renamed", ("ada/said",))
+    assert same(filled, lambda dock: dock.get_record("ada/said")) == moved
+    assert failed(filled, lambda dock: dock.move("ada/renamed", "ada/three")) == "Conflict"
+    for dock in (filled.plain, filled.dock):
+        assert isinstance(dock, LocalDock)
+        deprecated = dock.deprecate("ada/said", use="ada/three").deprecated
+        assert deprecated is not None
+        assert deprecated.use == "ada/three"
+        dock.rebuild()
+        assert [p for p in dock.verify("ada/renamed") if p.severity == "error"] == []
+        assert dock.remove("ada/renamed").record.name == "ada/renamed"
+    assert same(filled, len) == 11
