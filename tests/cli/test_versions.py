@@ -6,10 +6,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from learndock.cli import remembered
-from tests.support.docking import make_learnware
+from learndock.spec import write_spec
+from tests.support.docking import make_learnware, make_spec
 from tests.support.terminal import learndock
 
 
@@ -97,6 +99,29 @@ def test_cards_and_deprecation(dock: str, tmp_path: Path) -> None:
     assert "use ada/new instead" in learndock("show", "ada/good", *at).out
     assert learndock("deprecate", "ada/good", "--undo", "--use", "x/y", *at).code == 2
     assert learndock("deprecate", "ada/good", "--undo", *at, "--json").json["deprecated"] is None
+
+
+def test_a_match_says_that_it_is_newer_than_what_one_has(dock: str, tmp_path: Path) -> None:
+    at = ("--dock", dock)
+    task = make_spec(np.random.default_rng(3), kind="task")
+    write_spec(task, tmp_path / "task.spec")
+    asked = ("identify", "--spec", tmp_path / "task.spec", *at)
+    assert learndock("add", content(1), *at).code == 0
+    assert learndock("get", "ada/good", "-o", "got", *at).code == 0
+    first = learndock(*asked)
+    assert "ada/good" in first.out
+    assert "@v" not in first.out
+    assert learndock("add", content(2), *at).code == 0
+    assert learndock("deprecate", "ada/good", "--because", "it is old", *at).code == 0
+    said = learndock(*asked).out
+    assert "ada/good@v2 is newer than the v1 you have." in said
+    assert "ada/good is deprecated: it is old." in said
+    found = learndock(*asked, "--json").json
+    assert found["have"] == {"ada/good": 1}
+    (match,) = found["matches"] or found["closest"]
+    assert (match["version"], match["latest"], match["deprecated"]["because"]) == (2, 2, "it is old")
+    assert learndock("get", "ada/good", "-o", "again", *at).code == 0
+    assert "newer than" not in learndock(*asked).out
 
 
 def test_what_was_written_is_remembered_here_alone(dock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from learndock.cli import options, show
+from learndock.cli import options, remembered, show
 from learndock.cli.common import open_existing, read_data, read_schema, warn_cut
 
 if TYPE_CHECKING:
@@ -92,10 +92,15 @@ def identify(
             tried = try_matches(opened, found.matches, examples, mapping=pairs, most=trials, report=report)
     if json:
         more = {} if tried is None else {"tried": [t.to_dict() for t in tried]}
+        if had := remembered.have(remembered.place_of(opened), [m.name for m in found.matches]):
+            more["have"] = had
         show.print_json({**found.to_dict(), "p_value": asked.p_value, **more})
     else:
         _print_verdict(found, asked, filters)
         _print_matches(found, top, details)
+        _print_standing(
+            found.matches[:top], remembered.have(remembered.place_of(opened), [m.name for m in found.matches])
+        )
         if tried and examples is not None:
             _print_trials(tried, examples)
         _print_next(found, tried, path, dock, options.typed(reading))
@@ -190,7 +195,7 @@ def _print_matches(found: Identification, top: int, details: bool) -> None:
     if not details:
         columns = ["", "learnware", "score", "answers", *(["cannot answer"] if lacking else [])]
         rows = [
-            [i, m.name, f"{m.score:.2f}", _labels(m), *([_missing(m)] if lacking else [])]
+            [i, _named(m), f"{m.score:.2f}", _labels(m), *([_missing(m)] if lacking else [])]
             for i, m in enumerate(matches, 1)
         ]
         show.table(columns, rows, right=["", "score"], wrap=["answers", "cannot answer"])
@@ -201,7 +206,7 @@ def _print_matches(found: Identification, top: int, details: bool) -> None:
         [
             [
                 i,
-                m.name,
+                _named(m),
                 f"{m.score:.3f}",
                 "-" if m.interval is None else f"{m.interval[0]:.2f} to {m.interval[1]:.2f}",
                 f"{m.domain:+.2f}",
@@ -215,6 +220,21 @@ def _print_matches(found: Identification, top: int, details: bool) -> None:
     )
     show.say("domain: cosine with your kind of inputs. behaviour: cosine with how your labels depend on them.")
     show.say("reliability: share of the model's behaviour that other examples reproduce. p-value: of the behaviour.")
+
+
+def _print_standing(matches: Sequence[Match], had: Mapping[str, int]) -> None:
+    """Say which matches are deprecated, and which are newer than what `learndock get` wrote here."""
+    for match in matches:
+        if match.deprecated is not None:
+            show.say(f"{match.name} is {match.deprecated}.")
+        if match.version > had.get(match.name, match.version):
+            show.say(f"{match.name}@v{match.version} is newer than the v{had[match.name]} you have.")
+
+
+def _named(match: Match) -> str:
+    """The learnware, and which version of it was compared where there are several."""
+    several = match.version > 1 or match.latest > 1
+    return f"{match.name}@v{match.version}" if several else match.name
 
 
 def _labels(match: Match) -> str:
