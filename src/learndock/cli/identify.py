@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -90,17 +90,16 @@ def identify(
 
         with show.stages() as report:
             tried = try_matches(opened, found.matches, examples, mapping=pairs, most=trials, report=report)
+    had = remembered.have(remembered.place_of(opened), [m.name for m in found.matches])
     if json:
-        more = {} if tried is None else {"tried": [t.to_dict() for t in tried]}
-        if had := remembered.have(remembered.place_of(opened), [m.name for m in found.matches]):
+        more: dict[str, Any] = {} if tried is None else {"tried": [t.to_dict() for t in tried]}
+        if had:
             more["have"] = had
         show.print_json({**found.to_dict(), "p_value": asked.p_value, **more})
     else:
         _print_verdict(found, asked, filters)
         _print_matches(found, top, details)
-        _print_standing(
-            found.matches[:top], remembered.have(remembered.place_of(opened), [m.name for m in found.matches])
-        )
+        _print_standing(found.matches[:top], had)
         if tried and examples is not None:
             _print_trials(tried, examples)
         _print_next(found, tried, path, dock, options.typed(reading))
