@@ -183,6 +183,14 @@ def test_deprecation_is_told(site: Site, tmp_path: Path) -> None:
     assert dock.deprecate(NAME, undo=True).deprecated is None
 
 
+def test_a_served_learnware_is_not_moved_behind_its_repository(site: Site, tmp_path: Path) -> None:
+    """It would be public under the other name."""
+    RemoteDock(site.url, token=site.token("ada")).add(content(tmp_path, 1), private=True)
+    with pytest.raises(UsageError, match="cannot be moved yet"):
+        site.service.dock.move(NAME, "ada/other")
+    assert RemoteDock(site.url).records() == []
+
+
 def test_superseding_needs_both_names(site: Site, tmp_path: Path) -> None:
     dock = RemoteDock(site.url, token=site.token("ada"))
     bob = RemoteDock(site.url, token=site.token("bob"))

@@ -23,7 +23,7 @@ from learndock.dock.storage.records import Records, Row
 from learndock.dock.storage.specs import stored_spec
 from learndock.dock.storage.verify import verify
 from learndock.dock.summary import Summary, has_words
-from learndock.errors import Corrupt, NotFound, PackageError, SpaceMismatch
+from learndock.errors import Corrupt, NotFound, PackageError, SpaceMismatch, UsageError
 from learndock.package.deprecation import Deprecation
 from learndock.package.formats import Progress
 from learndock.package.front_matter import SILENT, FrontMatter
@@ -198,8 +198,13 @@ class LocalDock:
 
         Raises:
             NotFound, Conflict, PackageError: see ``Dock.move``.
+            UsageError: the dock is served.
             StorageFull: no room; nothing was changed.
         """
+        if self.storage.served:  # its repository would stay behind, and only that knows who may see it
+            raise UsageError(
+                "a learnware of a served dock cannot be moved yet", remedy="publish it under the other name", about=old
+            )
         return _record(names.move(self.storage, old, new, by=by))
 
     def remove(self, which: str) -> Removed:
