@@ -194,7 +194,7 @@ class Shop:
         while self.rounds < len(kinds) or any(w.is_alive() for w in self.writers):
             if self.rounds < len(kinds):
                 with self._lock:  # there is something to do beside each fault
-                    self._left = max(self._left, 3 * writers)
+                    self._left = max(self._left, writers)
             self._one_fault(kinds[self.rounds % len(kinds)], seconds)
             time.sleep(rest)
             self.rounds += 1
