@@ -24,7 +24,7 @@ from learndock.cli.app import app
 from learndock.errors import UsageError
 from learndock.files import sha256_file
 from learndock.spaces import get_space
-from tests.support.models import SENTIMENT, texts, write_onnx
+from tests.support.models import SENTIMENT, texts, write_mlflow, write_onnx, write_sklearn
 from tests.support.terminal import Ended, learndock
 
 TESTS, SOURCE = Path(__file__).parents[1], Path(settings.__file__).parent
@@ -77,6 +77,7 @@ def world(tiny_space: Any, tiny_encoder: Path, tmp_path_factory: pytest.TempPath
     w.learndock__toml.write_text("port = 0\n")
     w.encoder.symlink_to(tiny_encoder)
     write_onnx(w.model)
+    write_mlflow(w.mlflow, write_sklearn(w.folder / "skops"))
     (w.model / "notes.txt").write_text("notes")
     for name, extra in (("one", ["--license", "MIT", "--description", "first"]), ("two", ["--description", "second"])):
         ok(learndock("pack", w.model, "--name", f"{name}/{name}", *packing(w), *extra, "-o", w.folder / name))
@@ -111,6 +112,8 @@ BASE: dict[str, Arguments] = {
     "generate": lambda w, out: ["one/one", "hello", "--dock", w.dock],
     "merge": lambda w, out: ["one/one", "two/two", "-o", out, "--dock", w.dock],
     "pack": lambda w, out: [w.model, "--name", "ann/m", *packing(w), "-o", out],
+    "import mlflow": lambda w, out: [w.mlflow, "--name", "ann/m", *packing(w), "-o", out],
+    "import hub": lambda w, out: [w.model, "--name", "ann/m", *packing(w), "-o", out],
     "add": lambda w, out: [w.one, "--dock", out],
     "versions": lambda w, out: ["one/one", "--dock", w.dock],
     "tag": lambda w, out: ["one/one", "stable", "--dock", w.dock],
@@ -285,6 +288,7 @@ LOST = "http/test_serve.py::test_an_operator_who_lost_the_token_is_let_in_again"
 TUNED = "cli/test_models.py::test_finetune_shows_scores_before_and_after"
 VERSIONS = "cli/test_versions.py::test_a_name_that_lives"
 EDIT = "cli/test_versions.py::test_cards_and_deprecation"
+IMPORTED = "cli/test_imports.py::test_an_import_is_packed_and_published"
 ADD = "cli/test_service.py::test_add_many_private_and_vouch"
 
 #: Column and file options: the same reader behind each command.
@@ -298,7 +302,17 @@ READING: dict[str, Case] = {
     "--encoding": Refuses("utf-16", code=3, word="utf-16"),
     "--sheet": Refuses("First", code=2, word="sheet"),
 }
-READERS = ("identify", "evaluate", "predict", "finetune", "pack", "spec task", "spec model")
+READERS = (
+    "identify",
+    "evaluate",
+    "predict",
+    "finetune",
+    "pack",
+    "import mlflow",
+    "import hub",
+    "spec task",
+    "spec model",
+)
 
 CASES: dict[str, dict[str, Case]] = {
     "demo": {"--out": Elsewhere("demo/test_demo.py::test_it_leaves_a_folder_that_is_there_alone"),
@@ -366,6 +380,38 @@ CASES: dict[str, dict[str, Case]] = {
         "--ignore": Acts("tokenizer_config.json"),
         "--space": Refuses("nosuch", code=10, word="nosuch"), "--recipe": Refuses("magic", code=2, word="magic"),
         "--full": Acts(), "--seed": Acts("7"),
+    },
+    "import mlflow": {
+        "--name": Refuses("plain", code=20, word="owner/name"),
+        "--data": Refuses("nosuch.csv", code=3, word="nosuch.csv"),
+        "--out": Refuses(lambda w, p: w.data__csv, code=2, word="is a file"),
+        "--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
+        "--description": Acts("a sentence"), "--license": Acts("MIT"),
+        "--base": Refuses("a/b", code=2, word="--base"),
+        "--map": Refuses("nosuch=negative", code=2, word="nosuch"),
+        "--expect": Refuses("nosuch.json", code=3, word="nosuch.json"),
+        "--in-order": Refuses(word="--in-order", without=("--schema",)),
+        "--scores": Refuses("logits", word="--scores"),
+        "--ignore": Refuses("model.skops", code=20, word="no file"),
+        "--space": Refuses("nosuch", code=10, word="nosuch"), "--recipe": Refuses("magic", code=2, word="magic"),
+        "--full": Acts(), "--seed": Acts("7"),
+        "--with": Refuses("nosuch.json", word="nosuch.json"), "--dock": Elsewhere(IMPORTED),
+    },
+    "import hub": {
+        "--name": Refuses("plain", code=20, word="owner/name"),
+        "--data": Refuses("nosuch.csv", code=3, word="nosuch.csv"),
+        "--out": Refuses(lambda w, p: w.data__csv, code=2, word="is a file"),
+        "--schema": Refuses("nosuch.json", code=4, word="nosuch.json"),
+        "--description": Acts("a sentence"), "--license": Acts("MIT"),
+        "--base": Refuses("a/b", code=2, word="--base"),
+        "--map": Refuses("nosuch=negative", code=2, word="nosuch"),
+        "--expect": Refuses("nosuch.json", code=3, word="nosuch.json"),
+        "--in-order": Allows(base=("--ignore", "config.json")),
+        "--scores": Refuses("vibes", word="logits"),
+        "--ignore": Acts("tokenizer_config.json"),
+        "--space": Refuses("nosuch", code=10, word="nosuch"), "--recipe": Refuses("magic", code=2, word="magic"),
+        "--full": Acts(), "--seed": Acts("7"),
+        "--revision": Refuses("v2", word="one revision"), "--dock": Elsewhere(IMPORTED),
     },
     "add": {"--dock": Elsewhere(ADD), "--from": Elsewhere(ADD), "--vouch": Elsewhere(ADD), "--private": Elsewhere(ADD),
             "--after": Elsewhere(VERSIONS), "--supersedes": Elsewhere(VERSIONS)},

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,54 @@ def write_sklearn(folder: Path, pipeline: Any = None) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     dump(fitted_pipeline() if pipeline is None else pipeline, folder / "model.skops")
+    return folder
+
+
+# --- MLflow ------------------------------------------------------------------------------------------------
+
+
+#: What MLflow 3.17 writes, less what nothing reads.
+MLMODEL = """artifact_path: model
+flavors:
+  python_function:
+    env:
+      conda: conda.yaml
+      virtualenv: python_env.yaml
+    loader_module: mlflow.{flavor}
+    python_version: 3.11.7
+  {flavor}:
+    code: null
+    {settings}
+is_signature_from_type_hint: false
+metadata: {metadata}
+mlflow_version: 3.17.2
+model_id: m-f671cf03204e418eb4581ce87115cf46
+signature:
+  inputs: '{inputs}'
+  outputs: '[{{"type": "string", "required": true}}]'
+  params: null
+"""
+SKOPS = {"pickled_model": "model.skops", "serialization_format": "skops", "skops_trusted_types": None}
+
+
+def write_mlflow(
+    folder: Path,
+    model: Path | None = None,
+    *,
+    flavor: str = "sklearn",
+    settings: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+    inputs: str = '[{"type": "string", "required": true}]',
+) -> Path:
+    """The folder of a model as MLflow logs it: the files of ``model``, an environment, and MLmodel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if model is not None:
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+    for name in ("requirements.txt", "conda.yaml", "python_env.yaml"):
+        (folder / name).write_text("python: 3.11.7\n")
+    said = "\n    ".join(f"{k}: {json.dumps(v)}" for k, v in (settings or SKOPS).items())
+    text = MLMODEL.format(flavor=flavor, settings=said, metadata=json.dumps(metadata), inputs=inputs)
+    (folder / "MLmodel").write_text(text)
     return folder
 
 

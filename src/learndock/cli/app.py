@@ -29,6 +29,7 @@ ENTRIES = (
     Entry(ANALYSTS, "merge", "generate:merge", "Merge adapters of language models into one."),
     Entry(ANALYSTS, "mcp", "mcp:mcp", "Serve a dock to an agent (Model Context Protocol)."),
     Entry(OWNERS, "pack", "learnwares:pack", "Make a learnware of a trained model."),
+    Entry(OWNERS, "import", "imports:app", "Make learnwares of models of MLflow or a hub."),
     Entry(OWNERS, "add", "learnwares:add", "Publish learnwares in a dock."),
     Entry(OWNERS, "versions", "versions:versions", "List the versions of a learnware and their tags."),
     Entry(OWNERS, "tag", "versions:tag", "Tag a version, such as stable, or move latest."),

@@ -46,6 +46,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pack model --name me/reviews --data labelled.csv --schema schema.json -o reviews",
         "pack model --name me/reviews --data labelled.csv --license MIT --map LABEL_0=negative -o reviews",
     ),
+    "import mlflow": (
+        "import mlflow models:/reviews/3 --name me/reviews --data labelled.csv -o reviews",
+        "import mlflow mlruns/1/models/m-2f/artifacts --name me/reviews --data labelled.csv --license MIT -o reviews",
+    ),
+    "import hub": (
+        "import hub ada/reviews --name me/reviews --data labelled.csv -o reviews",
+        "import hub ~/.cache/huggingface/hub/models--ada--reviews --name me/reviews --data labelled.csv -o reviews",
+    ),
     "add": (
         "add reviews",
         "add reviews letters",

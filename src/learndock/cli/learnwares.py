@@ -15,6 +15,7 @@ from learndock.cli.repositories import Repository, repositories
 if TYPE_CHECKING:
     from learndock.dock import Dock
     from learndock.dock.summary import Summary
+    from learndock.package import Packed
     from learndock.search import Filters
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="owner/name, or owner/name@v2, @TAG or @DIGITS.")]
@@ -64,6 +65,38 @@ def pack(
     reading: options.Reading,
 ) -> None:
     """Make a learnware of a trained model: manifest, card, model files, and a spec from its predictions."""
+    packed, examples = make_packed(
+        model_dir, name=name, data=data, out=out, schema=schema, description=description, license_=license_, base=base,
+        mapping=mapping, in_order=in_order, expect=expect, scores=scores, ignore=ignore, space=space, recipe=recipe,
+        full=full, seed=seed, reading=reading,
+    )  # fmt: skip
+    if json:
+        show.print_json(packed_json(packed))
+        return
+    say_packed(packed, examples)
+    show.next_step("add", out)
+
+
+def make_packed(
+    model_dir: Path,
+    *,
+    name: str,
+    data: Path,
+    out: Path,
+    schema: str | None,
+    in_order: bool,
+    expect: Path | None,
+    mapping: list[str] | None,
+    license_: str | None,
+    ignore: Sequence[str] | None,
+    reading: options.Reading,
+    **how: Any,
+) -> tuple[Packed, int]:
+    """Make the learnware that the options of ``pack`` ask for; also return the number of examples.
+
+    Raises:
+        UsageError: the options contradict each other.
+    """
     from learndock.errors import UsageError
     from learndock.package import pack as make
 
@@ -77,28 +110,24 @@ def pack(
             out,
             name=name,
             examples=examples,
-            space=space,
-            recipe=recipe,
-            description=description,
             license=license_,
-            base=base,
             mapping=options.pairs(mapping),
             in_order=in_order,
-            scores=scores,
             expected=None if expect is None else _answers(expect),
             ignore=ignore or (),
-            full=full,
-            seed=seed,
             progress=bar,
+            **how,
         )
     warn_cut(packed.spec.settings)
     for remark in packed.remarks:
         show.warn(remark)
-    if json:
-        show.print_json(_packed(packed))
-        return
+    return packed, len(examples)
+
+
+def say_packed(packed: Packed, examples: int) -> None:
+    """Print what was made, which column is which label, and the score."""
     manifest = packed.manifest
-    show.say(f"{out}: {manifest.name} ({manifest.format}, {len(manifest.files)} files)")
+    show.say(f"{packed.folder}: {manifest.name} ({manifest.format}, {len(manifest.files)} files)")
     if packed.columns is not None:
         show.say(f"The model's columns, {_BY[packed.columns.by]}:")
         pairs = packed.columns.pairs(manifest.task_schema)
@@ -107,8 +136,7 @@ def pack(
         if len(pairs) > _COLUMNS:
             show.say(f"  ... {len(pairs) - _COLUMNS} more")
     if packed.score is not None:
-        show.say(f"{manifest.task_schema.metric} on your {len(examples)} examples: {packed.score:.3f}")
-    show.next_step("add", out)
+        show.say(f"{manifest.task_schema.metric} on your {examples} examples: {packed.score:.3f}")
 
 
 def _answers(path: Path) -> list[Any]:
@@ -127,7 +155,8 @@ _COLUMNS = 20
 _BY = {"names": "matched by name", "map": "as --map says", "order": "in the order of --schema"}
 
 
-def _packed(packed: Any) -> dict[str, Any]:
+def packed_json(packed: Packed) -> dict[str, Any]:
+    """Return what was made, as JSON."""
     manifest, columns = packed.manifest, packed.columns
     rows = () if columns is None else columns.pairs(manifest.task_schema)
     return {
