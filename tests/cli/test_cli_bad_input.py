@@ -243,7 +243,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "neither spec nor data": (["identify"], "--spec"),
     "both spec and data": (["identify", "--spec", "a", "--data", "b"], "one of the two"),
     "half a mapping": (["evaluate", "a/b", "x.csv", "--map", "a="], "THEIRS=YOURS"),
-    "version that is none": (["show", "a/b@latest"], "hexadecimal"),
+    "version that is none": (["show", "a/b@no version"], "not a version"),
 }
 
 
@@ -493,7 +493,7 @@ def test_learnwares_that_were_altered(tmp_path: Path, data: Path, own_dock: Path
 
     cases: dict[str, tuple[Callable[[Path], object], int, str]] = {
         "extra": (lambda f: (f / "notes.txt").write_text("x"), 20, "notes.txt"),
-        "missing": (lambda f: (f / "README.md").unlink(), 20, "README.md"),
+        "missing": (lambda f: (f / "config.json").unlink(), 20, "config.json"),
         "flipped": (flip, 20, "model.safetensors"),
         "longer": (lambda f: (f / "config.json").write_text("{}   "), 20, "config.json"),
         "manifest": (lambda f: (f / "learnware.json").write_text("{"), 22, "learnware.json"),
@@ -548,11 +548,12 @@ def test_other_content_under_a_name(tmp_path: Path) -> None:
     one, other = make_learnware(tmp_path / "one", "ann/one"), make_learnware(tmp_path / "other", "ann/one", seed=1)
     assert learndock("add", one).code == 0
     before = learndock("list", "--json").out
-    refused(learndock("add", other), 32, "ann/one", "another name")
+    assert "v2" in learndock("add", other).out
+    refused(learndock("add", make_learnware(tmp_path / "third", "ann/one", seed=2), "--after", "v1"), 32, "v2")
+    assert learndock("remove", "ann/one@v2").code == 0
+    assert json.loads(learndock("list", "--json").out) == json.loads(before)
     assert learndock("remove", "ann/one").code == 0
-    refused(learndock("add", other), 32, "ann/one", "removed")
-    assert learndock("add", one).code == 0
-    assert learndock("list", "--json").out == before
+    assert "v3" in learndock("add", make_learnware(tmp_path / "fourth", "ann/one", seed=3)).out, "numbers go on"
 
 
 def test_damaged_database(tmp_path: Path, own_dock: Path) -> None:
@@ -761,11 +762,11 @@ def test_killed_while_adding(own_dock: Path) -> None:
 
 def test_two_add_at_once(own_dock: Path, tmp_path: Path) -> None:
     one, two = make_learnware(tmp_path / "1", "ann/one"), make_learnware(tmp_path / "2", "ann/two")
-    rival = make_learnware(tmp_path / "3", "ann/one", seed=9)
-    ended = [finish(p) for p in [start("add", folder) for folder in (one, two, rival, two)]]
-    codes = [e.code for e in ended]
-    assert (codes[1], codes[3]) == (0, 0)
-    assert sorted([codes[0], codes[2]]) == [0, 32]
+    rivals = [make_learnware(tmp_path / f"rival {i}", "ann/one", seed=9 + i) for i in range(2)]
+    ended = [finish(p) for p in [start("add", folder) for folder in (one, two, two)]]
+    assert [e.code for e in ended] == [0, 0, 0]
+    ended = [finish(p) for p in [start("add", folder, "--after", "v1") for folder in rivals]]
+    assert sorted(e.code for e in ended) == [0, 32], "one of the two is the next version"
     assert sorted(sound(own_dock)) == ["ann/one", "ann/two"]
 
 

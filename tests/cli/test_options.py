@@ -79,7 +79,7 @@ def world(tiny_space: Any, tiny_encoder: Path, tmp_path_factory: pytest.TempPath
     write_onnx(w.model)
     write_mlflow(w.mlflow, write_sklearn(w.folder / "skops"))
     (w.model / "notes.txt").write_text("notes")
-    for name, extra in (("one", ["--license", "MIT", "--description", "first"]), ("two", ["--description", "second"])):
+    for name, extra in (("two", ["--description", "second"]), ("one", ["--license", "MIT", "--description", "first"])):
         ok(learndock("pack", w.model, "--name", f"{name}/{name}", *packing(w), *extra, "-o", w.folder / name))
         ok(learndock("add", w.folder / name, "--vouch", "--dock", w.dock))
     ok(learndock("spec", "task", w.data__csv, "--space", w.space, "-o", w.task__spec))
@@ -361,9 +361,9 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "get": {"--out": Acts(lambda w, p: p / "other", without=("-o",))},
     "list": {"--format": Acts("gguf"), "--task-type": Acts("regression"), "--license": Acts("MIT"),
-             "--base": Acts("a/b"), "--owner": Acts("two"), "--text": Acts("second"), "--sort": Acts("size"),
+             "--base": Acts("a/b"), "--owner": Acts("two"), "--text": Acts("second"), "--sort": Acts("name"),
              "--limit": Acts("1")},
-    "search": {"--sort": Acts("size"), "--limit": Acts("1")},
+    "search": {"--sort": Acts("added"), "--limit": Acts("1")},
     "generate": {o: Elsewhere(GENERATE) for o in ("--max-tokens", "--json")},
     "merge": {o: Elsewhere(GENERATE) for o in ("--out", "--spec", "--top", "--weight", "--json")},
     "pack": {
