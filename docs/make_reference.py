@@ -47,6 +47,7 @@ VARIABLES = {
     "LEARNDOCK_THREADS": "how many threads a helper may use; default: all cores",
     "LEARNDOCK_BASES": "folders in which the base models of adapters are looked for first, separated by `:`",
     "LEARNDOCK_TOKEN": "token for services; wins over what `learndock login` stores",
+    "LEARNDOCK_REMEMBER": "0: `get` does not note which versions it wrote, so no match is called newer",
     "LEARNDOCK_DEBUG": "anything: show where an error came from (a Python traceback)",
 }
 

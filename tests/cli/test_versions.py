@@ -99,6 +99,13 @@ def test_cards_and_deprecation(dock: str, tmp_path: Path) -> None:
     assert "use ada/new instead" in learndock("show", "ada/good", *at).out
     assert learndock("deprecate", "ada/good", "--undo", "--use", "x/y", *at).code == 2
     assert learndock("deprecate", "ada/good", "--undo", *at, "--json").json["deprecated"] is None
+    moved = learndock("move", "ada/good", "ada/better", *at)
+    assert moved.out == "ada/good is ada/better now; the old name leads to it\n"
+    assert learndock("move", "ada/better", "ada/new", *at).code == 32
+    assert learndock("move", "ada/better", "ada/best", *at, "--json").json["name"] == "ada/best"
+    followed = learndock("get", "ada/good", "-o", "followed", *at)
+    assert followed.out.startswith("followed: ada/best")
+    assert "ada/good is ada/best now" in followed.err
 
 
 def test_a_match_says_that_it_is_newer_than_what_one_has(dock: str, tmp_path: Path) -> None:

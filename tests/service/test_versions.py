@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from learndock.dock.remote.dock import RemoteDock
-from learndock.errors import Conflict, Forbidden, NotFound, UsageError
+from learndock.errors import Conflict, Forbidden, NotFound, Unauthorized, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.search import Filters
 from learndock.service.audit import entries
@@ -183,12 +183,85 @@ def test_deprecation_is_told(site: Site, tmp_path: Path) -> None:
     assert dock.deprecate(NAME, undo=True).deprecated is None
 
 
-def test_a_served_learnware_is_not_moved_behind_its_repository(site: Site, tmp_path: Path) -> None:
-    """It would be public under the other name."""
-    RemoteDock(site.url, token=site.token("ada")).add(content(tmp_path, 1), private=True)
-    with pytest.raises(UsageError, match="cannot be moved yet"):
-        site.service.dock.move(NAME, "ada/other")
-    assert RemoteDock(site.url).records() == []
+def test_a_learnware_moves_with_its_repository(site: Site, tmp_path: Path) -> None:
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    first = dock.add(content(tmp_path, 1))
+    second = dock.add(content(tmp_path, 2))
+    bob = RemoteDock(site.url, token=site.token("bob"))
+    bob.add(content(tmp_path, 9, "bob/his"))
+    for taken in ("ada/good", "bob/his", "bob/free"):
+        if taken != NAME:
+            with pytest.raises((Conflict, NotFound)):
+                dock.move(NAME, taken)
+    for who in (bob, RemoteDock(site.url), RemoteDock(site.url, token=site.token("ada", "read"))):
+        with pytest.raises((Forbidden, Unauthorized)):
+            who.move(NAME, "bob/good")
+    moved = dock.move(NAME, "ada/better")
+    assert (moved.name, moved.digest, moved.version) == ("ada/better", second.digest, 2)
+    assert [r.digest for r in dock.versions("ada/better")] == [first.digest, second.digest]
+    assert RemoteDock(site.url).get_record(NAME) == RemoteDock(site.url).get_record("ada/better")
+    assert [r.name for r in dock.records() if r.name.startswith("ada/")] == ["ada/better"]
+    in_step(site, tmp_path, "ada/better")
+    assert main(site, name=NAME) == main(site, name="ada/better"), "the old name leads to the new one"
+    with pytest.raises(Conflict):
+        dock.add(content(tmp_path, 3))
+    assert site.post(f"{API}/repositories", {"name": NAME}, token=site.token("ada")).status == 409
+    assert ("repository.move", f"{NAME} to ada/better") in [
+        (e.action, e.what) for e in entries(site.service.database, site.service.people.principal(site.operator()))
+    ]
+    assert Upkeep(site.service).reconcile() == 0
+    back = dock.move("ada/better", NAME)
+    assert (back.name, back.digest) == (NAME, second.digest)
+    in_step(site, tmp_path / "back", NAME)
+
+
+def test_what_is_private_stays_so_while_it_moves(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the process ends between the two steps, and the next one finishes."""
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    dock.add(content(tmp_path, 1), private=True)
+    site.post(f"{API}/repositories", {"name": "ada/plain", "private": True}, token=site.token("ada"))
+    assert site.post(f"{API}/repositories/ada/plain/move", {"to": "ada/bare"}, token=site.token("ada")).status == 200
+    assert site.get(f"{API}/repositories/ada/plain", token=site.token("ada")).body["name"] == "ada/bare"
+    stranger = RemoteDock(site.url)
+
+    def unseen() -> None:
+        assert stranger.records() == []
+        for name in (NAME, "ada/moved", "ada/plain", "ada/bare"):
+            assert site.get(f"{API}/learnwares/{name}").status == 404
+            assert site.get(f"{API}/repositories/{name}").status == 404
+            assert site.get(f"/api/models/{name}").status == 404
+
+    # The service ends here: nothing after it happens, not even what an exception would do.
+    who, moves = site.principal("ada"), site.service.moves
+    with monkeypatch.context() as patch:
+        patch.setattr(moves, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(moves, "_back", lambda *_: unseen())
+        with pytest.raises(KeyboardInterrupt):
+            moves.move(who, NAME, "ada/moved")
+    unseen()
+    assert Upkeep(site.service).reconcile() == 1
+    unseen()
+    assert dock.get_record(NAME).name == "ada/moved"
+    assert [r.name for r in dock.records()] == ["ada/moved"]
+    assert Upkeep(site.service).reconcile() == 0
+    with pytest.raises(UsageError, match="by the service"):
+        site.service.dock.move("ada/moved", "ada/other")
+
+
+def test_the_hubs_client_moves(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    dock = RemoteDock(site.url, token=site.token("ada"))
+    dock.add(content(tmp_path, 1))
+    api = hub.HfApi(endpoint=site.url, token=site.token("ada"))
+    api.move_repo(NAME, "ada/better")
+    assert api.model_info(NAME).id == "ada/better"
+    got = hub.snapshot_download(NAME, endpoint=site.url, token=site.token("ada"), local_dir=tmp_path / "hub")
+    there = {k: v for k, v in hashes(Path(got)).items() if not k.startswith(".cache")}
+    assert there == hashes(dock.get(NAME, tmp_path / "get"))
+    api.upload_file(path_or_fileobj=b"---\nlicense: mit\n---\n# New\n", path_in_repo="README.md", repo_id=NAME)
+    record = dock.get_record("ada/better")
+    assert (record.version, record.license) == (1, "mit"), "a card is edited under the new name too"
 
 
 def test_superseding_needs_both_names(site: Site, tmp_path: Path) -> None:

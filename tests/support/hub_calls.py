@@ -311,6 +311,14 @@ def _hf_models(a: Around) -> None:
     check(a.repo not in a.hf("models", "ls", "--filter", "no-such-tag", "--format", "json"))
 
 
+@works("move_repo, and the old name")
+def _move(a: Around) -> None:
+    a.api.create_repo(f"{a.repo}-before")
+    a.api.move_repo(f"{a.repo}-before", f"{a.repo}-after")
+    check(a.api.model_info(f"{a.repo}-before").id == f"{a.repo}-after")
+    a.api.delete_repo(f"{a.repo}-after")
+
+
 @works("delete_repo")
 def _delete(a: Around) -> None:
     a.api.delete_repo(a.other)
@@ -350,7 +358,7 @@ refused("create_repo of an app", "models only", lambda a: a.api.create_repo(
     f"{a.repo}-s", repo_type="space", space_sdk="static"))  # fmt: skip
 refused("list_collections", "no collections", lambda a: list(a.call("list_collections")))
 refused("get_user_overview", "no profiles", lambda a: a.call("get_user_overview", a.owner))
-refused("move_repo", "not moved", lambda a: a.api.move_repo(a.repo, f"{a.repo}-moved"))
+refused("move_repo to another's name", "Repository Not Found", lambda a: a.api.move_repo(a.repo, "ada/moved"))
 refused("duplicate_repo", "no copies", lambda a: a.call("duplicate_repo", a.repo, f"{a.repo}-copy"))
 refused("list_models(sort='downloads')", "cannot be sorted", lambda a: list(a.api.list_models(sort="downloads")))
 refused("list_models(inference_provider=...)", "nothing is run here", lambda a: list(

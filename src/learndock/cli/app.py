@@ -36,6 +36,7 @@ ENTRIES = (
     Entry(OWNERS, "untag", "versions:untag", "Take a tag away."),
     Entry(OWNERS, "edit", "versions:edit", "Edit a learnware's card: license, description, tags."),
     Entry(OWNERS, "deprecate", "versions:deprecate", "Say that a learnware should not be used any more."),
+    Entry(OWNERS, "move", "versions:move", "Give a learnware another name or owner."),
     Entry(OWNERS, "remove", "learnwares:remove", "Take a learnware, or one version of it, out of a dock."),
     Entry(OWNERS, "visibility", "account:visibility", "See or set who may see a learnware of yours at a service."),
     Entry(OWNERS, "login", "account:login", "Log in to a service."),

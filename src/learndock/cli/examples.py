@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tag": ("tag me/reviews@v1 stable", "tag me/reviews@v1 latest"),
     "untag": ("untag me/reviews stable",),
     "edit": ("edit me/reviews --license MIT --tag reviews", "edit me/reviews --card README.md"),
+    "move": ("move me/reviews my-team/reviews",),
     "deprecate": ("deprecate me/reviews --use me/new-reviews", "deprecate me/reviews --undo"),
     "remove": ("remove me/reviews", "remove me/reviews@v2"),
     "visibility": ("visibility me/reviews", "visibility me/reviews --private"),

@@ -428,6 +428,9 @@ def get(
     with show.progress(f"getting {which}") as bar:
         folder = opened.get(record.id, out or Path(record.name.partition("/")[2]), progress=bar)
     remembered.remember(remembered.place_of(opened), record.name, record.version)
+    asked = which.partition("@")[0]
+    if asked != record.name:
+        show.warn(f"{asked} is {record.name} now")
     if record.deprecated is not None:
         show.warn(f"{record.name} is {record.deprecated}")
     if json:

@@ -107,6 +107,20 @@ def deprecate(
         show.say(f"{record.name} is {record.deprecated or 'not deprecated'}")
 
 
+def move(
+    old: Name,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new owner/name, never used before.")],
+    dock: options.Dock = None,
+    json: options.Json = False,
+) -> None:
+    """Give a learnware another name or owner. The old name leads to the new one."""
+    record = open_existing(dock).move(old, new)
+    if json:
+        show.print_json(as_json(record))
+    else:
+        show.say(f"{old} is {record.name} now; the old name leads to it")
+
+
 def _described(record: Record) -> str:
     tags = f", tags {', '.join(record.said.tags)}" if record.said.tags else ""
     return tags + (f"; {record.description}" if record.description else "")

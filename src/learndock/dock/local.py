@@ -203,7 +203,9 @@ class LocalDock:
         """
         if self.storage.served:  # its repository would stay behind, and only that knows who may see it
             raise UsageError(
-                "a learnware of a served dock cannot be moved yet", remedy="publish it under the other name", about=old
+                "a learnware of a served dock is moved by the service",
+                remedy="use `learndock move` with the service's address",
+                about=old,
             )
         return _record(names.move(self.storage, old, new, by=by))
 

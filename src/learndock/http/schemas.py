@@ -49,7 +49,8 @@ class LearnwareSchema(BaseSchema):
 
     ``version`` is its number, ``latest`` the number that the name alone stands for, and ``tags`` are the other tags of
     this version. ``sequence`` grows in order of addition. ``published_at`` is in UTC, or "" where learndock 0.1.0
-    published it. ``supersedes`` is the learnware that this version replaced. ``license`` and ``description`` are the
+    published it. ``supersedes`` is the learnware that this version replaced, and ``former`` the names that it
+    had before it was moved. ``license`` and ``description`` are the
     present ones; ``said`` is what the card says of license, description and tags.
     """
 
@@ -70,6 +71,7 @@ class LearnwareSchema(BaseSchema):
     tags: list[str]
     published_at: str
     supersedes: str | None
+    former: list[str]
     deprecated: DeprecationSchema | None
     said: dict[str, Any]
 
@@ -95,6 +97,7 @@ class LearnwareSchema(BaseSchema):
             tags=list(record.tags),
             published_at=record.published_at,
             supersedes=record.supersedes,
+            former=list(record.former),
             deprecated=None
             if record.deprecated is None
             else DeprecationSchema.model_validate(record.deprecated.to_dict()),

@@ -17,7 +17,7 @@ from typing import TypeVar
 from learndock.dock.candidates import candidates
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record
-from learndock.dock.storage.lookup import SEE_LIST
+from learndock.dock.storage.lookup import SEE_LIST, moved_to
 from learndock.errors import LearndockError, NotFound, UsageError
 from learndock.search.answer import Answers, Identification, Match, answerable
 from learndock.search.filters import EVERY, Filters
@@ -243,7 +243,7 @@ class Catalogue:
 
     def _published(self, name: str) -> bool:
         with self._dock.storage.read() as records:
-            return records.row(name) is not None
+            return records.row(name) is not None or moved_to(records, name) is not None
 
     # -- the snapshot -------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from learndock.service.tables import secrets as secrets_table
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest step of ``migrations``; a test compares it with the folder.
-HEAD = "0004"
+HEAD = "0005"
 #: The row of ``changes`` that counts what there is and who may see it.
 _VISIBILITY = "visibility"
 

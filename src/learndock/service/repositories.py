@@ -31,7 +31,7 @@ from learndock.service.database import Database, mark_change
 from learndock.service.holdings import Holdings
 from learndock.service.principal import Principal
 from learndock.service.referrers import referred
-from learndock.service.tables import blobs, commits, owners, repositories, tree
+from learndock.service.tables import blobs, commits, former_names, owners, repositories, tree
 from learndock.settings import Settings
 
 MAIN = "main"
@@ -207,6 +207,9 @@ class Repositories:
                     remedy="choose another name, or commit to it",
                     about=name,
                 )
+            if connection.execute(select(former_names.c.key).where(former_names.c.key == name.casefold())).first():
+                self._need_owner(who, name)
+                raise Conflict("the name leads to what was moved", remedy="choose another name", about=name)
             made = self._create(connection, who, name, private=private, note_=BEGUN if begun else None)
         self.mark_changed()
         return made
@@ -221,6 +224,8 @@ class Repositories:
         check_name(name)
         try:
             found = self._get(connection, who, name, write=True)
+            if found.name.casefold() != name.casefold():
+                raise Conflict(f"it moved to {found.name}", remedy="pack yours under the new name", about=name)
         except NotFound:
             check_repository_name(name)
             return self._create(connection, who, name, private=private, note_=BEGUN), True
@@ -399,19 +404,28 @@ class Repositories:
     # -- what others ask ----------------------------------------------------------------------------------
 
     def standing(self) -> dict[str, tuple[bool, str]]:
-        """Return {key: (private, owner's key)} of every repository; a key is a name without case."""
+        """Return {key: (private, owner's key)} of every name that a repository has or had; a key is without case."""
         asked = select(repositories.c.key, repositories.c.private, owners.c.key).join(
             owners, owners.c.id == repositories.c.owner
         )
+        before = (
+            select(former_names.c.key, repositories.c.private, owners.c.key)
+            .join(repositories, repositories.c.id == former_names.c.repository)
+            .join(owners, owners.c.id == repositories.c.owner)
+        )
         with self._database.read() as connection:
-            return {key: (private, owner) for key, private, owner in connection.execute(asked)}
+            return {key: (private, owner) for key, private, owner in connection.execute(asked.union_all(before))}
 
     def standing_of(self, name: str) -> tuple[bool, str] | None:
-        """Return (private, owner's key) of the repository ``name``, whatever its case; None where there is none."""
+        """Return (private, owner's key) of the repository ``name``, whatever its case; None where there is none.
+
+        A name that a repository had before has the same, so that a learnware is hidden while it is moved.
+        """
+        former = select(former_names.c.repository).where(former_names.c.key == name.casefold()).scalar_subquery()
         asked = (
             select(repositories.c.private, owners.c.key)
             .join(owners, owners.c.id == repositories.c.owner)
-            .where(repositories.c.key == name.casefold())
+            .where(or_(repositories.c.key == name.casefold(), repositories.c.id == former))
         )
         with self._database.read() as connection:
             row = connection.execute(asked).one_or_none()
@@ -436,9 +450,9 @@ class Repositories:
         return or_(repositories.c.private.is_(False), repositories.c.owner.in_(who.owner_ids))
 
     def _get(self, connection: Connection, who: Principal, name: str, *, write: bool = False) -> Repository:
-        row = connection.execute(
-            self._select().where(repositories.c.key == name.casefold(), self._visible(who))
-        ).one_or_none()  # fmt: skip
+        former = select(former_names.c.repository).where(former_names.c.key == name.casefold()).scalar_subquery()
+        named = or_(repositories.c.key == name.casefold(), repositories.c.id == former)
+        row = connection.execute(self._select().where(named, self._visible(who))).one_or_none()
         if row is None:
             raise NotFound(
                 "there is no such learnware or repository here",
@@ -449,6 +463,11 @@ class Repositories:
         if write and not who.owns(found.owner):
             raise Forbidden(f"it is not yours to change; its owner is {found.owner}", about=found.name)
         return found
+
+    def owned_in(self, connection: Connection, who: Principal, name: str) -> Repository:
+        """See ``get`` with ``write``, in the caller's transaction."""
+        who.need("write")
+        return self._get(connection, who, name, write=True)
 
     def check_tree(self, connection: Connection, repository: Repository, files: Files) -> None:
         """See ``commits.check_tree``."""

@@ -44,12 +44,13 @@ from learndock.service.following import LearnwareRepositories
 from learndock.service.holdings import Holdings
 from learndock.service.inspection import Inspector
 from learndock.service.intake import Arrivals, Intake
+from learndock.service.moves import Moves
 from learndock.service.people import People
 from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.referrers import DATABASE
 from learndock.service.uploads import Uploads
-from learndock.service.versions import Versions
+from learndock.service.versions import Versions, check_named
 from learndock.service.xet import XetUploads
 from learndock.settings import Settings
 
@@ -90,6 +91,7 @@ class Service:
         self.repositories = LearnwareRepositories(database, self.holdings, self.storage, settings)
         self.catalogue = Catalogue(dock, self.repositories)
         self.versions = Versions(self)
+        self.moves = Moves(self)
         self.cards = Cards(database, self.storage.blobs, lambda: self.repositories.changes)
         self.signing_key = signing_key(database)
         views.clear(self.uploads.folder)
@@ -224,7 +226,7 @@ class Service:
             with self.storage.read() as records:
                 known = manifest.digest in records.digests(repository.name).values()
             try:
-                _check_name(manifest, repository.name)
+                check_named(manifest, repository.name)
                 arrived.adopt()
                 admitted = Admitted(arrived.folder, manifest, shown)
                 record = self.dock.publish(admitted, stored=True, after=after, supersedes=supersedes, by=who.name)
@@ -342,12 +344,14 @@ class Service:
         supersedes: str | None = None,
         by: str = "",
     ) -> Record:
-        _check_name(manifest, name)
         missing = [f.path for f in manifest.files if files.get(f.path) != f.sha256 and f.path != CARD]
         if missing:
             raise PackageError(
                 f"missing, or other bytes than {MANIFEST} says", remedy="upload what was packed", about=missing[0]
             )
+        if manifest.name != name and (moved := self.versions.with_digest(name, manifest.digest)) is not None:
+            return moved  # what was published keeps the name that it had
+        check_named(manifest, name)
         listed = {MANIFEST: files[MANIFEST], **{f.path: f.sha256 for f in manifest.files}}
         card = self._card(manifest, files)
         with self._folder(listed, owner=name.partition("/")[0]) as folder:
@@ -487,11 +491,6 @@ def _without_others(error: LearndockError, owner: str) -> LearndockError:
     if isinstance(error, SuspectSpec) and error.about.partition("/")[0].casefold() != owner.casefold():
         return error.changed(about="another owner's learnware")
     return error
-
-
-def _check_name(manifest: Manifest, name: str) -> None:
-    if manifest.name != name:
-        raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")
 
 
 def _of_git(path: str) -> bool:

@@ -198,5 +198,14 @@ left_out = Table(
     Column("path", String(512), primary_key=True),
 )
 
+#: Names that a repository had before: they lead to it, and no other repository gets them while it is there.
+former_names = Table(
+    "former_names",
+    metadata,
+    Column("key", String(200), primary_key=True),  # owner/name without case
+    Column("name", String(200), nullable=False),
+    Column("repository", ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
 #: One row: the key that signs short-lived addresses.
 secrets = Table("secrets", metadata, Column("name", String(32), primary_key=True), Column("value", LargeBinary))

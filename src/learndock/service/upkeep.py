@@ -44,7 +44,8 @@ class Upkeep:
 
     def reconcile(self) -> int:
         """Finish what was committed and not published, or published and not committed; returns how many."""
-        service, done = self._service, 0
+        service = self._service
+        done = service.moves.finish()
         with service.database.read() as connection:
             rows = connection.execute(_OWNED).all()
         published: dict[str, set[str]] = {}

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record, Removed
 from learndock.dock.storage.names import Edit
-from learndock.errors import NotFound, Unavailable, UsageError
-from learndock.package.manifest import CARD, MANIFEST
+from learndock.errors import NotFound, PackageError, Unavailable, UsageError
+from learndock.package.manifest import CARD, MANIFEST, Manifest
 from learndock.service.audit import note
 from learndock.service.catalogue import Catalogue
 from learndock.service.changes import Commit, Repository
@@ -188,6 +188,10 @@ class Versions:
                 return
         raise Unavailable("its versions change too quickly", remedy="try again in a moment", about=name)
 
+    def with_digest(self, name: str, digest: str) -> Record | None:
+        """Return the version of a name with this digest, or None."""
+        return next((r for r in self._of(name) if r.digest == digest), None)
+
     # -- inside -------------------------------------------------------------------------------------------
 
     def _of(self, name: str) -> list[Record]:
@@ -219,3 +223,13 @@ class Versions:
 def _at(name: str, which: str) -> str:
     _, at, reference = which.partition("@")
     return f"{name}{at}{reference}"
+
+
+def check_named(manifest: Manifest, name: str) -> None:
+    """Check that a learnware was packed under ``name``.
+
+    Raises:
+        PackageError: it was not.
+    """
+    if manifest.name != name:
+        raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")

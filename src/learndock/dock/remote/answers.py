@@ -26,18 +26,19 @@ def record_of(found: Any, url: str) -> Record:
         tags = tuple(map(str, found.get("tags", ())))
         supersedes = found.get("supersedes")
         published_at = str(found.get("published_at", ""))
+        former = tuple(map(str, found.get("former", ())))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise strange(url) from None
     except PackageError as error:
         raise Corrupt(error.message, remedy="tell the operator of the dock", about=error.about) from None
-    if manifest.digest != digest or manifest.name != named:
+    if manifest.digest != digest or manifest.name not in (named, *former):
         raise Corrupt(
             f"the manifest of {named[:100]} is not the one that its version {digest[:12]} names",
             remedy="do not trust this dock",
             about=url,
         )
     return Record(
-        manifest.name,
+        named,
         digest,
         manifest,
         number(sequence, url),
@@ -49,6 +50,7 @@ def record_of(found: Any, url: str) -> Record:
         supersedes=None if supersedes is None else str(supersedes),
         deprecated=_deprecation(found, url),
         said=_said(found, url),
+        former=former,
     )
 
 

@@ -182,7 +182,8 @@ class RemoteDock:
         asked = {"digest" if meant.DIGEST.fullmatch(version) else "version": version} if version else {}
         query = f"?{urlencode(asked)}" if asked else ""
         found = self._record(self.session.json("GET", f"/learnwares/{quote(name)}{query}"))
-        if found.name.casefold() != name.casefold() or not _is_meant(found, version):
+        names = {n.casefold() for n in (found.name, *found.former)}
+        if name.casefold() not in names or not _is_meant(found, version):
             raise Corrupt(f"answered with {found.id} for {which}", remedy="do not trust this dock", about=self.url)
         return found
 
@@ -266,9 +267,12 @@ class RemoteDock:
         """See ``Dock.move``.
 
         Raises:
-            UsageError: this client cannot ask a service for it yet.
+            NotFound, Conflict, PackageError: see ``Dock.move``.
+            Unauthorized, Forbidden: it needs a token of the owner that may write.
         """
-        raise _not_yet("moving")
+        name, _ = meant.parse(old)
+        self.session.json("POST", f"/repositories/{quote(name)}/move", {"to": new})
+        return self.get_record(new)
 
     def remove(self, which: str) -> Removed:
         """See ``Dock.remove``; with the last version its repository goes too."""
@@ -415,9 +419,3 @@ def _is_meant(record: Record, reference: str) -> bool:
     if meant.DIGEST.fullmatch(reference):
         return record.digest.startswith(reference)
     return reference in ("", "latest", f"v{record.version}", *record.tags)
-
-
-def _not_yet(what: str) -> UsageError:
-    return UsageError(
-        f"{what}: this client cannot ask a service for that yet", remedy="ask the dock's operator, who can do it"
-    )

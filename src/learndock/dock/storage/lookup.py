@@ -39,10 +39,10 @@ def find(records: Records, which: str) -> Row:
     name, reference = _parted(which)
     row = _row(records, name)
     for _ in range(_MOVES):
-        moved_to = None if row is not None else _moved_to(records, name)
-        if moved_to is None:
+        new = None if row is not None else moved_to(records, name)
+        if new is None:
             break
-        name, row = moved_to, _row(records, moved_to)
+        name, row = new, _row(records, new)
     if row is None:
         raise _not_found(records, name)
     if reference in ("", "latest"):
@@ -113,12 +113,13 @@ def _number(reference: str, digests: dict[int, str], tags: dict[str, int]) -> in
     return None
 
 
-def _moved_to(records: Records, name: str) -> str | None:
+def moved_to(records: Records, name: str) -> str | None:
+    """Return the name that the learnware ``name`` was given when it was moved; None where it was not."""
     known = records.known(name)
     if known is None or known.latest is not None:
         return None
-    moved_to = json.loads(known.about).get("moved_to")
-    return None if moved_to is None else str(moved_to)
+    found = json.loads(known.about).get("moved_to")
+    return None if found is None else str(found)
 
 
 def _row(records: Records, name: str) -> Row | None:

@@ -68,12 +68,6 @@ def auth_check_write(owner: Owner, name: Name, who: Writer, service: ServiceOf) 
     return {"status": "ok"}
 
 
-@router.post("/api/repos/move")
-def move(who: Writer) -> None:
-    """Refuse to rename a model: a name that others use would lead nowhere."""
-    raise UsageError("a name is not moved through these clients", remedy="push under the new name, delete the old")
-
-
 def _add_kind(kind: str, message: str, remedy: str) -> None:
     def refuse() -> None:
         raise UsageError(message, remedy=remedy)

@@ -52,6 +52,12 @@ class _Deletion(_Asked):
     type: str | None = None
 
 
+class _Move(_Asked):
+    fromRepo: str = Field(max_length=200)  # noqa: N815  # as the client calls it
+    toRepo: str = Field(max_length=200)  # noqa: N815
+    type: str | None = None
+
+
 class _Settings(_Asked):
     private: bool | None = None
     visibility: str | None = None
@@ -97,6 +103,15 @@ def create(asked: _Creation, request: Request, who: Writer, service: ServiceOf) 
     except NotFound as error:
         raise Missing(error.message, "RepoNotFound", remedy=error.remedy, about=error.about) from None
     return JSONResponse({"url": f"{addresses.base(request, service.settings)}/{found}", "name": found, "id": found})
+
+
+@router.post("/api/repos/move")
+def move(asked: _Move, request: Request, who: Writer, service: ServiceOf) -> dict[str, Any]:
+    """Give a repository and its learnware another name or owner; the old name leads to the new one."""
+    _only_models(asked.type)
+    with missing("RepoNotFound"):
+        found = service.moves.move(who, asked.fromRepo, asked.toRepo)
+    return {"url": f"{addresses.base(request, service.settings)}/{found.name}"}
 
 
 @router.delete("/api/repos/delete")

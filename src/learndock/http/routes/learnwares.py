@@ -222,10 +222,12 @@ async def get_learnware(
 ) -> Response:
     """Return one learnware, or one version of it, with its manifest."""
     which = _which(owner, name, version or digest)
-    if "@" in which:  # the snapshot has the latest versions only
-        record = await run_in_threadpool(service.catalogue.current, who, which)
-    else:
+    try:
+        if "@" in which:
+            raise NotFound("the snapshot has the latest versions only")
         record = await asked(service, service.catalogue.record, who, which)
+    except NotFound:  # ... and the present names only
+        record = await run_in_threadpool(service.catalogue.current, who, which)
     return Response(_with_manifest(service, record), media_type=JSON)
 
 

@@ -43,6 +43,12 @@ class Privacy(BaseSchema):
     private: bool
 
 
+class Move(BaseSchema):
+    """The new name, ``owner/name``."""
+
+    to: str = Field(max_length=200)
+
+
 class CommitRequest(BaseSchema):
     """What a commit changes: ``add`` is path -> SHA-256 of an uploaded file, ``delete`` is a list of paths."""
 
@@ -111,6 +117,12 @@ def set_privacy(owner: Owner, name: Name, asked: Privacy, who: Writer, service: 
         lambda: service.repositories.set_private(who, f"{owner}/{name}", asked.private)
     )
     return RepositorySchema.of(found)
+
+
+@router.post("/repositories/{owner}/{name}/move")
+def move_repository(owner: Owner, name: Name, asked: Move, who: Writer, service: ServiceOf) -> RepositorySchema:
+    """Give a repository and its learnware another name or owner; the old name leads to the new one."""
+    return RepositorySchema.of(service.moves.move(who, f"{owner}/{name}", asked.to))
 
 
 @router.delete("/repositories/{owner}/{name}", status_code=204)
