@@ -450,7 +450,7 @@ def test_notes_of_older_services_lose_the_names_of_others(tmp_path: Path) -> Non
     database = database_module.Database(f"sqlite:///{tmp_path / 'old.sqlite'}")
     database.take_steps(None)
     with database.write() as connection:
-        for table in ("cards", "card_tags", "left_out"):  # of later steps
+        for table in ("cards", "card_tags", "left_out", "former_names"):  # of later steps
             connection.exec_driver_sql(f"DROP TABLE {table}")
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
         connection.exec_driver_sql("INSERT INTO owners VALUES (1, 'ada', 'ada', 'user', 0, NULL, 0)")
