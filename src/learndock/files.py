@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import IO
 
@@ -55,9 +56,17 @@ def sync_all(paths: Iterable[Path]) -> None:
         _sync(waiting)
         return
     threads = min(SYNCS_AT_ONCE, len(waiting))
-    with ThreadPoolExecutor(threads, thread_name_prefix="sync") as pool:
-        for _ in pool.map(_sync, (waiting[i::threads] for i in range(threads))):  # raises what one of them raised
-            pass
+    # All are waited for, and then what one of them raised is raised.
+    done = [_syncing().submit(_sync, waiting[i::threads]) for i in range(threads)]
+    wait(done)
+    for each in done:
+        each.result()
+
+
+@functools.cache
+def _syncing() -> ThreadPoolExecutor:
+    """Return the threads that sync; starting new ones for each publication would cost more than the syncs."""
+    return ThreadPoolExecutor(SYNCS_AT_ONCE, thread_name_prefix="sync")
 
 
 def _sync(paths: Iterable[Path]) -> None:

@@ -101,6 +101,8 @@ class LearnwareRepositories(Repositories):
     def commit_published(self, who: Principal, name: str, files: Mapping[str, Blob], digest: str) -> Commit | None:
         """Make the files of the published learnware ``digest`` the head, and record that they are it.
 
+        The files were checked before they were published (see ``check_tree``): what is published must be committed.
+
         Leases or the dock keep the blobs, so gc needs no lock here, and it is not checked who may refer to them.
         Returns None, and changes nothing, where another version is ``latest`` in the dock now (see ``follow``).
 
@@ -117,7 +119,8 @@ class LearnwareRepositories(Repositories):
             if row is None or row.digest != digest or not has_card(row, None if card is None else card.sha256):
                 return None
             changes = Changes(add=files, replace=True)
-            made = self._commit(connection, who, repository, changes, title=f"Publish v{row.number}")
+            title = f"Publish v{row.number}"
+            made = self._commit(connection, who, repository, changes, title=title, checked=True)
             self._set_publication(connection, repository, made, digest, None)
         self.mark_changed()
         return made

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from learndock.dock.storage.layout import DockLayout
 from learndock.errors import Conflict, Forbidden, NotFound
@@ -39,6 +39,19 @@ MAIN = "main"
 BEGUN = "being published"
 #: By what repositories are listed: the name, or a time of the table.
 Order = Literal["name", "created", "changed"]
+#: The repository that has or had a name, if it is public or of ``owners``; made once, because that takes long.
+_NAMED = (
+    select(repositories, owners.c.name.label("owner_name"))
+    .join(owners, owners.c.id == repositories.c.owner)
+    .where(
+        or_(
+            repositories.c.key == bindparam("key"),
+            repositories.c.id
+            == select(former_names.c.repository).where(former_names.c.key == bindparam("key")).scalar_subquery(),
+        ),
+        or_(repositories.c.private.is_(False), repositories.c.owner.in_(bindparam("owners", expanding=True))),
+    )
+)
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -355,13 +368,14 @@ class Repositories:
 
     def _commit(
         self, connection: Connection, who: Principal, repository: Repository, changes: Changes, *, title: str,
-        body: str = "",
+        body: str = "", checked: bool = False,
     ) -> Commit:  # fmt: skip
         before = files_of(connection, repository.head)
         files = changed(before, changes)
         if files == before and repository.head is not None:
             return commit_of(connection, repository.head)
-        self.check_tree(connection, repository, files)
+        if not checked:
+            self.check_tree(connection, repository, files)
         made = insert_commit(connection, repository, who, files, title=title, body=body)
         note(connection, who, "repository.commit", f"{repository.name} {made.id}")
         return made
@@ -450,9 +464,7 @@ class Repositories:
         return or_(repositories.c.private.is_(False), repositories.c.owner.in_(who.owner_ids))
 
     def _get(self, connection: Connection, who: Principal, name: str, *, write: bool = False) -> Repository:
-        former = select(former_names.c.repository).where(former_names.c.key == name.casefold()).scalar_subquery()
-        named = or_(repositories.c.key == name.casefold(), repositories.c.id == former)
-        row = connection.execute(self._select().where(named, self._visible(who))).one_or_none()
+        row = connection.execute(_NAMED, {"key": name.casefold(), "owners": list(who.owner_ids)}).one_or_none()
         if row is None:
             raise NotFound(
                 "there is no such learnware or repository here",

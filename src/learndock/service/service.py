@@ -81,6 +81,7 @@ class Service:
         self.inspector = Inspector()
         dock.admit = self.inspector.admit
         self.storage: DockLayout = dock.storage
+        self.storage.keep_open()
         self.folder = dock.folder
         self.people = People(database, token_days=settings.token_days)
         self.holdings = Holdings(database, self.storage.blobs, settings)
@@ -100,6 +101,7 @@ class Service:
         """Close the database, and end the process that inspects files."""
         self.inspector.close()
         self.database.close()
+        self.storage.close()
 
     # -- committing ---------------------------------------------------------------------------------------
 

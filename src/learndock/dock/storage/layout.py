@@ -66,6 +66,17 @@ class DockLayout:
         #: Returns the SHA-256 of blobs that something other than a learnware needs; a service sets it.
         self.referrers: Callable[[], set[str]] | None = None
         self.format = FORMAT
+        self._idle: sqlite.Idle | None = None
+
+    def keep_open(self) -> None:
+        """Keep the database open between writes, for a process that writes often; ``close`` ends that."""
+        self._idle = sqlite.Idle()
+
+    def close(self) -> None:
+        """Close what ``keep_open`` keeps."""
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
 
     def upgrade(self) -> None:
         """Mark a dock of an older format as one of ``FORMAT``; the caller holds the lock and is about to write."""
@@ -107,6 +118,8 @@ class DockLayout:
         with self.errors():
             self._look_for_database()
             with sqlite.opened_to_write(self.database) as connection:
+                if self._idle is not None:
+                    self._idle.keep(self.database)
                 yield Records(connection)
 
     @contextlib.contextmanager
