@@ -235,7 +235,7 @@ def test_what_is_private_stays_so_while_it_moves(site: Site, tmp_path: Path, mon
     who, moves = site.principal("ada"), site.service.moves
     with monkeypatch.context() as patch:
         patch.setattr(moves, "_follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        patch.setattr(moves, "_back", lambda *_: unseen())
+        patch.setattr(moves, "_back", lambda *_, **__: unseen())
         with pytest.raises(KeyboardInterrupt):
             moves.move(who, NAME, "ada/moved")
     unseen()

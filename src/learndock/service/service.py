@@ -130,6 +130,7 @@ class Service:
             check_file_path(path)
         self._check_content(who, before, changes)
         if repository.digest is not None:
+            self.moves.settle(repository)
             return self._commit_version(who, repository, changes, title=title, body=body, parent=parent)
         commit = self.repositories.commit(who, name, changes, title=title, body=body, parent=parent)
         record, repository = self.publish(repository, commit)
@@ -225,6 +226,7 @@ class Service:
                 repository, made = self._begin(who, manifest, files, private=private)
             except Conflict:  # on PostgreSQL, another request made the repository at this moment: then it is there now
                 repository, made = self._begin(who, manifest, files, private=private)
+            self.moves.settle(repository)
             with self.storage.read() as records:
                 known = manifest.digest in records.digests(repository.name).values()
             try:
@@ -307,9 +309,8 @@ class Service:
         found = self.repositories.get(who, name, write=True)
 
         def deletion() -> Repository:
-            # First from the dock: without its repository a private learnware would be public.
-            with contextlib.suppress(NotFound):
-                self.dock.remove(found.name)
+            # First from the dock, whatever it is called there: without its repository what is private would be public.
+            self.moves.take_out(found)
             return self.repositories.delete(who, name)
 
         reserve = self.storage.reserve
@@ -414,8 +415,8 @@ class Service:
     def _forget_empty(self, who: Principal, repository: Repository) -> None:
         with contextlib.suppress(LearndockError):
             found = self.repositories.get(who, repository.name, write=True)
-            if found.head is None and found.digest is None and self.catalogue.digest(found.name) is None:
-                self.repositories.delete(who, found.name)
+            if found.head is None and found.digest is None:
+                self.moves.forget(who, found)
 
 
 def open_service(settings: Settings, folder: Path | str) -> Service:

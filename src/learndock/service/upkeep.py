@@ -55,6 +55,7 @@ class Upkeep:
             if record.version == record.latest:
                 latest[record.name] = record.digest
         committed, cards = service.repositories.committed(), service.repositories.cards()
+        begun = service.moves.begun()
         with service.storage.read() as records:
             shown = {row.name: row for row in records.rows()}
         for row in rows:
@@ -63,6 +64,8 @@ class Upkeep:
                 repository = service.repositories.get(owner, name)
                 if (repository.head, repository.digest, repository.note) != (row.head, row.digest, row.note):
                     continue  # a request is at it: it began before, and ended after, the rows were read
+                if row.id in begun:
+                    continue  # the dock did not move it yet, so that its versions are under another name
                 if row.note == UNCHECKED and (name not in latest or service.is_head(owner, name, latest[name])):
                     service.publish(repository, service.repositories.resolve(repository))
                 elif name in latest and (
@@ -72,7 +75,8 @@ class Upkeep:
                     service.versions.in_step(owner, name)
                 elif name not in latest and row.digest is not None:
                     # Taken out of the dock; its repository was to follow.
-                    service.repositories.delete(owner, name)
+                    if not service.moves.forget(owner, repository):
+                        continue
                 else:
                     continue
                 done += 1
@@ -111,9 +115,8 @@ class Upkeep:
         for row in rows:
             name = f"{row.owner_name}/{row.name}"
             # One that the dock has is finished by ``reconcile``, and hidden by its repository until then.
-            if service.catalogue.digest(name) is None:
-                with contextlib.suppress(NotFound):  # its owner was first
-                    service.repositories.delete(_owner(row), name)
+            with contextlib.suppress(NotFound):  # its owner was first
+                service.moves.forget(_owner(row), service.repositories.get(_owner(row), name))
 
     def scrub(self, *, wait: Callable[[float], object] = lambda _: None, seconds: float = 0.0) -> set[str]:
         """Hash every blob once, spread over ``seconds``; returns the damaged ones. ``wait`` sleeps."""

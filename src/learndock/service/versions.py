@@ -40,6 +40,7 @@ class Versions:
     """The versions of the learnwares of a service."""
 
     def __init__(self, service: Service) -> None:
+        self._service = service
         self._dock: LocalDock = service.dock
         self._database: Database = service.database
         self._repositories: LearnwareRepositories = service.repositories
@@ -204,6 +205,7 @@ class Versions:
         repository = self._repositories.get(who, which.partition("@")[0], write=True)
         if repository.digest is None:
             raise NotFound("is not a learnware yet", remedy="push one, or see `learndock list`", about=repository.name)
+        self._service.moves.settle(repository)
         return repository
 
     def _changed(self, who: Principal, name: str, action: str, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from learndock.dock.storage import lookup
@@ -200,17 +201,21 @@ def deprecate(
         return _row(records, row)
 
 
-def move(storage: DockLayout, old: str, new: str, *, by: str = "") -> Row:
+def move(storage: DockLayout, old: str, new: str, *, by: str = "", wanted: Callable[[], bool] = lambda: True) -> Row:
     """Give a learnware another name, or another owner, and return its row; the old name points to the new one.
+
+    ``wanted`` is asked with the lock held, and nothing is moved where it is not wanted any more.
 
     Raises:
         NotFound: there is no such learnware.
-        Conflict: the new name is, or was, another learnware's.
+        Conflict: the new name is, or was, another learnware's; or the move is not wanted any more.
         PackageError: ``new`` is not a name.
         StorageFull: no room; nothing was changed.
     """
     check_name(new)
     with writing(storage) as records:
+        if not wanted():
+            raise Conflict(f"is not to be called {new} any more", remedy="look where it is now", about=old)
         row = lookup.find(records, old)
         before = _state(storage, records, row.name)
         if new == row.name:
