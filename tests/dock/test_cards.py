@@ -88,6 +88,7 @@ def test_cards_that_are_refused(dock: LocalDock, good: Path, tmp_path: Path) -> 
         ("---\nlicense: [a, b]\n---\n", "not a text"),
         ("---\nlicense: *x\n---\n", "not YAML|alias"),
         ("---\na: &x 1\nb: *x\n---\n", "alias"),
+        ("---\na: !!bool x\n---\n", "tag"),
         ("---\nlicense: !!python/object/apply:os.getcwd []\n---\n", "not YAML"),
         ("---\n- a\n---\n", "KEY: VALUE"),
         ("---\ntags: [[a]]\n---\n", "list of words"),
@@ -210,3 +211,14 @@ def test_a_rebuild_finishes_a_move_that_was_cut_off(dock: LocalDock, tmp_path: P
     assert stored(dock)["learnwares/ada/good.json"] == after
     assert [r.name for r in dock.records()] == ["bob/good"]
     assert dock.verify() == []
+
+
+def test_a_name_has_a_limited_number_of_tags(dock: LocalDock, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learndock.dock.storage.names.MOST_TAGS", 2)
+    dock.add(good)
+    for tag in ("one", "two", "one", "latest"):
+        dock.tag("ada/good@v1", tag)
+    with pytest.raises(UsageError, match="2 tags"):
+        dock.tag("ada/good@v1", "three")
+    dock.untag("ada/good", "one")
+    assert dock.tag("ada/good@v1", "three").tags == ("three", "two")

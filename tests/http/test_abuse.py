@@ -287,3 +287,14 @@ def wait_of(server: Process) -> float:
     begun = time.perf_counter()
     server.answer(f"{API}/learnwares")
     return time.perf_counter() - begun
+
+
+def test_no_body_is_read_on_the_event_loop(site: Site) -> None:
+    ada = site.token("ada")
+    answer = site.post("/api/models/ada/open/paths-info/main", b"paths=" + b"%41" * 100_000, token=ada)
+    assert answer.status == 400
+    prompts = b'{"prompts": [' + b'"a",' * MAX_VALUES + b'"a"]}'
+    json_ = {"Content-Type": "application/json"}
+    answer = site.post("/api/v1/route", prompts, token=ada, headers=json_)
+    assert (answer.status, "values" in answer.body["error"]["message"]) == (400, True)
+    assert site.post("/api/v1/route", b'{"prompts": ["\\ud800"]}', token=ada, headers=json_).status == 400

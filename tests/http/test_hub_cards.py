@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from learndock.dock import open_dock
+from learndock.package.front_matter import read_front_matter
 from learndock.service.metadata import Metadata, front_matter, metadata_of
 from tests.http.test_hub_refusals import commit
 from tests.support.docking import make_learnware
@@ -63,7 +64,7 @@ def test_a_description_has_what_card_and_files_say(site: Site) -> None:
     adapter = site.get("/api/models/ada/adapter").body
     assert adapter["library_name"] == "peft"
     assert {"base_model:ada/base", "base_model:adapter:ada/base"} <= set(adapter["tags"])
-    assert "aliases" in site.get("/api/models/ada/odd").body["learndock"]["card"]
+    assert "aliases (*) are not read" in site.get("/api/models/ada/odd").body["learndock"]["card"]
     assert {"learnware", "license:apache-2.0"} & set(site.get("/api/models/ada/words").body["tags"])
 
 
@@ -171,3 +172,33 @@ def test_front_matter_is_json_whatever_it_holds() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert front_matter(b"# no front matter\n---\na: 1\n---\n") == {}
     assert metadata_of([], lambda _: b"") == Metadata()
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("README.md", "---\na: !!bool x\n---\n"),
+        ("README.md", "---\na: !!timestamp x\n---\n"),
+        ("README.md", '---\na: !!int ""\n---\n'),
+        ("README.md", '---\ntags: ["a\\0b"]\n---\n'),
+        ("config.json", '{"model_type": "\\ud800"}'),
+        ("config.json", '{"model_type": "a\\u0000b", "architectures": ["\\udc00ForCTC"]}'),
+    ],
+)
+def test_no_repository_ends_the_list_of_all(site: Site, path: str, content: str) -> None:
+    before = names(site)
+    asked = {"name": "bad", "private": False}
+    assert site.post("/api/repos/create", asked, token=site.token("eve")).status == 200
+    try:
+        assert commit(site, "eve/bad", {path: content.encode()}).status == 200
+        assert names(site, full=True, config=True) == [*before, "bad"]
+        assert site.get("/api/models/eve/bad").status == 200
+    finally:
+        site.ask("DELETE", "/api/repos/delete", {"name": "eve/bad"}, token=site.token("eve"))
+
+
+def test_one_reader_of_front_matter_is_behind_both(site: Site) -> None:
+    card = "\ufeff---\nlicense: mit\n---\n# Saved by an editor that marks UTF-8\n"
+    assert read_front_matter(card).license == front_matter(card.encode())["license"] == "mit"
+    with pytest.raises(ValueError, match="values"):
+        front_matter(b"---\na: [" + b"1," * 100_000 + b"1]\n---\n")

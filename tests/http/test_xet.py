@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -408,3 +409,33 @@ def test_mutants_are_read_or_refused(name: str) -> None:
     found = fuzz_parsers.fuzz(parser, name, 10_000_000, 500, math.inf)
     assert found["wrong"] == 0, found["examples"]
     assert found["refused"] >= 100
+
+
+def test_lists_of_tiny_chunks_count_too(tmp_path: Path) -> None:
+    with served(tmp_path / "dock", quota=200_000) as site:
+        client = Client(site, "ada")
+        statuses = [client.xorb(*xorb_of([bytes([i, j & 255, j >> 8]) for j in range(2000)])).status for i in range(6)]
+        assert statuses[0] == 200
+        assert statuses[-1] == 303
+        held = sum(p.stat().st_size for p in (site.service.uploads.folder / "xet").rglob("*") if p.is_file())
+        assert held < 300_000
+
+
+def test_a_client_that_is_gone_keeps_no_shard_waiting(site: Site) -> None:
+    client = Client(site, "ada", "waiting")
+    who = site.principal("ada")
+    place = site.service.xet.xorbs.place(who)
+    xet._SHARDS._running[who.id] = 1  # another of theirs is being stored
+    try:
+        with socket.create_connection(("127.0.0.1", site.running.port)) as gone:
+            source = shard_of([])
+            head = f"POST {client.path}/v2/shards HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.key}\r\n"
+            gone.sendall(f"{head}Content-Length: {len(source)}\r\n\r\n".encode() + source)
+            assert b"validating" in gone.recv(4096) + gone.recv(4096)
+            assert list(place.glob("*.part"))
+        deadline = time.monotonic() + 5
+        while list(place.glob("*.part")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not list(place.glob("*.part"))
+    finally:
+        del xet._SHARDS._running[who.id]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from learndock.dock.remote.dock import RemoteDock
-from learndock.errors import Conflict, Forbidden, NotFound, Unauthorized, UsageError
+from learndock.errors import Conflict, Forbidden, NotFound, QuotaExceeded, Unauthorized, UsageError
 from learndock.package.manifest import MANIFEST, Manifest
 from learndock.search import Filters
 from learndock.service.audit import entries
 from learndock.service.upkeep import Upkeep
+from learndock.spec.file import spec_to_bytes
 from tests.support.docking import make_learnware, make_spec
 from tests.support.hub_clients import hashes
 from tests.support.serving import BACKENDS, Site, served_by
@@ -333,3 +334,85 @@ def test_private_versions_are_for_their_owner(site: Site, tmp_path: Path) -> Non
             anyone.get_record(which)
     with pytest.raises(NotFound):
         anyone.versions(NAME)
+
+
+def test_a_former_name_tells_its_owner_nothing_of_what_another_hides(site: Site, tmp_path: Path) -> None:
+    people = site.service.people
+    people.add_organisation(people.principal(site.operator()), "team")
+    bob, carol = site.token("bob"), site.token("carol")
+    for member in ("bob", "carol"):
+        people.set_member(people.principal(site.operator()), "team", member, "member")
+    RemoteDock(site.url, token=bob).add(content(tmp_path, 1, "team/x"), private=True)
+    assert site.post(f"{API}/repositories/team/x/move", {"to": "bob/unseen"}, token=bob).status == 200
+    folder = content(tmp_path, 2, "team/x")
+    for answer in (
+        site.publish(folder, carol),
+        site.post(f"{API}/repositories", {"name": "team/x"}, token=carol),
+        site.publish(folder, carol, private=True),
+    ):
+        assert answer.status == 409
+        assert "unseen" not in str(answer.body)
+    for token in (None, carol):
+        assert site.get(f"{API}/learnwares/team/x", token=token).status == 404
+    assert site.get(f"{API}/learnwares/team/x", token=bob).body["name"] == "bob/unseen"
+
+
+def test_nothing_points_others_to_what_is_private(site: Site, tmp_path: Path) -> None:
+    ada, task = site.token("ada"), spec_to_bytes(make_spec(np.random.default_rng(3), kind="task"))
+    dock = RemoteDock(site.url, token=ada)
+    for seed, name in enumerate(("ada/old", "ada/unseen", "ada/replaced")):
+        dock.add(content(tmp_path, seed, name), private=name == "ada/replaced")
+    with pytest.raises(UsageError, match="named to all"):
+        dock.add(content(tmp_path, 5, "ada/other"), private=True, supersedes="ada/old")
+    dock.add(content(tmp_path, 6, "ada/next"), supersedes="ada/replaced")
+    dock.deprecate("ada/old", use="ada/unseen", because="it is better")
+    assert "unseen" in str(site.get(f"{API}/learnwares/ada/old").body)
+    assert site.ask("PATCH", f"{API}/repositories/ada/unseen", {"private": True}, token=ada).status == 200
+    for token in (None, site.token("bob"), ada):
+        asked = {"token": token}
+        found = [
+            site.get(f"{API}/{path}", **asked).body
+            for path in ("learnwares", "learnwares/ada/old", "learnwares/ada/next", "learnwares/ada/old/versions")
+        ]
+        found += [site.get(f"{API}/learnwares/ada/next?version=v1", **asked).body]
+        found += [site.post(f"{API}/{path}", task, **asked).body for path in ("identify", "route")]
+        found += [site.post("/search", {"query": {"text": "good bad old"}}, **asked).body]
+        assert all("better" in str(found[i]) for i in (0, 1, 3)), "the reason is told, to all"
+        for hidden in ("unseen", "replaced"):
+            assert (hidden in str(found)) == (token == ada)
+
+
+def test_no_commit_keeps_the_files_of_a_removed_version(site: Site, tmp_path: Path) -> None:
+    """Also those that came before its manifest, in a commit of their own."""
+    dock, ada = RemoteDock(site.url, token=site.token("ada")), site.token("ada")
+    folder = content(tmp_path, 1)
+    site.post(f"{API}/repositories", {"name": NAME}, token=ada)
+    ids = []
+    for some in ([p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST], [folder / MANIFEST]):
+        add = {str(p.relative_to(folder)): site.upload(p.read_bytes(), ada) for p in some}
+        answer = site.post(f"{API}/repositories/{NAME}/commits", {"title": "x", "add": add}, token=ada)
+        ids.append(answer.body["commit"]["id"])
+    dock.add(content(tmp_path, 2))
+    assert all(site.get(f"/{NAME}/resolve/{commit}/model.safetensors").status == 200 for commit in ids)
+    dock.remove(f"{NAME}@v1")
+    assert [site.get(f"/{NAME}/resolve/{commit}/model.safetensors").status for commit in ids] == [404, 404]
+    in_step(site, tmp_path / "after")
+
+
+def test_a_card_is_as_long_as_promised_can_be_deleted_and_counts(tmp_path: Path) -> None:
+    with served_by("embedded", tmp_path / "dock", quota=1_000_000) as site:
+        dock, ada = RemoteDock(site.url, token=site.token("ada")), site.token("ada")
+        dock.add(content(tmp_path, 1))
+        dock.edit(NAME, card="# Long\n" + "x" * 400_000)
+        in_step(site, tmp_path / "a")
+        dock.edit(NAME, card="# Longer\n" + "x" * 400_000)
+        before = site.service.dock.history(NAME)
+        with pytest.raises(QuotaExceeded):
+            dock.edit(NAME, card="# Too many\n" + "x" * 400_000)
+        assert site.service.dock.history(NAME) == before, "the dock has no card that its repository could not have"
+        in_step(site, tmp_path / "b")
+        gone = site.post(f"{API}/repositories/{NAME}/commits", {"title": "x", "delete": ["README.md"]}, token=ada)
+        assert gone.status == 201
+        assert (dock.card(NAME), "README.md" in main(site)) == ("", False)
+        assert dock.edit(NAME, license="mit").license == "mit"
+        in_step(site, tmp_path / "c")

@@ -20,11 +20,13 @@ from typing import Any
 
 from learndock.errors import PackageError
 
-#: Bytes of a card, and of its header; parsing YAML takes a second per 100 kB.
+#: Bytes of a card, and of its header.
 MAX_CARD_BYTES, MAX_HEADER_BYTES = 1 << 20, 32 << 10
+#: Values of a header and how deep they are; libyaml keeps all other threads waiting while it makes a tree of them.
+MAX_NODES, MAX_DEPTH = 100_000, 30
 #: Values that a card may say, in characters.
 MAX_LINE, MAX_DESCRIPTION, MAX_TAGS = 128, 4096, 64
-_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _REMEDY = "correct the header between the two lines ---"
 
 
@@ -147,20 +149,43 @@ def _parted(text: str) -> tuple[str, str]:
     return (front[1], text[front.end() :]) if front else ("", text)
 
 
-def _parsed(header: str) -> dict[str, Any]:
+def load_yaml(header: str) -> Any:
+    """Return the value of a header.
+
+    Raises:
+        ValueError: it is not plain YAML, or a few of its bytes would become a large value; the message says what.
+    """
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = nodes = 0
+    try:
+        for event in yaml.parse(header, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            nodes += isinstance(event, yaml.NodeEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("aliases (*) are not read; write the values out")
+            if depth > MAX_DEPTH or nodes > MAX_NODES:
+                raise ValueError(f"it has more than {MAX_NODES:,} values, or is nested more than {MAX_DEPTH} deep")
+        return yaml.load(header, loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" in line {mark.line + 2}"
+        raise ValueError(f"it is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # PyYAML's own, for a tag that its value is none of: `!!bool x`, `!!int ""`, `!!timestamp x`.
+        raise ValueError(f"a value is not what its tag says ({type(error).__name__})") from None
+
+
+def _parsed(header: str) -> dict[str, Any]:
     if not header.strip():
         return {}
     if len(header.encode("utf-8", "surrogatepass")) > MAX_HEADER_BYTES:
         raise _wrong(f"it has more than {MAX_HEADER_BYTES:,} bytes")
     try:
-        # Aliases let a small file describe a huge value.
-        if any(isinstance(event, yaml.events.AliasEvent) for event in yaml.parse(header, Loader=yaml.SafeLoader)):
-            raise _wrong("it has an alias (*)")
-        found = yaml.safe_load(header)
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise _wrong(f"it is not YAML ({' '.join(str(error).split())[:200]})") from None
+        found = load_yaml(header)
+    except ValueError as error:
+        raise _wrong(" ".join(str(error).split())[:200]) from None
     if not isinstance(found, dict):
         raise _wrong("it is not a list of KEY: VALUE")
     return found

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 from learndock.dock.candidates import candidates
@@ -45,7 +46,7 @@ class _Snapshot:
     records: dict[str, Record]
     public: tuple[Record, ...]
     private: dict[str, tuple[Record, ...]]
-    #: Case-folded name -> case-folded owner of the private ones.
+    #: Case-folded name, a former one too -> case-folded owner of what is private.
     hidden: dict[str, str]
     #: Name -> its published versions, where it has several.
     versions: dict[str, list[Record]] = field(default_factory=dict)
@@ -64,7 +65,22 @@ class _Snapshot:
         """Return the learnwares that ``who`` may see and that pass ``filters``, in order of addition."""
         own = [r for owner in who.owners for r in self.private.get(owner, ())]
         every = sorted((*self.public, *own), key=lambda r: (r.sequence, r.name)) if own else list(self.public)
+        if self.pointing:
+            every = [self.shown(who, r) if r.name in self.pointing else r for r in every]
         return every if filters.empty else [r for r in every if r.passes(filters)]
+
+    @cached_property
+    def pointing(self) -> frozenset[str]:
+        """The names of learnwares whose latest version names one that is private."""
+        nobody = frozenset[str]()
+        return frozenset(n.name for n in self.records.values() if _without(n, self._hides(nobody)) is not n)
+
+    def shown(self, who: Principal, record: Record) -> Record:
+        """Return a record without the names of others that ``who`` may not see."""
+        return _without(record, self._hides(who.owners))
+
+    def _hides(self, owners: frozenset[str]) -> Callable[[str], bool]:
+        return lambda name: self.hidden.get(name.casefold()) not in (None, *owners)
 
     def version(self, which: str) -> Record:
         """Return the version with the id ``which``."""
@@ -128,7 +144,7 @@ class Catalogue:
         owner = snapshot.hidden.get(name.casefold())
         if owner is not None and owner not in who.owners:
             raise _not_here(which)
-        return record
+        return snapshot.shown(who, record)
 
     def current(self, who: Principal, which: str) -> Record:
         """Return the learnware ``which`` if ``who`` may see it now, asked of the databases and not of the snapshot.
@@ -155,7 +171,14 @@ class Catalogue:
             raise _not_here(which) from None
         if self._hidden_from(who, standing):
             raise _not_here(which)
-        return record
+        return self.shown(who, record)
+
+    def shown(self, who: Principal, record: Record) -> Record:
+        """Return a record without the names of others that ``who`` may not see now: in whose favour it is deprecated.
+
+        What a name led to when its owner said so may have become private since.
+        """
+        return _without(record, lambda name: self._hidden_from(who, self._repositories.standing_of(name)))
 
     @staticmethod
     def _hidden_from(who: Principal, standing: tuple[bool, str] | None) -> bool:
@@ -176,7 +199,8 @@ class Catalogue:
         found = table.identify(spec, rows, top=top, seed=seed)
         if not len(rows) and filters.empty:
             self._dock.refuse_other_space(spec, snapshot.visible(who))
-        found = replace(found, matches=tuple(_standing(m, snapshot.version(m.id)) for m in found.matches))
+        matches = (_standing(m, snapshot.shown(who, snapshot.version(m.id))) for m in found.matches)
+        found = replace(found, matches=tuple(matches))
         return answerable(found, spec, top, lambda m: Answers.of(snapshot.version(m.id).manifest.task))
 
     def route(self, who: Principal, asked: Domain | Spec, *, top: int = 5, filters: Filters = EVERY) -> Route:
@@ -189,7 +213,8 @@ class Catalogue:
             specs = snapshot.version(table.parts(rows[:1])[0][0]).manifest.specs
             name = next((s.space for s in specs if s.space_id == asked.space_id), "")
         found = route(table, asked, rows, space=name, top=top)
-        return replace(found, nearest=tuple(_standing(n, snapshot.version(n.id)) for n in found.nearest))
+        near = (_standing(n, snapshot.shown(who, snapshot.version(n.id))) for n in found.nearest)
+        return replace(found, nearest=tuple(near))
 
     def spaces(self, who: Principal) -> dict[str, tuple[str, int]]:
         """Return space id -> its name, and how many learnwares that ``who`` may see have a spec in it."""
@@ -206,8 +231,8 @@ class Catalogue:
 
     def hides(self, name: str, owner: str) -> bool:
         """Return whether ``name`` is a private learnware of another than ``owner``."""
-        whose = self._now().hidden.get(name.casefold())
-        return whose is not None and whose != owner.casefold()
+        snapshot, key = self._now(), name.casefold()
+        return key in snapshot.records and snapshot.hidden.get(key) not in (None, owner.casefold())
 
     def digest(self, name: str) -> str | None:
         """Return the digest that the dock has of a name, visible or not."""
@@ -293,7 +318,7 @@ class Catalogue:
             {r.name.casefold(): r for r in found},
             tuple(public),
             {owner: tuple(own) for owner, own in private.items()},
-            {r.name.casefold(): owner for owner, own in private.items() for r in own},
+            {key: owner for key, (hidden, owner) in standing.items() if hidden},
             _several(every),
         )
         if before is not None:
@@ -367,6 +392,16 @@ def _several(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 def _standing(found: _Found, record: Record) -> _Found:
     return replace(found, version=record.version, latest=record.latest, deprecated=record.deprecated)
+
+
+def _without(record: Record, hides: Callable[[str], bool]) -> Record:
+    """Return a record without the names that ``hides`` hides; the record itself where it has none."""
+    if record.supersedes is not None and hides(record.supersedes):
+        record = replace(record, supersedes=None)
+    deprecated = record.deprecated
+    if deprecated is not None and deprecated.use is not None and hides(deprecated.use):
+        record = replace(record, deprecated=replace(deprecated, use=None))
+    return record
 
 
 def _not_here(which: str) -> NotFound:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
 from learndock.dock.protocol import Record
 from learndock.dock.storage.records import Row
@@ -91,12 +91,32 @@ class LearnwareRepositories(Repositories):
                 repository = self._get(connection, who, name, write=True)
                 connection.execute(update(commits).where(commits.c.id == made.id).values(digest=record.digest))
             gone = [commit for commit, digest in there.items() if digest not in digests]
+            if gone:
+                gone += self._with_files_of(connection, repository, gone)
             connection.execute(delete(commits).where(commits.c.id.in_(gone)))
             connection.execute(
                 update(repositories).where(repositories.c.id == repository.id).values(digest=latest.digest, note=None)
             )
         self.mark_changed()
         return True
+
+    @staticmethod
+    def _with_files_of(connection: Connection, repository: Repository, gone: Sequence[str]) -> list[str]:
+        """Return the commits of no version that have a file which, of all versions, only those of ``gone`` have.
+
+        Clients push large files in commits of their own, before the manifest comes.
+        """
+        of = select(tree.c.sha256).join(commits, commits.c.id == tree.c.commit)
+        of = of.where(commits.c.repository == repository.id, commits.c.digest.is_not(None))
+        kept = of.where(commits.c.id.not_in(gone))
+        asked = (
+            select(commits.c.id)
+            .join(tree, tree.c.commit == commits.c.id)
+            .where(commits.c.repository == repository.id, commits.c.digest.is_(None))
+            .where(tree.c.sha256.in_(of.where(commits.c.id.in_(gone))), tree.c.sha256.not_in(kept))
+            .distinct()
+        )
+        return list(connection.execute(asked).scalars())
 
     def commit_published(self, who: Principal, name: str, files: Mapping[str, Blob], digest: str) -> Commit | None:
         """Make the files of the published learnware ``digest`` the head, and record that they are it.

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learndock.errors import LearndockError
+from learndock.package.front_matter import load_yaml
 from learndock.package.json_file import parse_json
 from learndock.package.manifest import CARD, Manifest
 
 #: Bytes of a card's front matter that are read; cards with hundreds of results have about half of this.
 MAX_FRONT = 1 << 20
-MAX_DEPTH, MAX_TAGS, MAX_TAG = 30, 200, 200
+MAX_TAGS, MAX_TAG = 200, 200
 _FRONT = re.compile(rb"\A(?:\xef\xbb\xbf)?---[ \t]*\r?\n(.*?)(?:\r?\n)?^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 #: File that shows the library -> its name.
 _LIBRARIES = {
@@ -72,19 +73,11 @@ def front_matter(card: bytes) -> dict[str, Any]:
         if card.startswith(b"---\n") and len(card) > MAX_FRONT:
             raise ValueError(f"its front matter has more than {MAX_FRONT} bytes")
         return {}
-    import yaml
-
     try:
-        text = found[1].decode()
-        _check_events(yaml, text)
-        data = yaml.load(text, _safe_loader(yaml))
+        data = load_yaml(found[1].decode())
     except UnicodeDecodeError:
         raise ValueError("its front matter is not UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f" in line {mark.line + 2}"
-        raise ValueError(f"its front matter is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, OverflowError) as error:  # numbers and dates that are none
+    except ValueError as error:
         raise ValueError(f"its front matter cannot be read: {error}") from None
     if data is None:
         return {}
@@ -133,25 +126,11 @@ def metadata_of(paths: Collection[str], read: Callable[[str], bytes], manifest: 
 # -- inside -----------------------------------------------------------------------------------------------
 
 
-def _check_events(yaml: Any, text: str) -> None:
-    """Refuse what a few bytes can make large: aliases, and depth."""
-    depth = 0
-    for event in yaml.parse(text, _safe_loader(yaml)):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("aliases are not read; write the values out")
-        if depth > MAX_DEPTH:
-            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
-
-
-def _safe_loader(yaml: Any) -> Any:
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def _json(read: Callable[[str], bytes], path: str) -> dict[str, Any]:
     try:
         found = parse_json(read(path), where=path)
-    except (LearndockError, ValueError):
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is neither stored nor sent
+    except (LearndockError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -192,7 +171,8 @@ def _text(value: object) -> str | None:
     """Return a value as text where it is one word or number; YAML reads some words otherwise (``no`` is false)."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value).strip() or None if isinstance(value, str | int | float) else None
+    # PostgreSQL keeps no NUL in a text.
+    return str(value).replace("\0", "").strip() or None if isinstance(value, str | int | float) else None
 
 
 def _texts(value: object) -> list[str]:

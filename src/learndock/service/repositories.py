@@ -220,9 +220,6 @@ class Repositories:
                     remedy="choose another name, or commit to it",
                     about=name,
                 )
-            if connection.execute(select(former_names.c.key).where(former_names.c.key == name.casefold())).first():
-                self._need_owner(who, name)
-                raise Conflict("the name leads to what was moved", remedy="choose another name", about=name)
             made = self._create(connection, who, name, private=private, note_=BEGUN if begun else None)
         self.mark_changed()
         return made
@@ -250,6 +247,9 @@ class Repositories:
         self, connection: Connection, who: Principal, name: str, *, private: bool, note_: str | None
     ) -> Repository:
         self._need_owner(who, name)
+        # Also where ``who`` may not see to what: a second repository of that name would make every look-up of it fail.
+        if connection.execute(select(former_names.c.key).where(former_names.c.key == name.casefold())).first():
+            raise Conflict("the name leads to what was moved", remedy="choose another name", about=name)
         owner, _, own = name.partition("/")
         row = connection.execute(select(owners.c.id, owners.c.name).where(owners.c.key == owner.casefold())).one()
         now = time.time()

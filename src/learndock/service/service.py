@@ -159,7 +159,10 @@ class Service:
         record = self._add(repository.name, manifest, listed, after=repository.digest, by=who.name)
         if record.version != record.latest:
             record = self.dock.tag(record.id, "latest")
-        if (card := self._card(manifest, listed)) is not None:  # content that was there: only its card is another
+        card = self._card(manifest, listed)
+        if CARD not in listed and self.dock.card(record.name):
+            card = b""  # deleted
+        if card is not None:  # content that was there: only its card is another
             record = self.dock.edit(record.name, card=decode_card(card), by=who.name)
         self.repositories.mark_changed()
         commit = self.repositories.commit(who, repository.name, changes, title=title, body=body)
@@ -213,10 +216,10 @@ class Service:
             QuotaExceeded: more bytes than its owner may keep.
         """
         who.need("write")
-        if supersedes is not None:
-            supersedes = self.repositories.get(who, supersedes, write=True).name
         manifest = Manifest.from_bytes(source)
         self.repositories.check_owner(who, manifest.name)
+        if supersedes is not None:
+            supersedes = self.versions.superseded(who, supersedes, manifest.name, private=private)
         shown = None if card is None else card.encode("utf-8", "surrogatepass")
         before = self.repositories.standing_of(manifest.name) if private else None
         with self.intake.open(who) as arrived, self._said(arrived.folder, owner=manifest.name.partition("/")[0]):
@@ -301,7 +304,7 @@ class Service:
         return repository, made
 
     def delete(self, who: Principal, name: str) -> Repository:
-        """Delete a repository and its learnware; the name can never be used for other content.
+        """Delete a repository and its learnware; a later one of that name is the next version.
 
         Raises:
             NotFound, Unauthorized, Forbidden: see ``Repositories.get``.
@@ -381,7 +384,7 @@ class Service:
         with self.database.read() as connection:
             self.holdings.find_in(connection, who, {b.sha256 for b in changes.add.values()})
         files |= {p: b.sha256 for p, b in changes.add.items()}
-        checked = {p: sha256 for p, sha256 in files.items() if not _of_git(p)}
+        checked = {p: sha256 for p, sha256 in files.items() if p.rpartition("/")[2] not in GIT_FILES}
         if checked and changes.add:
             with self._folder(checked, owner=who.name) as folder:
                 self.inspector.check_files(folder)
@@ -494,7 +497,3 @@ def _without_others(error: LearndockError, owner: str) -> LearndockError:
     if isinstance(error, SuspectSpec) and error.about.partition("/")[0].casefold() != owner.casefold():
         return error.changed(about="another owner's learnware")
     return error
-
-
-def _of_git(path: str) -> bool:
-    return path.rpartition("/")[2] in GIT_FILES

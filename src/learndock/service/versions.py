@@ -17,6 +17,7 @@ from learndock.dock.local import LocalDock
 from learndock.dock.protocol import Record, Removed
 from learndock.dock.storage.names import Edit
 from learndock.errors import NotFound, PackageError, Unavailable, UsageError
+from learndock.files import sha256_bytes
 from learndock.package.manifest import CARD, MANIFEST, Manifest
 from learndock.service.audit import note
 from learndock.service.catalogue import Catalogue
@@ -56,7 +57,8 @@ class Versions:
         Raises:
             NotFound: there is none that ``who`` may see.
         """
-        return self._dock.versions(self._catalogue.current(who, name).name)
+        found = self._dock.versions(self._catalogue.current(who, name).name)
+        return [self._catalogue.shown(who, record) for record in found]
 
     def refs(self, repository: Repository) -> dict[str, str]:
         """Return tag -> commit: ``v1`` and so on, and the owner's own tags; none where it is no learnware."""
@@ -122,9 +124,15 @@ class Versions:
 
         Raises:
             PackageError: see ``Dock.edit``.
+            QuotaExceeded: its owner may not keep so many bytes more; nothing was changed.
             NotFound, Unauthorized, Forbidden: see ``tag``.
         """
-        name = self._owned(who, name).name
+        repository = self._owned(who, name)
+        name = repository.name
+        # Before the dock has the card: it keeps every card, and the repository could not follow.
+        source = edit.applied(self._dock.card(name)).encode("utf-8", "surrogatepass")
+        with self._database.read() as connection:
+            self._repositories.check_tree(connection, repository, {CARD: (sha256_bytes(source), len(source))})
         record = self._dock.edit(
             name,
             card=edit.card,
@@ -154,6 +162,22 @@ class Versions:
         record = self._dock.deprecate(name, use=other, because=because, undo=undo, by=who.name)
         self._changed(who, name, "learnware.deprecate", f"{name} {'undone' if undo else record.deprecated}")
         return record
+
+    def superseded(self, who: Principal, old: str, new: str, *, private: bool) -> str:
+        """Return the present name of ``old``, which ``new`` may supersede; ``private`` is whether ``new`` is hidden.
+
+        Raises:
+            UsageError: ``new`` is hidden, and ``old``, which would name it, is not.
+            NotFound, Unauthorized, Forbidden: see ``tag``.
+        """
+        found = self._repositories.get(who, old, write=True)
+        if not found.private and (private or (self._repositories.standing_of(new) or (False, ""))[0]):
+            raise UsageError(
+                "is private, and would be named to all",
+                remedy=f"make it public, or make {found.name} private first",
+                about=new,
+            )
+        return found.name
 
     def remove(self, who: Principal, which: str) -> Removed:
         """Remove one version, with its commits; with the last one the repository goes too.
@@ -219,6 +243,8 @@ class Versions:
         files[MANIFEST] = self._uploads.put(who, record.manifest.to_bytes())
         if card := self._dock.card(record.name):
             files[CARD] = self._uploads.put(who, card.encode("utf-8"))
+        else:  # emptied since, though the manifest lists it
+            files.pop(CARD, None)
         return files
 
 

@@ -116,11 +116,11 @@ class Xorbs:
         (self.place(who) / "space").unlink(missing_ok=True)
 
     def staged(self, who: Principal) -> int:
-        """Return the bytes on disk that are not in stored files."""
+        """Return the bytes on disk that are not in stored files, and those of lists of chunks."""
         total = 0
         with os.scandir(self.place(who)) as entries:
             for entry in entries:
-                if entry.name.endswith((".bytes", ".part")):
+                if entry.name.endswith((".bytes", ".index", ".part")):
                     with contextlib.suppress(FileNotFoundError):
                         total += entry.stat().st_size
         return total

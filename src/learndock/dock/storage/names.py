@@ -20,6 +20,8 @@ from learndock.package.front_matter import MAX_CARD_BYTES, MAX_DESCRIPTION, deco
 from learndock.package.manifest import check_name
 
 LATEST = "latest"
+#: Tags of one name, beside ``latest`` and the numbers: every list reads them.
+MOST_TAGS = 200
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: What a reference means already: numbers and digests of versions, and the hub's names of branches.
 _TAKEN = re.compile(r"v[0-9]+|[0-9a-f]{6,64}|main|head")
@@ -73,6 +75,8 @@ def tag(storage: DockLayout, which: str, name: str) -> Row:
     with writing(storage) as records:
         row = lookup.find(records, which)
         before = _state(storage, records, row.name)
+        if name != LATEST and name not in before.tags and len(before.tags) >= MOST_TAGS:
+            raise UsageError(f"has {MOST_TAGS} tags already", remedy="`learndock untag` removes one", about=row.name)
         after = before.tagged(name, row.number)
         if after != before:
             change(storage, records, before, after)
@@ -136,17 +140,22 @@ def edit(storage: DockLayout, which: str, change_of: Edit, *, by: str = "") -> R
         PackageError: the card is too large, not UTF-8, or its front matter cannot be read or changed.
         StorageFull: no room; nothing was changed.
     """
-    new_blobs: list[str] = []
-    with writing(storage) as records:
-        row = lookup.find(records, which)
-        before = _state(storage, records, row.name)
-        source = change_of.applied(card_text(storage, records, row.name)).encode("utf-8", "surrogatepass")
-        events = change_of.events(now(), by, sha256_bytes(source))
-        after = with_card(before, source, *events)
-        if source != _card_bytes(storage, records, row.name):
-            put_card(storage, source, new_blobs)
-            change(storage, records, before, after, new_blobs=new_blobs)
-        return _row(records, row)
+    while True:
+        # Other writers do not wait while the header is read and changed, which may take a second.
+        with storage.read() as records:
+            seen = card_text(storage, records, lookup.find(records, which).name)
+        source = change_of.applied(seen).encode("utf-8", "surrogatepass")
+        new_blobs: list[str] = []
+        with writing(storage) as records:
+            row = lookup.find(records, which)
+            before = _state(storage, records, row.name)
+            if card_text(storage, records, row.name) != seen:
+                continue
+            if source != _card_bytes(storage, records, row.name):
+                after = with_card(before, source, *change_of.events(now(), by, sha256_bytes(source)))
+                put_card(storage, source, new_blobs)
+                change(storage, records, before, after, new_blobs=new_blobs)
+            return _row(records, row)
 
 
 def card_text(storage: DockLayout, records: Records, name: str) -> str:

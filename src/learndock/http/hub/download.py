@@ -29,8 +29,8 @@ Rest = Annotated[str, Path(max_length=1024)]
 Expand = Annotated[list[str] | None, Query(max_length=50)]
 #: Entries of a page of a tree, as clients expect them.
 PAGE, EXPANDED_PAGE = 1000, 50
-#: Paths that one request may ask about.
-MAX_PATHS = 10_000
+#: Paths that one request may ask about, and bytes of one in a form, where a byte may take three.
+MAX_PATHS, MAX_FIELD = 10_000, 4096
 
 
 @router.get("/api/models/{name}")
@@ -206,6 +206,17 @@ def _below(snapshot: Snapshot, folder: str, *, recursive: bool) -> list[dict[str
     return found if recursive else [e for e in found if "/" not in e["path"][len(prefix) :]]
 
 
+def _of_form(source: bytes) -> list[str]:
+    """Return the paths of a form.
+
+    Raises:
+        ValueError: it has too many fields, one that is longer than any path, or is not UTF-8.
+    """
+    if any(len(field) > MAX_FIELD for field in source.split(b"&", MAX_PATHS)):
+        raise ValueError("a field is too long")
+    return parse_qs(source.decode(), max_num_fields=MAX_PATHS).get("paths", [])
+
+
 async def _paths(request: Request, service: Service) -> list[str]:
     """Return the paths of a form or of JSON: clients send either."""
     source = await bodies.read_all(request, service.settings, limit=bodies.LARGE)
@@ -215,7 +226,7 @@ async def _paths(request: Request, service: Service) -> list[str]:
         found = body.get("paths") if isinstance(body, dict) else None
     else:
         try:
-            found = parse_qs(source.decode(), max_num_fields=MAX_PATHS).get("paths", [])
+            found = await run_in_threadpool(_of_form, source)
         except ValueError:
             raise UsageError("the body names no paths", remedy="send paths=... for each") from None
     if not isinstance(found, list) or not all(isinstance(p, str) for p in found):

@@ -20,9 +20,8 @@ from learndock.service.principal import Principal
 from learndock.service.repositories import MAIN
 from learndock.service.service import Service
 
-#: Files of more bytes than this are LFS objects: they come before a commit, and are known by their SHA-256. Since 1.20
-#: clients with `hf_xet` cannot send these without HF_HUB_DISABLE_XET=1. In a commit, a file costs the client four times
-#: its size in memory.
+#: Files of more bytes than this are LFS objects: they come before a commit, and are known by their SHA-256. Clients
+#: with `hf_xet` send them in chunks (`xet.py`). In a commit, a file costs the client four times its size in memory.
 LARGE = 50_000_000
 #: The commit of a repository that has none yet.
 EMPTY = "0" * 40

@@ -162,7 +162,7 @@ def get_chunk(space: Space, prefix: str, chunk: Hash, who: Sender) -> Response:
 async def post_shard(space: Space, request: Request, who: Sender, service: ServiceOf) -> dict[str, int]:
     """Store the files of a shard; answer when it is done."""
     path = await _shard(request, who, service)
-    await _register(service, who, path, {}, seconds=WAIT_SECONDS)
+    await _register(service, who, path, {}, asyncio.Event(), seconds=WAIT_SECONDS)
     return {"result": 1}
 
 
@@ -189,13 +189,16 @@ async def _shard(request: Request, who: Principal, service: Service) -> FilePath
     return path
 
 
-async def _register(service: Service, who: Principal, path: FilePath, seen: dict[str, int], *, seconds: float) -> None:
+async def _register(
+    service: Service, who: Principal, path: FilePath, seen: dict[str, int], begun: asyncio.Event, *, seconds: float
+) -> None:
     def progress(done: int, of: int) -> None:
         seen["verified"], seen["total"] = done, of
 
     try:
         # Waiting here and not in a thread, of which there are few: one owner could take all of them.
         async with _SHARDS.turn(who, own=1, seconds=seconds):
+            begun.set()
             await run_in_threadpool(service.xet.register, who, path, progress)
     finally:
         path.unlink(missing_ok=True)
@@ -203,12 +206,18 @@ async def _register(service: Service, who: Principal, path: FilePath, seen: dict
 
 async def _lines(service: Service, who: Principal, path: FilePath) -> AsyncIterator[bytes]:
     seen = {"verified": 0, "total": 0}
-    work = asyncio.ensure_future(_register(service, who, path, seen, seconds=WAIT_HOURS * 3600))
-    yield _line(type="validating", **seen)
-    while not work.done():
-        await asyncio.wait([work], timeout=SIGN_SECONDS)
-        if not work.done():
-            yield _line(type="validating", **seen)
+    begun = asyncio.Event()
+    work = asyncio.ensure_future(_register(service, who, path, seen, begun, seconds=WAIT_HOURS * 3600))
+    try:
+        yield _line(type="validating", **seen)
+        while not work.done():
+            await asyncio.wait([work], timeout=SIGN_SECONDS)
+            if not work.done():
+                yield _line(type="validating", **seen)
+    finally:
+        # A client that is gone keeps no shard waiting on the disk. One that is being stored is stored.
+        if not begun.is_set():
+            work.cancel()
     try:
         work.result()
     except LearndockError as error:

@@ -264,6 +264,7 @@ def get_card(owner: Owner, name: Name, who: Anyone, service: ServiceOf) -> CardS
 
 
 @router.patch("/learnwares/{owner}/{name}")
+@with_limit(LARGE)
 def edit_card(owner: Owner, name: Name, asked: Editing, who: Writer, service: ServiceOf) -> LearnwareSchema:
     """Edit the card. No version changes; earlier cards stay in the history of the repository."""
     edit = Edit(asked.card, asked.license, asked.description, tuple(asked.tags), tuple(asked.untag))
@@ -297,7 +298,7 @@ def remove_tag(owner: Owner, name: Name, tag: Tag, who: Writer, service: Service
 
 @router.delete("/learnwares/{owner}/{name}", status_code=204)
 def remove(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> None:
-    """Delete a learnware and its repository; the name can never be used for other content."""
+    """Delete a learnware and its repository; a later one of that name is the next version."""
     service.delete(who, f"{owner}/{name}")
 
 

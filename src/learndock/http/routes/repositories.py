@@ -127,7 +127,7 @@ def move_repository(owner: Owner, name: Name, asked: Move, who: Writer, service:
 
 @router.delete("/repositories/{owner}/{name}", status_code=204)
 def delete_repository(owner: Owner, name: Name, who: Writer, service: ServiceOf) -> None:
-    """Delete a repository and its learnware; the name can never be used for other content."""
+    """Delete a repository and its learnware; a later one of that name is the next version."""
     service.delete(who, f"{owner}/{name}")
 
 

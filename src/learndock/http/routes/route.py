@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from learndock.errors import Forbidden, UsageError
 from learndock.http import bodies
-from learndock.http.door import DoorRoute
+from learndock.http.door import DoorRoute, parsed
 from learndock.http.limits import client_of
 from learndock.http.principal import Anyone, ServiceOf
 from learndock.http.routes import PREFIX
@@ -99,7 +99,7 @@ async def route(
     filters = Filters(format=format, task=task, license=license, base=base, owner=owner)
     if not request.headers.get("content-type", "").startswith("application/json"):
         return json_response(await run_in_threadpool(_by_spec, service, who, source, top, filters))
-    asked = _question(source)
+    asked = _question(await parsed(source))
     if asked.prompts is None:
         return json_response(await run_in_threadpool(_answer, service, who, _domain(asked), top, filters))
     _need_helper(service)
@@ -107,17 +107,16 @@ async def route(
         return json_response(await run_in_threadpool(_by_prompts, service, who, asked.prompts, top, filters))
 
 
-def _question(source: bytes) -> Question:
-    """Read the JSON of a question.
+def _question(source: Any) -> Question:
+    """Return the question that a JSON value is.
 
     Raises:
         UsageError: it is not one.
     """
     try:
-        found = Question.model_validate_json(source)
-    except (ValidationError, ValueError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "not JSON"
-        raise UsageError(f"the question cannot be read ({what})", remedy=_FORM) from None
+        found = Question.model_validate(source)
+    except ValidationError as error:
+        raise UsageError(f"the question cannot be read ({error.errors()[0]['msg']})", remedy=_FORM) from None
     if (found.prompts is None) == (found.domain is None) or (found.domain is None) != (found.space is None):
         raise UsageError("the question names neither prompts nor a space with a domain, or both", remedy=_FORM)
     return found
