@@ -129,14 +129,16 @@ def test_a_list_is_asked_for_without_manifests(site: Site) -> None:
 
 
 def test_a_dock_leaves_no_socket_open(site: Site) -> None:
+    gc.collect()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         dock = opened(site.url)
         dock.spaces()
-        assert dock.session._connection.sock is not None
+        port = dock.session._connection.sock.getsockname()[1]
         del dock
         gc.collect()
-    assert [str(w.message) for w in said] == []
+    # Others of this process may be collected now: only this dock's own socket counts.
+    assert [str(w.message) for w in said if str(port) in str(w.message)] == []
     with opened(site.url) as dock:
         dock.spaces()
     assert dock.session._connection.sock is None

@@ -38,6 +38,7 @@ ROUTES: dict[tuple[str, str], tuple[str | None, Any, int]] = {
     ("HEAD", "/{owner}/{name}/resolve/{rest}"): ("", None, 200),
     ("GET", "/api/whoami-v2"): ("read", None, 200),
     ("POST", "/api/repos/create"): ("write", {"name": "ada/mine"}, 409),
+    ("POST", "/api/repos/move"): ("write", {"fromRepo": "ada/mine", "toRepo": "ada/mine"}, 200),
     ("DELETE", "/api/repos/delete"): ("write", {"name": "ada/mine"}, 200),
     ("PUT", f"{ID}/settings"): ("write", {"private": True}, 200),
     ("POST", "/api/validate-yaml"): ("", {"content": "x"}, 200),

@@ -265,6 +265,17 @@ def test_the_hubs_client_moves(site: Site, tmp_path: Path, monkeypatch: pytest.M
     assert (record.version, record.license) == (1, "mit"), "a card is edited under the new name too"
 
 
+def test_a_push_of_files_that_get_would_not_write_is_refused(site: Site, tmp_path: Path) -> None:
+    RemoteDock(site.url, token=site.token("ada")).add(content(tmp_path, 1))
+    before = main(site)
+    for path, status in (("extra.txt", 422), (".gitattributes", 201)):
+        token = site.token("ada")
+        asked = {"title": "x", "add": {path: site.upload(b"more", token)}}
+        answer = site.post(f"{API}/repositories/{NAME}/commits", asked, token=token)
+        assert answer.status == status, answer
+        assert (status == 201) == (main(site) != before)
+
+
 def test_superseding_needs_both_names(site: Site, tmp_path: Path) -> None:
     dock = RemoteDock(site.url, token=site.token("ada"))
     bob = RemoteDock(site.url, token=site.token("bob"))

@@ -35,24 +35,28 @@ def journey(repo: str, folder: str, work: str) -> dict[str, Any]:
     found["first"] = first.oid
     again = api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Again")
     found["again"] = again.oid
+    # A plain model takes any file; a learnware takes those that its manifest lists.
     (Path(work) / "notes.md").write_text("# what I found\n")
-    added = api.upload_file(path_or_fileobj=f"{work}/notes.md", path_in_repo="docs/notes.md", repo_id=repo)
-    found["files"] = sorted(api.list_repo_files(repo))
-    found["tree"] = sorted(e.path for e in api.list_repo_tree(repo))
-    found["info"] = api.model_info(repo, files_metadata=True).sha
-    found["paths"] = [e.path for e in api.get_paths_info(repo, ["docs", "config.json", "absent"])]
-    found["commits"] = [c.title for c in api.list_repo_commits(repo)]
-    found["branches"] = [b.target_commit for b in api.list_repo_refs(repo).branches]
+    plain = f"{repo}-plain"
+    api.create_repo(plain)
+    api.upload_folder(repo_id=plain, folder_path=folder, commit_message="All of it", ignore_patterns=["learnware.json"])
+    added = api.upload_file(path_or_fileobj=f"{work}/notes.md", path_in_repo="docs/notes.md", repo_id=plain)
+    found["files"] = sorted(api.list_repo_files(plain))
+    found["tree"] = sorted(e.path for e in api.list_repo_tree(plain))
+    found["info"] = api.model_info(plain, files_metadata=True).sha
+    found["paths"] = [e.path for e in api.get_paths_info(plain, ["docs", "config.json", "absent"])]
+    found["commits"] = [c.title for c in api.list_repo_commits(plain)]
+    found["branches"] = [b.target_commit for b in api.list_repo_refs(plain).branches]
     found["added"] = added.oid
     found["snapshot"] = hashes(snapshot_download(repo, revision=first.oid, local_dir=f"{work}/pulled"))
     found["absent"] = _error(hf_hub_download, repo, "absent.json")
     found["absent revision"] = _error(hf_hub_download, repo, "config.json", revision="refs/pr/1")
     found["absent repository"] = _error(hf_hub_download, f"{repo}-not", "config.json")
     found["without an owner"] = _error(hf_hub_download, "bert", "config.json")
-    api.delete_file("docs/notes.md", repo)
-    api.upload_file(path_or_fileobj=b"x", path_in_repo="old/a.txt", repo_id=repo)
-    api.delete_folder("old", repo)
-    found["left"] = sorted(api.list_repo_files(repo))
+    api.delete_file("docs/notes.md", plain)
+    api.upload_file(path_or_fileobj=b"x", path_in_repo="old/a.txt", repo_id=plain)
+    api.delete_folder("old", plain)
+    found["left"] = sorted(api.list_repo_files(plain))
     return found
 
 

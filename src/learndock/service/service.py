@@ -50,7 +50,7 @@ from learndock.service.principal import Principal
 from learndock.service.receiver import Blob
 from learndock.service.referrers import DATABASE
 from learndock.service.uploads import Uploads
-from learndock.service.versions import Versions, check_named
+from learndock.service.versions import Versions, check_learnware, check_named, check_no_more
 from learndock.service.xet import XetUploads
 from learndock.settings import Settings
 
@@ -149,13 +149,9 @@ class Service:
         """
         files = self.repositories.planned(who, repository.name, changes, parent=parent)
         listed = {path: sha256 for path, (sha256, _) in files.items()}
-        if MANIFEST not in listed:
-            raise PackageError(
-                f"without {MANIFEST} it would not be a learnware any more",
-                remedy="push a folder made by `learndock pack`, or use another repository",
-                about=repository.name,
-            )
+        check_learnware(listed, repository.name)
         manifest = self._manifest(listed[MANIFEST])
+        check_no_more(listed, manifest, repository.name)
         record = self._add(repository.name, manifest, listed, after=repository.digest, by=who.name)
         if record.version != record.latest:
             record = self.dock.tag(record.id, "latest")

@@ -10,7 +10,7 @@ A process that is killed between the two leaves the repository behind; ``Upkeep.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from learndock.dock.local import LocalDock
@@ -21,7 +21,7 @@ from learndock.files import sha256_bytes
 from learndock.package.manifest import CARD, MANIFEST, Manifest
 from learndock.service.audit import note
 from learndock.service.catalogue import Catalogue
-from learndock.service.changes import Commit, Repository
+from learndock.service.changes import GIT_FILES, Commit, Repository
 from learndock.service.database import Database
 from learndock.service.following import LearnwareRepositories
 from learndock.service.holdings import Holdings
@@ -261,3 +261,33 @@ def check_named(manifest: Manifest, name: str) -> None:
     """
     if manifest.name != name:
         raise PackageError(f"{MANIFEST} names {manifest.name}, this is {name}", remedy="pack it under this name")
+
+
+def check_learnware(files: Iterable[str], name: str) -> None:
+    """Check that files at these paths may be a learnware.
+
+    Raises:
+        PackageError: there is no manifest among them.
+    """
+    if MANIFEST not in files:
+        raise PackageError(
+            f"without {MANIFEST} it would not be a learnware any more",
+            remedy="push a folder made by `learndock pack`, or use another repository",
+            about=name,
+        )
+
+
+def check_no_more(files: Iterable[str], manifest: Manifest, name: str) -> None:
+    """Check that ``learndock get`` would write all files of the commit; git's own files are no part of a learnware.
+
+    Raises:
+        PackageError: one is not in the manifest.
+    """
+    known = {MANIFEST, CARD, *(f.path for f in manifest.files)}
+    for path in sorted({*files} - known):
+        if path.rpartition("/")[2] not in GIT_FILES:
+            raise PackageError(
+                f"is not in {MANIFEST} of {name}, so `learndock get` would not write it",
+                remedy="pack the folder again with it, or push it to another repository",
+                about=path,
+            )
